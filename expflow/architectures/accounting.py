@@ -1,0 +1,81 @@
+"""What a network costs, from the real module on the meta device: nothing is allocated, nothing is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from expflow.architectures import Count, build
+from expflow.config.spec import Foreign, Spec
+from expflow.data.dataspec import DataSpec
+from expflow.errors import ExpflowError, UserError
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of parameters, trainable or not; a shared one counts once."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def multiply_adds(network: nn.Module, x_1chw: torch.Tensor) -> int:
+    """Multiply-adds of convolutions and matrix products in one forward pass of ``x_1chw`` through ``network``.
+
+    Biases, normalisation, activations and pooling are not counted, as in the papers' tables. The network is put into
+    eval mode (batch norm refuses a batch of one value per channel) and keeps its mode afterwards.
+    """
+    training = network.training
+    network.eval()
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            network(x_1chw)
+    finally:
+        network.train(training)
+    return int(counter.get_total_flops()) // 2  # torch counts a multiply-add as two operations
+
+
+def _count_on(device: str, spec: Spec, data_spec: DataSpec, forward: bool) -> Count:
+    with torch.random.fork_rng(enabled=device == "cpu"), torch.device(device):
+        network = build(spec, data_spec)
+        macs = multiply_adds(network, torch.zeros(1, *data_spec.image_shape)) if forward else None
+    return Count(count_parameters(network), macs)
+
+
+@contextmanager
+def _named(spec: Spec, data_spec: DataSpec) -> Iterator[None]:
+    """Whatever a network raises in the body is told to the user as the reason, with its name and the image."""
+    try:
+        yield
+    except ExpflowError:
+        raise
+    except Exception as error:
+        shape = "x".join(map(str, data_spec.image_shape)) if "image" in data_spec.fields else "no image"
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"model {spec.name} cannot take this data ({shape}): {reason}") from error
+
+
+def count_network(spec: Spec, data_spec: DataSpec, *, forward: bool = True) -> Count:
+    """Parameters and, where ``forward``, multiply-adds of one network for one image of ``data_spec``.
+
+    A network of the user's that does not run on the meta device is built for real instead.
+    Raises :class:`UserError` with the reason when it cannot be built or cannot take such an image.
+    """
+    with _named(spec, data_spec):
+        if not isinstance(spec, Foreign):
+            return _count_on("meta", spec, data_spec, forward)
+        try:
+            return _count_on("meta", spec, data_spec, forward)
+        except Exception:  # noqa: BLE001 (the second try says whether the meta device or the network is to blame)
+            return _count_on("cpu", spec, data_spec, forward)
+
+
+def count_task(build_task: Callable[[], nn.Module]) -> Count:
+    """Parameters of a task that brings its network with it; nothing is known of its multiply-adds."""
+    try:
+        with torch.device("meta"):
+            return Count(count_parameters(build_task()), None)
+    except NotImplementedError:  # it computes with its weights while it is built
+        with torch.random.fork_rng():
+            return Count(count_parameters(build_task()), None)

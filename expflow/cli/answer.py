@@ -1,0 +1,31 @@
+"""How answers and leaderboards are shown on the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from expflow.ledger import SweepState
+from expflow.report import ReportFiles, answers, leaderboard, to_text
+
+
+def relative(path: Path) -> str:
+    """``path`` as one would type it here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def show_answer(console: Console, state: SweepState, files: ReportFiles) -> None:
+    """Print leaderboard and answers, and where to look next."""
+    console.print(Text(to_text(leaderboard(state), answers(state), width=console.width)), soft_wrap=True)
+    console.print()
+    for figure in files.figures:
+        if figure.suffix == ".png":
+            console.print(f"figure   {relative(figure)}", highlight=False, soft_wrap=True)
+    console.print(f"report   {relative(files.html)}", highlight=False, soft_wrap=True)
+    if state.header is not None:
+        console.print(f"compare  expflow ui {state.header.name}", highlight=False, soft_wrap=True)

@@ -1,0 +1,79 @@
+"""Commands that look at results: status, logs, report, show, ui."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Address = Annotated[str, typer.Argument(help="NAME, NAME/best, NAME/3fa9 (a trial), or the file.", show_default=False)]
+Storage = Annotated[Path | None, typer.Option(help="Folder of all results; by default the site's, else ./runs.")]
+RayAddress = Annotated[str | None, typer.Option(help="Address of a Ray head's job server (http://host:8265).")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this group's commands."""
+    for command in (status, logs, report, show, ui):
+        app.command()(command)
+
+
+def status(
+    name: Annotated[str | None, typer.Argument(help="NAME or file; without it, everything is listed.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Watch until the driver ends.")] = False,
+    storage: Storage = None,
+    address: RayAddress = None,
+) -> None:
+    """What is running, done and failed, as the ledger has it; with --address, the jobs of a Ray cluster."""
+    from expflow.cli import looking
+
+    if address and name is None:
+        from expflow.cli.remote import list_jobs
+
+        list_jobs(address)
+    elif name is None:
+        looking.show_all(storage)
+    else:
+        looking.show_status(name, storage, follow=follow)
+
+
+def logs(
+    what: Annotated[str, typer.Argument(help="NAME/3fa9 (a trial), or a Ray job.", show_default=False)],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing as it grows.")] = False,
+    storage: Storage = None,
+    address: RayAddress = None,
+) -> None:
+    """Print a trial's log, or a cluster job's."""
+    from expflow.cli.remote import is_job, job_logs
+
+    if is_job(what, address):
+        job_logs(what, address=address, follow=follow)
+        return
+    from expflow.cli.looking import show_log
+
+    show_log(what, storage, follow=follow)
+
+
+def report(name: Address, storage: Storage = None) -> None:
+    """Print the leaderboard and the answers, and write the HTML report."""
+    from expflow.cli.looking import show_report
+
+    show_report(name, storage)
+
+
+def show(name: Address, storage: Storage = None) -> None:
+    """Show one result and its recipe: NAME/best or NAME/3fa9."""
+    from expflow.cli.looking import show_result
+
+    show_result(name, storage)
+
+
+def ui(
+    name: Annotated[str | None, typer.Argument(help="NAME or file: print the link that compares its configs.")] = None,
+    port: Annotated[int, typer.Option(help="Port on this machine.", min=0, max=65535)] = 5000,
+    storage: Storage = None,
+) -> None:
+    """Open the MLflow UI on the results; only this machine can reach it. Ctrl-C ends it."""
+    from expflow.cli.looking import show_ui
+
+    show_ui(name, port, storage)

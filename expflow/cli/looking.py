@@ -1,0 +1,167 @@
+"""How results that are already there are shown."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from expflow.cli.answer import relative, show_answer
+from expflow.cli.live import name_of, seconds_text
+from expflow.errors import AddressUnknown, Missing
+from expflow.ledger import SweepState, TrialState, load
+from expflow.report import best, write
+from expflow.report.words import interval, metric_value
+from expflow.sweep.results import Found, experiments, find, recipe_yaml, running, storage_root
+
+_STATES = ("running", "waiting", "done", "stopped", "failed")
+_WATCH_SECONDS = 1.0
+
+
+def _counts(state: SweepState) -> str:
+    trials = state.plan_trials()
+    counts = {each: sum(trial.status == each for trial in trials) for each in _STATES}
+    return ", ".join(f"{count} {each}" for each, count in counts.items() if count) or "nothing yet"
+
+
+def show_all(storage: Path | None) -> None:
+    """One line for each experiment with results."""
+    console, root = Console(), storage_root(storage)
+    found = experiments(root)
+    if not found:
+        console.print(f"no results in {root}", highlight=False)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("experiment", "", "trials"):
+        table.add_column(title)
+    for folder in found:
+        table.add_row(folder.name, "running" if running(folder) else "", _counts(load(folder)))
+    console.print(table)
+
+
+def show_status(name: str, storage: Path | None, *, follow: bool) -> None:
+    """The trials of one experiment; ``follow`` says each change until no driver works on it any more."""
+    console = Console()
+    found = find(name, storage)
+    _status_table(console, found)
+    last = _counts(found.state)
+    while follow and running(found.folder):
+        time.sleep(_WATCH_SECONDS)
+        now = _counts(load(found.folder))
+        if now != last:
+            console.print(f"{time.strftime('%H:%M:%S')}  {now}", highlight=False)
+            last = now
+
+
+def _status_table(console: Console, found: Found) -> None:
+    header = found.state.header
+    metric = header.metric if header else ""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("trial", "state", "config", metric, "time", "why"):
+        table.add_column(title)
+    for trial in found.state.plan_trials():
+        table.add_row(
+            trial.trial,
+            trial.status,
+            name_of(trial),
+            metric_value(metric, trial.metrics[metric]) if metric in trial.metrics else "",
+            seconds_text(trial.seconds) if trial.ended else f"{trial.progress:.0%}" if trial.reports else "",
+            trial.failures[-1].message if trial.status == "failed" and trial.failures else "",
+        )
+    console.print(table)
+    work = "a driver works on it" if running(found.folder) else "no driver works on it"
+    console.print(f"{found.name}: {_counts(found.state)}; {work}", highlight=False)
+
+
+def show_log(what: str, storage: Path | None, *, follow: bool) -> None:
+    """Print a trial's log; ``follow`` goes on until the driver ends."""
+    console = Console()
+    found = find(what, storage)
+    if not found.which:
+        raise AddressUnknown(f"{what} is a whole experiment; name one of its trials ({found.name}/3fa9)")
+    trial = found.trial()
+    path = found.trial_folder(trial) / "log.txt"
+    if not path.exists():
+        raise Missing(f"{relative(path)} does not exist: the trial has printed nothing, or ran on another machine")
+    with path.open(encoding="utf-8", errors="replace") as file:
+        while True:
+            text = file.read()
+            console.print(text, end="", markup=False, highlight=False, soft_wrap=True)
+            if not text and not (follow and running(found.folder)):
+                return
+            if not text:
+                time.sleep(_WATCH_SECONDS)
+
+
+def show_report(name: str, storage: Path | None) -> None:
+    """Write the report and print what it concludes."""
+    found = find(name, storage)
+    show_answer(Console(), found.state, write(found.folder, found.state))
+
+
+def show_result(name: str, storage: Path | None) -> None:
+    """Print a result and its recipe: the selected config's, over its seeds, or one trial's."""
+    found = find(name, storage)
+    if found.which == "best":
+        _show_best(found)
+    elif found.which:
+        _show_trial(found, found.trial())
+    else:
+        raise AddressUnknown(f"{name}: which of its results? {found.name}/best, or a trial ({found.name}/3fa9)")
+
+
+def _show_best(found: Found) -> None:
+    console, row, header = Console(), best(found.state), found.state.header
+    if row is None or row.estimate is None or header is None:
+        raise AddressUnknown(f"{found.name} has no trial at full budget yet, hence no best one")
+    value = metric_value(header.metric, row.estimate.mean)
+    console.print(f"{found.name}/best  {row.label}", style="bold", highlight=False)
+    console.print(
+        f"  {header.metric} {value} {interval(header.metric, row.estimate)} n = {len(row.trials)}; "
+        f"selected on {header.metric}, hence optimistic",
+        highlight=False,
+    )
+    for trial in row.trials:
+        console.print(f"  {trial.trial} s{trial.seed}  {metric_value(header.metric, trial.metrics[header.metric])}")
+    _show_recipe(console, row.recipe, found)
+
+
+def _show_trial(found: Found, trial: TrialState) -> None:
+    console = Console()
+    console.print(f"{found.name}/{trial.trial}  {name_of(trial)}  {trial.status}", style="bold", highlight=False)
+    for metric, value in sorted(trial.metrics.items()):
+        console.print(f"  {metric:16} {metric_value(metric, value)}", highlight=False)
+    _show_recipe(console, trial.recipe, found)
+    console.print(f"log      {relative(found.trial_folder(trial) / 'log.txt')}", highlight=False, soft_wrap=True)
+
+
+def _show_recipe(console: Console, recipe: Mapping[str, Any], found: Found) -> None:
+    console.print(f"\n{recipe_yaml(recipe, found.experiment_folder)}", highlight=False, soft_wrap=True)
+
+
+def show_ui(name: str | None, port: int, storage: Path | None) -> None:
+    """Serve the MLflow UI on loopback until Ctrl-C; ``name``'s link opens the compare view of its configs."""
+    from expflow.config import load_site
+    from expflow.tracking import catch_up, compare_link, resolve_uri, serve
+
+    console = Console()
+    found = find(name, storage) if name else None
+    root = found.folder.parent if found else storage_root(storage)
+    uri = resolve_uri(root, load_site().mlflow)
+    for folder in [found.folder] if found else experiments(root):
+        if not running(folder):
+            catch_up(folder, uri)
+    server = serve(uri, port=port)
+    try:
+        console.print(f"MLflow  {server.url}", highlight=False, soft_wrap=True)
+        if found:
+            link = compare_link(uri, server.url, found.name)
+            console.print(f"compare the configs of {found.name}  {link}", highlight=False, soft_wrap=True)
+        console.print("Ctrl-C ends it", highlight=False)
+        server.wait()
+    finally:
+        server.stop()

@@ -1,0 +1,78 @@
+"""How a plan is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from expflow.cli.live import seconds_text
+from expflow.config.identity import readable
+from expflow.ledger import SweepState, exists, load
+from expflow.sweep.estimate import Row, check_builds, with_times
+from expflow.sweep.plan import Plan
+
+_MOST_ROWS = 60
+
+
+def show_plan(plan: Plan, *, measure: bool) -> None:
+    """Print the plan's trials with parameters, multiply-adds, and the estimated time."""
+    console = Console()
+    about = plan.loaded.experiment.about
+    if about.question:
+        console.print(about.question, style="bold", highlight=False)
+    rows = check_builds(plan)
+    if measure:
+        with console.status("measuring a few steps"):
+            rows = with_times(plan, rows)
+    known = load(plan.folder) if exists(plan.folder) else SweepState()
+    console.print(_table(rows, known))
+    _totals(console, plan, rows, known)
+
+
+def _state(row: Row, known: SweepState) -> str:
+    trial = known.trials.get(row.trial.trial)
+    if trial is None or (trial.ended and trial.budget != row.trial.budget):
+        return "new" if trial is None else "longer"
+    return trial.status
+
+
+def _table(rows: Sequence[Row], known: SweepState) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("trial")
+    table.add_column("config")
+    for title in ("seed", "parameters", "multiply-adds", "time"):
+        table.add_column(title, justify="right")
+    table.add_column("state")
+    for row in rows[:_MOST_ROWS]:
+        count = row.count
+        table.add_row(
+            row.trial.trial,
+            readable(row.trial.values) or "the base recipe",
+            str(row.trial.seed),
+            f"{count.params:,}" if count else "",
+            f"{count.macs:,}" if count and count.macs is not None else "",
+            seconds_text(row.seconds) if row.seconds is not None else "",
+            _state(row, known),
+        )
+    return table
+
+
+def _totals(console: Console, plan: Plan, rows: Sequence[Row], known: SweepState) -> None:
+    if len(rows) > _MOST_ROWS:
+        console.print(f"… and {len(rows) - _MOST_ROWS} more", highlight=False)
+    left = [row for row in rows if _state(row, known) not in ("done", "stopped", "failed")]
+    configs = len({row.trial.config for row in rows})
+    console.print(
+        f"\n{len(rows)} trials of {configs} configs, {len(left)} still to run; judged by {plan.metric} ({plan.mode})",
+        highlight=False,
+    )
+    times = [row.seconds for row in left if row.seconds is not None]
+    if times and len(times) == len(left):
+        console.print(
+            f"about {seconds_text(sum(times))} of training in all on one rank; "
+            f"divided by the trials that run at once, and 10 to 20 s to start Ray",
+            highlight=False,
+        )
+    console.print(f"results would lie in {plan.folder}", highlight=False)

@@ -1,0 +1,77 @@
+"""How train and sweep run a plan: tracking beside it, progress while it runs, the answer at its end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import typer
+from rich.console import Console
+
+from expflow.cli.answer import show_answer
+from expflow.cli.live import Progress, name_of
+from expflow.errors import Interrupted
+from expflow.report import write
+from expflow.sweep.driver import Result
+from expflow.sweep.estimate import check_builds, weights
+from expflow.sweep.plan import Plan
+from expflow.tracking import resolve_uri, start
+
+_CATCH_UP_SECONDS = 60.0
+
+
+def run(
+    plan: Plan, runner: Callable[..., Result], *, keep_results: bool, retry_failed: bool, report: bool
+) -> None:
+    """Run ``plan`` with ``runner``, show it, and leave with the exit code that its ledger gives."""
+    console = Console()
+    rows = check_builds(plan)
+    uri = resolve_uri(plan.storage, plan.site.mlflow)
+    _say_start(console, plan, len(rows))
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    follower = start(plan.folder, uri)
+    progress = Progress(console, plan.metric, plan.mode, len(rows), weights(rows))
+    try:
+        with progress:
+            result = runner(
+                plan, tracking=uri, keep_results=keep_results, retry_failed=retry_failed, observers=(progress,)
+            )
+    except Interrupted as stop:
+        follower.finish(5)
+        raise Interrupted(f"{stop}\nto continue: {_command()}", signal_number=stop.exit_code - 128) from None
+    except BaseException:
+        follower.finish(0)
+        raise
+    if report:
+        files = write(plan.folder, result.state)
+        show_answer(console, result.state, files)
+    if not follower.finish(_CATCH_UP_SECONDS):
+        console.print(f"MLflow at {uri} is behind; nothing is lost: the next sweep or `expflow ui` catches up")
+    _say_end(console, result)
+    raise typer.Exit(result.exit_code)
+
+
+def _command() -> str:
+    """What was typed, to be typed again."""
+    import shlex
+    from pathlib import Path
+
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def _say_start(console: Console, plan: Plan, trials: int) -> None:
+    if question := plan.loaded.experiment.about.question:
+        console.print(question, style="bold", highlight=False)
+    console.print(f"{plan.name}: {trials} trials, judged by {plan.metric}; results in {plan.folder}", highlight=False)
+
+
+def _say_end(console: Console, result: Result) -> None:
+    failed = [trial for trial in result.state.plan_trials() if trial.status == "failed"]
+    if not result.ran:
+        console.print("nothing was left to run", highlight=False)
+    for trial in failed:
+        why = trial.failures[-1] if trial.failures else None
+        reason = f"{why.failure}: {why.message}" if why else "no reason recorded"
+        console.print(f"failed: {name_of(trial)} ({trial.trial}): {reason}", style="red", highlight=False)
+
+

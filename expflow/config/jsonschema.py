@@ -1,0 +1,197 @@
+"""The JSON schema of experiment files as they are written: what editors complete from (`expflow schema`).
+
+It is a little more lenient than the loader, because a file that extends others may give parts of anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+
+from expflow.config.schema import About, Dimension, Experiment, ReportPlan, Resources, Sweep, Trainer
+from expflow.config.spec import role_of
+from expflow.registry import SCHEDULERS, SEARCHERS, SLOTS, Registry
+
+FOREIGN_NAME = r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$"
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+
+JSON = dict[str, Any]
+
+
+def json_schema() -> JSON:
+    """The schema of one experiment file, JSON Schema draft 2020-12."""
+    defs: JSON = {"dimension": _dimension()}
+    descriptions = {name: field.description or "" for name, field in Experiment.model_fields.items()}
+    properties: JSON = {
+        "extends": {
+            "description": "File or files whose keys this one takes over; a later one wins, this file over all.",
+            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+        },
+        "name": {"type": "string", "description": descriptions["name"]},
+        "about": _section(About, defs),
+        **{slot: _slot(registry, descriptions[slot], defs) for slot, registry in SLOTS.items()},
+        "trainer": _section(Trainer, defs),
+        "resources": _section(Resources, defs),
+        "sweep": _sweep(defs),
+        "report": _section(ReportPlan, defs),
+        "storage": {"type": ["string", "null"], "description": descriptions["storage"]},
+    }
+    return {
+        "$schema": DRAFT,
+        "title": "expflow experiment",
+        "type": "object",
+        "additionalProperties": False,
+        "anyOf": [{"required": ["task"]}, {"required": ["extends"]}],
+        "properties": properties,
+        "$defs": defs,
+    }
+
+
+def model_schema(cls: type[BaseModel], defs: JSON) -> JSON:
+    """A model's own schema without titles and roles; the models inside of it go to ``defs``."""
+    found = cls.model_json_schema(ref_template="#/$defs/{model}")
+    for name, inner in found.pop("$defs", {}).items():
+        defs[name] = _tidy(inner)
+    tidy: JSON = _tidy(found)
+    return tidy
+
+
+def _tidy(schema: Any, *, names: bool = False) -> Any:
+    """The schema without pydantic's titles and our roles; ``names`` where the keys are the user's, not the schema's."""
+    if isinstance(schema, list):
+        return [_tidy(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    drop = () if names else ("title", "role")
+    return {
+        key: _tidy(value, names=key == "properties" and not names) for key, value in schema.items() if key not in drop
+    }
+
+
+def _section(cls: type[BaseModel], defs: JSON) -> JSON:
+    """A section of the file; null deletes what a file that it extends says."""
+    schema = model_schema(cls, defs)
+    return {**schema, "type": ["object", "null"]}
+
+
+def _component(registry: Registry, name: str, defs: JSON) -> JSON:
+    schema = model_schema(registry.spec(name), defs)
+    schema["properties"]["name"] = {"const": name, "description": schema.get("description", "")}
+    for field in schema["properties"].values():
+        _allow_null(field)
+    schema["required"] = ["name"]
+    return schema
+
+
+def _allow_null(field: JSON) -> None:
+    if isinstance(field.get("type"), str):
+        field["type"] = [field["type"], "null"]
+        if "enum" in field:
+            field["enum"] = [*field["enum"], None]
+
+
+def _choices(registry: Registry, defs: JSON, *, foreign: bool) -> list[JSON]:
+    """A component as a bare name, or as a mapping with its name and arguments."""
+    kind = registry.kind
+    for name in registry.names():
+        defs[f"{kind}.{name}"] = _component(registry, name, defs)
+    found: list[JSON] = [{"enum": registry.names()}]
+    found += [{"$ref": f"#/$defs/{kind}.{name}"} for name in registry.names()]
+    if foreign:
+        named: JSON = {"type": "string", "pattern": FOREIGN_NAME, "description": "Your own package.module:Name."}
+        found += [named, {"type": "object", "required": ["name"], "properties": {"name": named}}]
+    return found
+
+
+def _slot(registry: Registry, description: str, defs: JSON) -> JSON:
+    defs[registry.kind] = {"anyOf": _choices(registry, defs, foreign=True)}
+    unnamed: JSON = {
+        "description": "Your own names of several components, or a part of what an extended file says.",
+        "type": "object",
+        "not": {"required": ["name"]},
+    }
+    return {"description": description, "anyOf": [{"$ref": f"#/$defs/{registry.kind}"}, unnamed, {"type": "null"}]}
+
+
+def searchable() -> Iterator[tuple[str, str, str]]:
+    """Every dotted key that a search space may hold: (key, description, components that have it)."""
+    for slot, registry in SLOTS.items():
+        found: dict[str, tuple[str, list[str]]] = {}
+        for name in registry.names():
+            spec = registry.spec(name)
+            for key, field in spec.model_fields.items():
+                if role_of(spec, key) == "identity" and key != "name":
+                    found.setdefault(field.alias or key, (field.description or "", []))[1].append(name)
+        yield slot, f"Whole components for the slot {slot}.", ""
+        yield f"{slot}.name", f"Names for the slot {slot}.", ""
+        for key, (description, names) in found.items():
+            yield f"{slot}.{key}", description, ", ".join(names)
+
+
+def _sweep(defs: JSON) -> JSON:
+    described = {name: field.description or "" for name, field in Sweep.model_fields.items()}
+    dimension: JSON = {"$ref": "#/$defs/dimension"}
+    keys = {key: {"description": text, **dimension} for key, text, _ in searchable()}
+    properties: JSON = {
+        "space": {
+            "description": described["space"],
+            "type": ["object", "null"],
+            "properties": keys,
+            "additionalProperties": dimension,
+        },
+        "seeds": {
+            "description": described["seeds"],
+            "anyOf": [
+                {"type": "integer", "minimum": 1},
+                {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}},
+            ],
+        },
+        "searcher": {"description": described["searcher"], "anyOf": _choices(SEARCHERS, defs, foreign=False)},
+        "scheduler": {
+            "description": described["scheduler"],
+            "anyOf": [*_choices(SCHEDULERS, defs, foreign=False), {"type": "null"}],
+        },
+        "metric": {
+            "type": "string",
+            "default": Sweep.model_fields["metric"].default,
+            "description": described["metric"],
+        },
+        "mode": {"enum": ["max", "min", None], "description": described["mode"]},
+        "select": {"enum": ["last", "best_epoch"], "description": described["select"]},
+    }
+    return {
+        "description": "The search space, and who chooses in it.",
+        "type": ["object", "null"],
+        "additionalProperties": False,
+        "properties": properties,
+    }
+
+
+def _dimension() -> JSON:
+    """The forms of a searched key's values."""
+    fields = {name: field.description or "" for name, field in Dimension.model_fields.items()}
+    ends: JSON = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+    whole: JSON = {**ends, "items": {"type": "integer"}}
+    when: JSON = {"description": fields["when"], "type": "object"}
+
+    def form(name: str, values: JSON, description: str, more: JSON | None = None) -> JSON:
+        properties = {name: {**values, "description": description}, "when": when, **(more or {})}
+        return {"type": "object", "required": [name], "properties": properties, "additionalProperties": False}
+
+    listed: JSON = {"type": "array", "minItems": 1, "description": fields["values"]}
+    steps: JSON = {
+        "step": {"type": "integer", "minimum": 1, "description": fields["step"]},
+        "log": {"type": "boolean", "description": fields["log"]},
+    }
+    return {
+        "anyOf": [
+            listed,
+            form("choice", listed, fields["values"]),
+            form("uniform", ends, "Any number between two, both included."),
+            form("loguniform", ends, "Any number between two, evenly on a log scale."),
+            form("int", whole, "Any whole number between two, both included.", steps),
+            {"type": "null"},
+        ]
+    }

@@ -1,0 +1,88 @@
+"""The one merge rule, for ``extends``, ``--set`` and searched values (design section 6).
+
+A mapping with a different ``name`` replaces what was there; otherwise mappings merge, and anything else replaces.
+``null`` deletes. A bare string where a component stands means ``{name: string}``. A component replaces a mapping of
+names to components, too: the absent name is a different one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from expflow.config.tree import Mark, Node
+from expflow.registry import SLOTS
+
+COMPONENTS = frozenset({*((slot,) for slot in SLOTS), ("sweep", "searcher"), ("sweep", "scheduler")})
+"""Paths at which a component stands."""
+
+Path = tuple[str, ...]
+
+
+def as_component(node: Node) -> Node:
+    """``{name: text}`` for a bare text; anything else as it is."""
+    if not isinstance(node.value, str):
+        return node
+    return Node({"name": Node(node.value, node.mark, node.mark)}, node.mark, node.key_mark)
+
+
+def _replaces(path: Path, base: Node, over: Node) -> bool:
+    if path[:2] == ("sweep", "space") and len(path) == 3:
+        return True  # a dimension is one value: {uniform: …} does not merge with {loguniform: …}
+    return bool(path) and over.name is not None and over.name != base.name
+
+
+def merge(base: Node | None, over: Node, path: Path = ()) -> Node:
+    """``over`` laid over ``base``. Nulls stay, so that they still delete when the result is laid over more."""
+    return _merge(base, over, path, path in COMPONENTS)
+
+
+def _merge(base: Node | None, over: Node, path: Path, component: bool) -> Node:
+    if component:
+        base, over = (as_component(base) if base is not None else None), as_component(over)
+    if not over.is_mapping:
+        return over
+    below = base if base is not None and base.is_mapping and not _replaces(path, base, over) else None
+    items = dict(below.items) if below is not None else {}
+    # Two or more components under the user's names: each child of such a slot is a component itself.
+    several = len(path) == 1 and component and below is not None and below.name is None and over.name is None
+    for key, child in over.items.items():
+        inner = (*path, key)
+        items[key] = _merge(items.get(key), child, inner, several or inner in COMPONENTS)
+    return Node(items, over.mark, over.key_mark)
+
+
+def split_key(key: str) -> Path:
+    """The path of a dotted key. What follows ``sweep.space.`` is one key, as it is in a file."""
+    if key.startswith("sweep.space."):
+        return ("sweep", "space", key.removeprefix("sweep.space."))
+    return tuple(key.split("."))
+
+
+def under(path: Path, value: Node) -> Node:
+    """A tree that holds only ``value``, at ``path``."""
+    for key in reversed(path):
+        value = Node({key: Node(value.value, value.mark, value.key_mark or value.mark)}, value.mark, value.key_mark)
+    return value
+
+
+def nest(values: Mapping[str, Node], mark: Mark) -> Node:
+    """One tree of all dotted values of one config: whole mappings first, then the keys below them, ``name`` first."""
+    root: dict[str, Node] = {}
+    for key in sorted(values, key=lambda each: (each.count("."), not each.endswith(".name"))):
+        _put(root, split_key(key), values[key], ())
+    return Node(root, mark)
+
+
+def _put(items: dict[str, Node], path: Path, value: Node, above: Path) -> None:
+    key, *rest = path
+    here = (*above, key)
+    component = here in COMPONENTS
+    if not rest:
+        items[key] = as_component(value) if component else value
+        return
+    found = items.get(key)
+    if found is not None and component:
+        found = as_component(found)
+    inner = dict(found.items) if found is not None else {}
+    _put(inner, tuple(rest), value, here)
+    items[key] = Node(inner, value.mark, value.mark)

@@ -1,0 +1,219 @@
+"""YAML 1.2 text to a located tree, within limits.
+
+ruamel.yaml parses; the tree is built here from its events, because only there are aliases, depth and duplicate keys
+seen before anything is expanded. Plain scalars follow the core schema of YAML 1.2 (section 10.3.2): ``1e-4`` is a
+number, ``no`` and ``12:30`` are text.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from expflow.config.tree import Mark, Node, problem
+from expflow.errors import ExperimentInvalid, Problem
+
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 30
+MAX_DIGITS = 100  # longer ones are text: no field takes them, and reading them as numbers costs quadratic time
+
+_INT = re.compile(r"[-+]?[0-9]+")
+_BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_WORDS: dict[str, Any] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **dict.fromkeys((".inf", "+.inf", ".Inf", "+.Inf"), float("inf")),
+    **dict.fromkeys(("-.inf", "-.Inf"), float("-inf")),
+    ".nan": float("nan"),
+}
+
+
+def scalar(text: str) -> Any:
+    """The value of a plain (unquoted) scalar."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if len(text) > MAX_DIGITS:
+        return text
+    if _INT.fullmatch(text):
+        return int(text)
+    if _BASED.fullmatch(text):
+        return int(text, 0)
+    return float(text) if _FLOAT.fullmatch(text) else text
+
+
+@dataclass
+class _Open:
+    """A mapping or list whose end has not been seen yet. ``key`` is the mapping's key that waits for its value."""
+
+    mark: Mark
+    children: Any  # dict[str, Node] or list[Node]
+    key: tuple[str, Mark] | None = None
+
+
+@dataclass
+class _Builder:
+    file: str
+    problems: list[Problem] = field(default_factory=list)
+    open: list[_Open] = field(default_factory=list)
+    root: Node | None = None
+    documents: int = 0
+
+    def mark(self, event: Any) -> Mark:
+        return Mark(self.file, event.start_mark.line + 1, event.start_mark.column + 1)
+
+    def key(self) -> str:
+        return ".".join(each.key[0] for each in self.open if each.key)
+
+    def refuse(self, event: Any, message: str) -> None:
+        self.problems.append(problem(self.mark(event), self.key(), message))
+
+    def take(self, event: Any) -> None:
+        """Build on with one parser event."""
+        kind = type(event).__name__
+        if kind == "DocumentStartEvent":
+            self.documents += 1
+            if self.documents > 1:
+                self.refuse(event, "a second document; one file is one experiment")
+        elif kind == "AliasEvent":
+            self.refuse(
+                event, f"expected a value, found the alias *{event.anchor}; shared parts go into a file of `extends`"
+            )
+            self.place(Node(None, self.mark(event)), event)
+        elif kind in ("ScalarEvent", "MappingStartEvent", "SequenceStartEvent"):
+            self.value(kind, event)
+        elif kind in ("MappingEndEvent", "SequenceEndEvent"):
+            closed = self.open.pop()
+            children = closed.children
+            self.place(Node(children if isinstance(children, dict) else tuple(children), closed.mark), event)
+
+    def value(self, kind: str, event: Any) -> None:
+        if event.anchor is not None:
+            self.refuse(event, f"expected a value, found the anchor &{event.anchor}; anchors and aliases are not read")
+        if event.tag is not None:
+            self.refuse(event, f"expected a plain value, found the tag {event.tag}; tags are not read")
+        if kind == "ScalarEvent":
+            quoted = event.style is not None
+            if not event.value.isascii() and not _encodes(event.value):
+                self.refuse(event, "expected text, found half of a surrogate pair")
+            self.place(Node(event.value if quoted else scalar(event.value), self.mark(event)), event)
+            return
+        if len(self.open) >= MAX_DEPTH:
+            self.refuse(event, f"nested deeper than {MAX_DEPTH} levels")
+            raise ExperimentInvalid(self.problems)
+        self.open.append(_Open(self.mark(event), {} if kind == "MappingStartEvent" else []))
+
+    def place(self, node: Node, event: Any) -> None:
+        """Put a finished value where it belongs: the root, a list, or a mapping's key or value."""
+        if not self.open:
+            self.root = node if self.root is None else self.root
+            return
+        parent = self.open[-1]
+        if isinstance(parent.children, list):
+            parent.children.append(node)
+        elif parent.key is None:
+            self.begin_key(parent, node, event)
+        else:
+            key, key_mark = parent.key
+            parent.children.setdefault(key, Node(node.value, node.mark, key_mark))
+            parent.key = None
+
+    def begin_key(self, parent: _Open, node: Node, event: Any) -> None:
+        if node.is_mapping or node.is_list:
+            self.problems.append(problem(node.mark, self.key(), "expected a word as key, found a list or mapping"))
+        key = str(getattr(event, "value", ""))
+        first = parent.children.get(key)
+        parent.key = (key, node.mark)
+        if first is not None and first.key_mark is not None:
+            where = f"line {first.key_mark.line}, column {first.key_mark.column}"
+            self.problems.append(problem(node.mark, self.key(), f"duplicate key; it was first given at {where}"))
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def parse(text: str, file: str) -> Node:
+    """The tree of a YAML text; ``file`` is its name in messages. An empty text is an empty mapping.
+
+    Raises ExperimentInvalid with everything that is wrong in it.
+    """
+    from ruamel.yaml import YAML  # 0.1 s, and only needed where a file is read
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    builder = _Builder(file)
+    try:
+        for event in YAML(typ="safe", pure=True).parse(text):
+            builder.take(event)
+    except MarkedYAMLError as error:
+        place = error.problem_mark or error.context_mark
+        mark = Mark(file, place.line + 1, place.column + 1) if place else Mark(file, 1, 1)
+        builder.problems.append(problem(mark, builder.key(), f"not YAML: {error.problem or error.context}"))
+    except YAMLError as error:  # a control character: the reader knows only its offset
+        line, column = _position(text, getattr(error, "position", 0))
+        found = f"the character {getattr(error, 'character', '')!a}"
+        builder.problems.append(problem(Mark(file, line, column), "", f"not YAML: {found} is not allowed"))
+    if builder.problems:
+        raise ExperimentInvalid(builder.problems)
+    root = builder.root
+    return root if root is not None and root.value is not None else Node({}, Mark(file, 1, 1))
+
+
+def _position(text: str, offset: int) -> tuple[int, int]:
+    before = text[:offset]
+    return before.count("\n") + 1, offset - (before.rfind("\n") + 1) + 1
+
+
+def read_text(path: Path, file: str, at: Mark | None = None) -> str:
+    """The text of a file of at most 1 MiB. ``at`` is the place that names it (an ``extends``), if there is one.
+
+    Raises ExperimentInvalid where there is no such file, it is too large or not UTF-8.
+    """
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else (error.strerror or str(error)).lower()
+        if at is not None:
+            raise ExperimentInvalid([problem(at, "extends", f"{reason}: {file}{_close_by(path)}")]) from None
+        raise ExperimentInvalid([Problem(file, 0, 0, "", f"{reason}{_close_by(path)}")]) from None
+    if len(data) > MAX_BYTES:
+        raise ExperimentInvalid(
+            [Problem(file, 1, 1, "", f"larger than {MAX_BYTES >> 20} MiB; expected an experiment file")]
+        )
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode("utf-8-sig")
+        line, column = _position(before, len(before))
+        raise ExperimentInvalid([Problem(file, line, column, "", "expected UTF-8 text")]) from None
+
+
+def _close_by(path: Path) -> str:
+    from expflow.errors import nearest
+
+    try:
+        names = [each.name for each in path.parent.iterdir() if each.suffix in (".yaml", ".yml")]
+    except OSError:
+        return ""
+    close = nearest(path.name, names)
+    return f"; nearest: {path.parent / close}" if close else ""
+
+
+def read(path: Path, file: str | None = None, at: Mark | None = None) -> tuple[str, Node]:
+    """Text and tree of a YAML file. Raises ExperimentInvalid, also where the file is not a mapping of keys."""
+    name = file or str(path)
+    text = read_text(path, name, at)
+    root = parse(text, name)
+    if not root.is_mapping:
+        raise ExperimentInvalid(
+            [problem(root.mark, "", "expected a mapping of keys to values, such as `task: classification`")]
+        )
+    return text, root

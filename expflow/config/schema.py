@@ -1,0 +1,144 @@
+"""The experiment: what one YAML file says, typed and frozen.
+
+Component slots (``data``, ``model``, ``task``, ``loss``, ``optimizer``, ``schedule``) hold a :class:`Spec` or a mapping
+of the user's names to specs (a GAN has two models). :mod:`expflow.config.load` resolves them through the registry
+before these classes are validated, which is why they are typed as instances here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import InstanceOf, SkipValidation, model_validator
+
+from expflow.config.spec import FieldError, Model, Spec, budget, execution, identity
+
+Slot = SkipValidation[InstanceOf[Spec] | Mapping[str, InstanceOf[Spec]]]
+"""One component, or several under the user's names."""
+
+SCHEMA_NUMBER = 1
+"""Raised whenever a default of an identity field changes, so that no old id can mean a new recipe."""
+
+
+class About(Model):
+    """What the experiment is for; shown by ``plan`` and at the top of the report."""
+
+    question: str = execution("", description="The question this experiment answers.")
+    expect: str = execution("", description="What is expected, and why.")
+    command: str = execution("", description="The command to type.")
+    time: str = execution("", description="How long it takes, and on what.")
+
+
+class Trainer(Model):
+    """How long and how one trial trains."""
+
+    epochs: int = budget(10, ge=1, description="Passes over the training set.")
+    validate_every: int = execution(1, ge=1, description="Epochs between validations; the last epoch always has one.")
+    lightning: dict[str, Any] = identity(
+        default_factory=dict, description="Keyword arguments passed on to lightning's Trainer."
+    )
+
+
+class Resources(Model):
+    """What one trial runs on."""
+
+    ranks: int = execution(1, ge=1, le=1, description="Processes of one trial (data-parallel ranks).")
+    cpus_per_rank: int = execution(1, ge=1, description="CPU cores, and compute threads, of one rank.")
+    gpus_per_rank: float | Literal["auto"] = execution("auto", description="GPUs of one rank; auto: 1 where one is.")
+    max_concurrent: int | None = execution(None, ge=1, description="Most trials at once; by default as many as fit.")
+
+
+class Recipe(Model):
+    """All that trains one model."""
+
+    data: Slot | None = identity(None, description="Where the samples come from.")
+    model: Slot | None = identity(None, description="The network.")
+    task: Slot = identity(description="What is learned and measured.")
+    loss: Slot | None = identity(None, description="What is minimised.")
+    optimizer: Slot | None = identity(None, description="How weights are changed.")
+    schedule: Slot | None = identity(None, description="How the learning rate changes over the trial.")
+    trainer: Trainer = identity(default_factory=Trainer, description="How long and how one trial trains.")
+
+
+class Dimension(Model):
+    """One searched key: its values or their distribution, and when it is active."""
+
+    key: str = execution(description="Dotted recipe key.")
+    kind: Literal["choice", "uniform", "loguniform", "int"] = execution(description="Kind of the dimension.")
+    values: tuple[Any, ...] = execution((), description="The choices, in the order of the file.")
+    low: float | None = execution(None, description="Lower end, included.")
+    high: float | None = execution(None, description="Upper end, included.")
+    step: int = execution(1, ge=1, description="Spacing of an int dimension.")
+    log: bool = execution(False, description="Whether an int dimension is sampled on a log scale.")
+    when: Mapping[str, tuple[Any, ...]] = execution(
+        default_factory=dict, description="Other searched or recipe keys and the values at which this key is active."
+    )
+
+
+class Sweep(Model):
+    """The search space, and who chooses in it."""
+
+    space: tuple[Dimension, ...] = execution((), description="The searched keys and their values.")
+    seeds: tuple[int, ...] = execution((0,), description="Seeds that every config is trained with (a count or a list).")
+    searcher: InstanceOf[Spec] = execution(description="Who proposes configs.")
+    scheduler: InstanceOf[Spec] | None = execution(None, description="Who stops or changes running trials.")
+    metric: str = execution("val/top1", description="What the sweep is judged by.")
+    mode: Literal["max", "min"] | None = execution(None, description="Direction of a metric of your own.")
+    select: Literal["last", "best_epoch"] = execution("last", description="Which report of a trial counts.")
+
+
+class Figure(Model):
+    """One figure of the report: ``y`` against ``x``, a line for each value of ``line``."""
+
+    x: str = execution(description="Searched key on the horizontal axis.")
+    y: str = execution(description="Metric on the vertical axis.")
+    line: str | None = execution(None, description="Searched key that makes the lines.")
+
+
+class Contrast(Model):
+    """A claim declared beforehand: how ``metric`` differs between two groups of configs."""
+
+    metric: str = execution(description="The metric that is compared.")
+    of: Mapping[str, Any] = execution(description="Searched values of the one side.")
+    against: Mapping[str, Any] = execution(description="Searched values of the other side.")
+    where: Mapping[str, Any] = execution(default_factory=dict, description="Searched values that both sides share.")
+    expect: Literal["higher", "lower", "not_worse"] = execution(
+        description="What is expected of `of`, beside `against`."
+    )
+    margin: float | None = execution(None, gt=0, description="Largest difference that still counts as not worse.")
+
+    @model_validator(mode="after")
+    def _sides_differ(self) -> Self:
+        if self.of == self.against:
+            raise FieldError("against", "`of` and `against` are the same values; nothing is compared")
+        if self.expect == "not_worse" and self.margin is None:
+            raise FieldError(
+                "expect", "not_worse needs a margin: the largest difference that still counts as not worse"
+            )
+        return self
+
+
+class ReportPlan(Model):
+    """What the report shows."""
+
+    figures: tuple[Figure, ...] = execution((), description="Figures to draw.")
+    contrasts: tuple[Contrast, ...] = execution((), description="Claims to test.")
+
+
+class Experiment(Recipe):
+    """One YAML file."""
+
+    name: str = execution(description="Name of the results; by default the file's stem.")
+    about: About = execution(default_factory=About, description="What the experiment is for.")
+    resources: Resources = execution(default_factory=Resources, description="What one trial runs on.")
+    sweep: Sweep | None = execution(None, description="The search; without it the file is one trial.")
+    report: ReportPlan = execution(default_factory=ReportPlan, description="What the report shows.")
+    storage: str | None = execution(None, description="Folder or s3:// address of all results; by default ./runs.")
+    file: Path = execution(description="The file this was read from (filled in by the loader).")
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe alone, as trained when nothing is searched."""
+        return Recipe(**{field: getattr(self, field) for field in Recipe.model_fields})

@@ -1,0 +1,110 @@
+"""What differs between machines: ``expflow.site.yaml`` and ``EXPFLOW_*`` variables. Never hashed.
+
+Three places, the later of which wins key by key: the user's configuration folder (``~/.config/expflow/``), the working
+folder, the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import field_validator
+
+from expflow.config.merge import merge, under
+from expflow.config.reading import read, scalar
+from expflow.config.schema import Resources
+from expflow.config.spec import Model, execution
+from expflow.config.tree import Mark, Node, from_plain
+from expflow.config.wording import check_model
+from expflow.errors import ExperimentInvalid, Problem
+
+FILE = "expflow.site.yaml"
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+
+class Site(Model):
+    """This machine."""
+
+    storage: str = execution("runs", description="Folder or s3:// address of all results.")
+    cache: Path = execution(description="Folder for prepared data; by default ~/.cache/expflow.")
+    cache_limit: int | None = execution(None, description="Most bytes that the cache may take, such as 50 GB.")
+    data: dict[str, Path] = execution(default_factory=dict, description="Data source -> folder where its files lie.")
+    mlflow: str | None = execution(None, description="Address of the MLflow server or store.")
+    ray: str | None = execution(None, description="Address of the Ray cluster.")
+    resources: Resources | None = execution(None, description="Defaults for an experiment's `resources`.")
+
+    @field_validator("cache_limit", mode="before")
+    @classmethod
+    def _bytes(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", value)
+        if match is None or match[2].upper() not in _UNITS:
+            raise ValueError(f"expected a size such as 50 GB, found {value!r}")
+        return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def load_site(cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Site:
+    """This machine's settings. ``cwd`` and ``env`` stand in for the working folder and the environment.
+
+    Relative folders in a file are seen from that file, those in the environment from the working folder.
+    Raises ExperimentInvalid with everything that is wrong.
+    """
+    cwd, env = cwd or Path.cwd(), os.environ if env is None else env
+    home = Path(env.get("HOME") or Path.home())
+    tree: Node = Node({}, Mark(FILE))
+    for folder in (Path(env.get("XDG_CONFIG_HOME") or home / ".config") / "expflow", cwd):
+        file = folder / FILE
+        if file.is_file():
+            root = read(file)[1]
+            tree = merge(tree, _placed(root, folder.absolute(), home))
+    for node in _environment(env):
+        tree = merge(tree, _placed(node, cwd.absolute(), home))
+    if tree.child("cache") is None:
+        cache = Path(env.get("XDG_CACHE_HOME") or home / ".cache") / "expflow"
+        tree = merge(tree, under(("cache",), from_plain(str(cache), tree.mark)))
+    problems: list[Problem] = []
+    site = check_model(Site, tree, (), problems)
+    if site is None:
+        raise ExperimentInvalid(problems)
+    return site
+
+
+def _environment(env: Mapping[str, str]) -> list[Node]:
+    """Settings from ``EXPFLOW_STORAGE``, ``EXPFLOW_DATA_<SOURCE>``, ``EXPFLOW_RESOURCES_<KEY>``…"""
+    nodes = []
+    for variable, text in sorted(env.items()):
+        name, mark = variable.removeprefix("EXPFLOW_").lower(), Mark(variable)
+        head, _, rest = name.partition("_")
+        if not variable.startswith("EXPFLOW_") or not text:
+            continue
+        if head in ("data", "resources") and rest:
+            value = text if head == "data" else scalar(text)
+            nodes.append(under((head, rest), from_plain(value, mark)))
+        elif name in Site.model_fields and name not in ("data", "resources"):
+            nodes.append(under((name,), from_plain(text, mark)))
+    return nodes
+
+
+def _placed(node: Node, folder: Path, home: Path) -> Node:
+    """The tree with its folders made absolute."""
+    items = dict(node.items)
+    for key in ("cache", "storage"):
+        if key in items:
+            items[key] = _absolute(items[key], folder, home)
+    if "data" in items and items["data"].is_mapping:
+        data = items["data"]
+        children = {key: _absolute(child, folder, home) for key, child in data.items.items()}
+        items["data"] = Node(children, data.mark, data.key_mark)
+    return Node(items, node.mark, node.key_mark)
+
+
+def _absolute(node: Node, folder: Path, home: Path) -> Node:
+    if not isinstance(node.value, str) or "://" in node.value:
+        return node
+    text = str(home) + node.value[1:] if node.value == "~" or node.value.startswith("~/") else node.value
+    return Node(str(folder / text), node.mark, node.key_mark)

@@ -1,0 +1,72 @@
+"""What a model and a task need to know of the data, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class FieldSpec:
+    """One named field of a batch. ``shape`` is that of one sample: an image is (channels, height, width)."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Fields, classes and sizes of a data source.
+
+    ``samples`` maps a split (``train``, ``val``, ``test``) to its number of samples. ``mean`` and ``std`` are per
+    channel, of the training images scaled to 0..1; normalisation happens on the device with them.
+    """
+
+    fields: Mapping[str, FieldSpec]
+    classes: tuple[str, ...] = ()
+    samples: Mapping[str, int] = field(default_factory=dict)
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; 0 where the data have none."""
+        return len(self.classes)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of the field ``image``. Raises KeyError where there is no such field."""
+        channels, height, width = self.fields["image"].shape
+        return channels, height, width
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the field ``image``."""
+        return self.image_shape[0]
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) of the field ``image``."""
+        return self.image_shape[1:]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; :meth:`from_json` reads it back."""
+        return {
+            "fields": {name: {"shape": list(each.shape), "dtype": each.dtype} for name, each in self.fields.items()},
+            "classes": list(self.classes),
+            "samples": dict(self.samples),
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> DataSpec:
+        """The DataSpec that :meth:`to_json` described."""
+        return cls(
+            fields={name: FieldSpec(tuple(each["shape"]), each["dtype"]) for name, each in data["fields"].items()},
+            classes=tuple(data["classes"]),
+            samples=dict(data["samples"]),
+            mean=tuple(data["mean"]),
+            std=tuple(data["std"]),
+        )

@@ -1,0 +1,34 @@
+"""Scikit-learn's digits: real images that come with a package, so the first experiment needs no download."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from expflow.data.sources.base import Item, Source, draw_splits, image_fields
+from expflow.data.specs import Digits
+from expflow.errors import PackageMissing
+
+
+def open_digits(spec: Digits, origin: Path | None) -> Source:
+    """1,797 images of 8x8 pixels in ten classes (Alpaydin and Kaynak 1998, UCI). Their 17 grey levels become 0..255."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise PackageMissing("the digits need scikit-learn: pip install scikit-learn") from error
+    data = load_digits()
+    images_nhwc = np.rint(data.images * (255 / 16)).astype(np.uint8)[..., None]
+    items = [Item(str(number), int(label)) for number, label in enumerate(data.target)]
+
+    def read(item: Item) -> Mapping[str, Any]:
+        return {"image": images_nhwc[int(item.name)], "label": item.label}
+
+    return Source(
+        classes=tuple(str(name) for name in data.target_names),
+        splits=draw_splits(items, {"val": spec.val_fraction, "test": spec.test_fraction}, spec.split_seed),
+        read=read,
+        **image_fields(1, 8, 8),
+    )

@@ -1,0 +1,163 @@
+"""Every error that expflow raises on purpose, and the exit code that each one means.
+
+    ExpflowError
+    ├── UserError                  exit 2: the experiment or the call is wrong
+    │   ├── ExperimentInvalid      one or more problems in an experiment, each with file, line and column
+    │   ├── UnknownName            a name that no registry knows
+    │   ├── AddressUnknown         FILE | NAME | NAME/best | NAME/3fa9 that leads nowhere
+    │   ├── DataInvalid            a data source's files are there but are not what it reads
+    │   ├── CodeChanged            the user's modules, or expflow, changed since the results were made
+    │   └── LedgerMismatch         the ledger belongs to another experiment or to other data
+    ├── Missing                    exit 3: something outside is not there
+    │   ├── DataMissing            a data source's files
+    │   ├── PackageMissing         an optional package
+    │   ├── ServerUnreachable      a tracking server, a Ray head, a token for one of them
+    │   └── StorageUnwritable      no room on the disk under the results, or no right to write there
+    ├── Refused                    exit 3: something is there and must not be used
+    │   ├── LedgerLocked           another driver works on this sweep
+    │   ├── LedgerDamaged          a record other than a torn last line does not read
+    │   ├── ShardCorrupt           a shard differs from its manifest
+    │   └── StaleDriver            this driver was replaced: its writes are refused
+    ├── TrialError                 a trial's own failure; never leaves the sweep, only names the trial
+    │   └── Diverged               the loss became infinite or not a number
+    └── Interrupted                exit 130 or 143: stopped by a signal, everything saved
+
+A message says what happened, where, and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+class ExpflowError(Exception):
+    """Root of the tree. ``exit_code`` is what the command line returns for it."""
+
+    exit_code = 1
+
+
+class UserError(ExpflowError):
+    """The experiment file or the call is wrong; the user can mend it."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong in an experiment, where, and what was expected there.
+
+    ``line`` and ``column`` count from 1; ``line`` is 0 where the value came from no file (``--set``).
+    """
+
+    file: str
+    line: int
+    column: int
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        return f"{where}: {self.key}: {self.message}" if self.key else f"{where}: {self.message}"
+
+
+class ExperimentInvalid(UserError):
+    """Everything that is wrong with one experiment, reported together."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems: tuple[Problem, ...] = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``name``'s closest spelling among ``known``, or ``""`` when none is near."""
+    import difflib  # only needed once something is wrong
+
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return close[0] if close else ""
+
+
+class UnknownName(UserError):
+    """A name that is not registered. The message lists what is, and the nearest spelling."""
+
+    def __init__(self, kind: str, name: str, known: Sequence[str]) -> None:
+        self.kind, self.name, self.known = kind, name, tuple(known)
+        close = nearest(name, known)
+        hint = f"did you mean {close!r}? " if close else ""
+        super().__init__(f"no {kind} is named {name!r}; {hint}known: {', '.join(sorted(known))}")
+
+
+class AddressUnknown(UserError):
+    """An address (FILE, NAME, NAME/best, NAME/3fa9) that leads nowhere."""
+
+
+class DataInvalid(UserError):
+    """A data source's files are there but are not what it reads: broken images, no class folders."""
+
+
+class CodeChanged(UserError):
+    """The user's modules, or expflow itself, changed since this sweep's results were made."""
+
+
+class LedgerMismatch(UserError):
+    """The ledger belongs to another experiment, or its data are not today's data."""
+
+
+class Missing(ExpflowError):
+    """Something outside of expflow is not there."""
+
+    exit_code = 3
+
+
+class DataMissing(Missing):
+    """A data source's files are not where they were looked for."""
+
+
+class PackageMissing(Missing):
+    """An optional package is needed for this call."""
+
+
+class ServerUnreachable(Missing):
+    """A tracking server or a Ray head does not answer, or wants a token that is not here."""
+
+
+class StorageUnwritable(Missing):
+    """The disk under the results is full, read-only or broken."""
+
+
+class Refused(ExpflowError):
+    """Something is there and must not be used as it is."""
+
+    exit_code = 3
+
+
+class LedgerLocked(Refused):
+    """Another driver works on this sweep."""
+
+
+class LedgerDamaged(Refused):
+    """A ledger record that is not the torn last line does not read."""
+
+
+class ShardCorrupt(Refused):
+    """A shard or its manifest is not what was written."""
+
+
+class StaleDriver(Refused):
+    """This driver was replaced by a newer one; what it writes is refused."""
+
+
+class TrialError(ExpflowError):
+    """A trial failed by itself. Recorded with the trial; the sweep goes on."""
+
+
+class Diverged(TrialError):
+    """The loss became infinite or not a number."""
+
+
+class Interrupted(ExpflowError):
+    """Stopped by a signal with everything saved."""
+
+    def __init__(self, message: str, *, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number

@@ -1,0 +1,170 @@
+"""The one stream of events that a sweep is, and the metrics a trial reports.
+
+Events are facts in the past tense, written by the driver alone. The ledger stores them in order; whoever else wants to
+know (live table, MLflow) follows the ledger. ``trial`` is a trial id, ``config`` a config id, ``attempt`` counts the
+tries of one trial from 1, ``step`` is the optimizer step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar, Literal
+
+Status = Literal["done", "failed", "stopped"]
+"""How a trial ended: at its full budget, by a failure that is not retried, or early by the scheduler's decision."""
+
+Decision = Literal["continue", "stop", "pause"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """One set of metrics at one optimizer step of a trial, as ``run_trial`` hands it to its caller."""
+
+    step: int
+    metrics: Mapping[str, float]
+    progress: float = 0.0
+    """Share of the trial's budget that is spent, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Base of all events. ``kind`` is the name that the ledger stores."""
+
+    kind: ClassVar[str] = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The event as plain data; :func:`from_json` reads it back."""
+        return {"event": self.kind, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Proposed(Event):
+    """A trial was proposed (in call order). ``recipe`` holds the identity fields that differ from their defaults."""
+
+    kind: ClassVar[str] = "proposed"
+    trial: str
+    config: str
+    seed: int
+    values: dict[str, Any]
+    """Searched key -> chosen value; an inactive key is absent."""
+    recipe: dict[str, Any]
+    budget: dict[str, Any] = field(default_factory=dict)
+    """The recipe's budget fields (``trainer.epochs``): another budget reopens the same trial."""
+
+
+@dataclass(frozen=True)
+class TrialStarted(Event):
+    """An attempt began on a gang. ``from_step`` > 0 where it goes on from a checkpoint."""
+
+    kind: ClassVar[str] = "started"
+    trial: str
+    attempt: int
+    gang: str
+    from_step: int = 0
+
+
+@dataclass(frozen=True)
+class Reported(Event):
+    """A trial's report. Keyed by (trial, attempt, step)."""
+
+    kind: ClassVar[str] = "reported"
+    trial: str
+    attempt: int
+    step: int
+    metrics: dict[str, float]
+    progress: float = 0.0
+
+
+@dataclass(frozen=True)
+class Decided(Event):
+    """What the scheduler said about a report. Only written where it is not ``continue``."""
+
+    kind: ClassVar[str] = "decided"
+    trial: str
+    attempt: int
+    step: int
+    decision: Decision
+
+
+@dataclass(frozen=True)
+class Forked(Event):
+    """A trial took over another one's weights at ``step`` and a changed config (population based training)."""
+
+    kind: ClassVar[str] = "forked"
+    trial: str
+    source: str
+    step: int
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class CheckpointSaved(Event):
+    """A checkpoint was renamed into place; ``path`` is relative to the experiment's folder."""
+
+    kind: ClassVar[str] = "checkpoint"
+    trial: str
+    attempt: int
+    step: int
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class AttemptFailed(Event):
+    """An attempt failed. ``failure`` is its class: ``code``, ``diverged``, ``worker_lost``, ``data``, ``lost_track``."""
+
+    kind: ClassVar[str] = "attempt_failed"
+    trial: str
+    attempt: int
+    failure: str
+    message: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True)
+class TrialEnded(Event):
+    """A trial is over, one way or another. ``weights`` is the sha256 of its final weights ("" where it has none)."""
+
+    kind: ClassVar[str] = "ended"
+    trial: str
+    attempt: int
+    status: Status
+    step: int
+    seconds: float
+    weights: str = ""
+
+
+@dataclass(frozen=True)
+class DriverStopped(Event):
+    """The driver closed the ledger on purpose: ``finished``, ``interrupted`` or ``error``."""
+
+    kind: ClassVar[str] = "driver_stopped"
+    reason: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+EVENTS: dict[str, type[Event]] = {
+    event.kind: event
+    for event in (
+        Proposed,
+        TrialStarted,
+        Reported,
+        Decided,
+        Forked,
+        CheckpointSaved,
+        AttemptFailed,
+        TrialEnded,
+        DriverStopped,
+    )
+}
+
+
+def from_json(data: Mapping[str, Any]) -> Event:
+    """The event that ``data`` describes; fields that a newer expflow added are ignored.
+
+    Raises KeyError for an unknown kind and TypeError for a missing field.
+    """
+    event = EVENTS[data["event"]]
+    known = {each.name for each in fields(event)}
+    return event(**{key: value for key, value in data.items() if key in known})

@@ -1,0 +1,217 @@
+"""The figures that an experiment asks for: a metric against a searched key, a line for each value of another."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.transforms import offset_copy
+
+from expflow.config.identity import value_words
+from expflow.ledger.header import Header
+from expflow.ledger.state import SweepState
+from expflow.report import results, words
+from expflow.report.drawing import (
+    FAILED,
+    INK,
+    MARKERS,
+    PALETTE,
+    SPAN_FOR_LOG,
+    Drawing,
+    canvas,
+    dress,
+    finished,
+    literal,
+    plain_number,
+    set_scale,
+    shortened,
+)
+from expflow.report.learning import curves
+from expflow.report.panels import loss_panels, metric_panels
+from expflow.report.series import Line, Plot, Point, plot
+
+
+def draw(state: SweepState) -> tuple[list[Drawing], list[Drawing]]:
+    """The figures that the experiment asks for, and its learning curves (none where nothing was reported)."""
+    header = results.header_of(state)
+    names: set[str] = set()
+    asked = [_asked(plot(state, each), header, names) for each in header.report.get("figures", ())]
+    found = curves(state)
+    if found is None:
+        return asked, []
+    learning = [loss_panels(found)] if found.losses else []
+    return asked, [*learning, metric_panels(found, header)]
+
+
+def _asked(data: Plot, header: Header, names: set[str]) -> Drawing:
+    title = f"{data.y} by {data.x}" + (f", a line per {data.line}" if data.line else "")
+    slug = re.sub(r"[^A-Za-z0-9]+", "_", data.y).strip("_") + "-by-" + re.sub(r"[^A-Za-z0-9]+", "_", data.x).strip("_")
+    name, again = slug, 2
+    while name in names:
+        name, again = f"{slug}-{again}", again + 1
+    names.add(name)
+    figure, note = _plot_figure(data, header)
+    return finished(figure, name, title, f"{data.caption}{note}", _alt(data))
+
+
+def _alt(data: Plot) -> str:
+    said = []
+    for line in data.lines:
+        points = [
+            f"{value_words(p.x)}: {words.metric_value(data.y, p.estimate.mean)}" for p in line.points if p.estimate
+        ]
+        said.append(f"{line.label or data.y}: {', '.join(points)}")
+    return f"{data.y} by {data.x}. " + "; ".join(said)
+
+
+def _plot_figure(data: Plot, header: Header) -> tuple[Figure, str]:
+    """The figure, and what its caption must add about the y axis."""
+    figure = canvas(7.0, 4.3)
+    axes = figure.add_subplot()
+    dress(axes)
+    points = [point for line in data.lines for point in line.points if point.estimate]
+    values = [value for point in points for value in point.seeds]
+    scale = set_scale(axes, data.y, values)
+    floor = 0.4 * min(value for value in values if value > 0) if scale == "log" else -math.inf
+    place = _x_axis(axes, data)
+    several = len(data.lines)
+    for index, line in enumerate(data.lines):
+        # in points, so that bars do not cover each other
+        aside = (index - (several - 1) / 2) * min(5.0, 14.0 / several) if data.connected else 0.0
+        _draw_line(axes, line, index, data.connected, [place(point.x) for point in line.points], floor, aside)
+    if values:
+        axes.set_ylim(*_limits(points, data.y, scale, floor))
+    else:
+        axes.text(0.5, 0.5, "no completed trial", transform=axes.transAxes, ha="center", va="center", color="#777777")
+    _draw_failed(axes, data, place, header)
+    axes.set_xlabel(literal(data.x), color=INK)
+    axes.set_ylabel(literal(words.axis_label(data.y, header)), color=INK)
+    _legend(axes, [line.label for line in data.lines], "-" if data.connected else "")
+    return figure, _axis_note(scale, any(_end(point, "low") < floor for point in points))
+
+
+def _axis_note(scale: str, cut: bool) -> str:
+    if scale == "symlog":
+        return " The y axis is logarithmic down to its smallest value, linear from there to zero."
+    if scale == "log":
+        return " The y axis is logarithmic" + ("; bars that leave it below reach further down." if cut else ".")
+    return ""
+
+
+def _x_axis(axes: Axes, data: Plot) -> Any:
+    """Set the x axis up; returns the place of an x value on it."""
+    if not data.numeric:
+        axes.set_xticks(range(len(data.ticks)), [literal(value_words(tick)) for tick in data.ticks])
+        axes.set_xlim(-0.5, max(len(data.ticks), 1) - 0.5)
+        longest = max((len(value_words(tick)) for tick in data.ticks), default=0)
+        if longest * len(data.ticks) > 80:
+            axes.tick_params(axis="x", rotation=30)
+        return lambda x: float(next(at for at, tick in enumerate(data.ticks) if results.same(tick, x)))
+    low, high = float(data.ticks[0]), float(data.ticks[-1])
+    room = 0.06 * (high - low) or 0.5
+    if low > 0 and high > SPAN_FOR_LOG * low:
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlim(low / (high / low) ** 0.06, high * (high / low) ** 0.06)
+    else:
+        axes.set_xlim(low - room, high + room)
+    if len(data.ticks) <= 8:
+        axes.set_xticks(list(data.ticks), [value_words(tick) for tick in data.ticks], minor=False)
+    elif axes.get_xscale() == "log":
+        axes.xaxis.set_major_formatter(FuncFormatter(plain_number))
+    return float
+
+
+def _limits(points: Iterable[Point], metric: str, scale: str, floor: float) -> tuple[float, float]:
+    """Limits that show every seed and interval: not far beyond what a share can be, nor below a log axis's floor."""
+    low = min(min(*point.seeds, _end(point, "low")) for point in points)
+    high = max(max(*point.seeds, _end(point, "high")) for point in points)
+    if scale == "log":
+        return max(floor, 0.7 * low), 1.5 * high
+    if scale == "symlog":
+        return min(low, 0.0), 1.5 * high
+    top = math.inf
+    if words.is_share(metric):
+        low, high, top = max(low, -0.02), min(high, 1.02), 1.03
+    room = 0.06 * (high - low) or 0.05 * abs(high) or 0.05
+    return low - room, min(high + room, top)
+
+
+def _end(point: Point, end: str) -> float:
+    found = getattr(point.estimate, end)
+    return found if found is not None else point.seeds[0]
+
+
+def _draw_line(
+    axes: Axes, line: Line, index: int, connected: bool, places: Sequence[float], floor: float, aside: float
+) -> None:
+    """One line: means, bars and, a little to their right, the single seeds. ``aside`` in points."""
+    colour, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
+    known = [(at, point, point.estimate) for at, point in zip(places, line.points, strict=True) if point.estimate]
+    figure = axes.get_figure(root=True)
+    here = offset_copy(axes.transData, figure, x=aside, units="points")
+    beside = offset_copy(axes.transData, figure, x=aside + 5.5, units="points")
+    xs, means = [at for at, _, _ in known], [found.mean for _, _, found in known]
+    style = "-" if connected else ""
+    axes.plot(
+        xs, means, linestyle=style, marker=marker, color=colour, linewidth=1.8, markersize=6, zorder=3, transform=here
+    )
+    for at, point, found in known:
+        if found.low is not None and found.high is not None:
+            ends = [max(found.low, 0.5 * floor), found.high]  # a log axis has no place for zero
+            axes.plot([at, at], ends, color=colour, linewidth=1.3, marker="_", markersize=7, zorder=2.5, transform=here)
+        if len(point.seeds) > 1:
+            dots: dict[str, Any] = {
+                "color": colour,
+                "alpha": 0.45,
+                "markersize": 4,
+                "markeredgecolor": "none",
+                "zorder": 2,
+            }
+            axes.plot([at] * len(point.seeds), point.seeds, "o", transform=beside, **dots)
+
+
+def _draw_failed(axes: Axes, data: Plot, place: Any, header: Header) -> None:
+    """A cross at the bad end of the y axis for every point that lost seeds."""
+    edge = 0.02 if words.direction(data.y, header) == "max" else 0.98
+    for line in data.lines:
+        for point in line.points:
+            if point.failed:
+                axes.plot(
+                    place(point.x),
+                    edge,
+                    "X",
+                    color=FAILED,
+                    markersize=8,
+                    clip_on=False,
+                    transform=axes.get_xaxis_transform(),
+                )
+
+
+def _legend(axes: Axes, labels: Sequence[str], style: Literal["-", ""]) -> None:
+    """A legend right of the axes, where it can hide nothing; none for a single unnamed line."""
+    named = [(index, label) for index, label in enumerate(labels) if label]
+    if not named:
+        return
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=PALETTE[index % len(PALETTE)],
+            marker=MARKERS[index % len(MARKERS)],
+            linestyle=style,
+            linewidth=1.8,
+            markersize=6,
+        )
+        for index, _ in named
+    ]
+    texts = [literal(shortened(label, 36)) for _, label in named]
+    axes.legend(
+        handles, texts, loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9, borderaxespad=0.0
+    )

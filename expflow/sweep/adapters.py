@@ -1,0 +1,149 @@
+"""What Ray Tune sees of a sweep: a searcher, a scheduler, a stopper and a trainable, all of them thin.
+
+Tune pickles searcher and scheduler when a Tuner is made, so they hold the name of their session and nothing else; the
+session itself stays in the driver's memory. No failure ever reaches Tune: the trainable does not raise.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+from ray.tune.stopper import Stopper
+
+from expflow.sweep.conductor import Conductor
+from expflow.sweep.gang import Assignment
+from expflow.sweep.plan import Plan
+
+KEY = "expflow"
+"""Where a Tune result carries a gang's messages."""
+
+
+class Session:
+    """One sweep in the driver's memory: the conductor, and the way to the dispatcher."""
+
+    def __init__(self, plan: Plan, conductor: Conductor, dispatcher: Any, limit: int, lockstep: bool) -> None:
+        self.plan, self.conductor, self.dispatcher = plan, conductor, dispatcher
+        self.limit, self.lockstep = limit, lockstep
+        self._running: set[str] = set()
+        self._released = False
+
+    def suggest(self, key: str) -> dict[str, Any] | str | None:
+        """Tune asks for a trial: None means later, FINISHED means never."""
+        if len(self._running) >= self.limit:
+            return None
+        planned = self.conductor.propose()
+        if planned is None:
+            return str(Searcher.FINISHED)
+        self._running.add(key)
+        assignment = Assignment(
+            trial=planned.trial,
+            attempt=self.conductor.next_attempt(planned.trial),
+            recipe=planned.recipe,
+            seed=planned.seed,
+            folder=str(self.plan.folder / "trials" / planned.folder),
+            data_root=str(planned.data.root) if planned.data else None,
+        )
+        self.dispatcher.assign.remote(key, assignment)
+        return {}
+
+    def take(self, result: dict[str, Any]) -> None:
+        """Record a result's messages."""
+        self.conductor.take(result.get(KEY, ()))
+
+    def judge(self, key: str, result: dict[str, Any]) -> bool:
+        """Whether the trial goes on, and tell its rank."""
+        go_on = self.conductor.judge(result.get(KEY, ()))
+        if self.lockstep:
+            self.dispatcher.decide.remote(key, go_on)
+        return go_on
+
+    def complete(self, key: str) -> None:
+        """Tune is done with a trial."""
+        self._running.discard(key)
+
+    def release_if_interrupted(self) -> None:
+        """After a signal, let the trainables go so that Tune can end by itself."""
+        if self.conductor.interrupted_by is not None and not self._released:
+            self._released = True
+            self.dispatcher.release.remote()
+
+
+SESSIONS: dict[str, Session] = {}
+
+
+class Proposer(Searcher):
+    """Tune's searcher: hands out the conductor's proposals. Tune's config stays empty; ids travel by Tune's own key."""
+
+    def __init__(self, session: str) -> None:
+        super().__init__()
+        self._session = session
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next trial's (empty) config, None while the machine is full, FINISHED at the end."""
+        return SESSIONS[self._session].suggest(trial_id)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Make room for another trial."""
+        SESSIONS[self._session].complete(trial_id)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: a resumed sweep replays the ledger."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore: a resumed sweep replays the ledger."""
+
+
+class Recorder(Stopper):
+    """Tune's stopper runs before its scheduler: here every result goes to the ledger."""
+
+    def __init__(self, session: str) -> None:
+        self._session = session
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Record the result; never stops a trial."""
+        SESSIONS[self._session].take(result)
+        return False
+
+    def stop_all(self) -> bool:
+        """Asked at every step of Tune's loop, which makes it the place to notice a signal. Never true: Tune would
+        wait for trainables that are themselves waiting; released, they end by themselves."""
+        SESSIONS[self._session].release_if_interrupted()
+        return False
+
+
+class Judge(FIFOScheduler):
+    """Tune's scheduler: asks the conductor about every report."""
+
+    def __init__(self, session: str) -> None:
+        super().__init__()
+        self._session = session
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Tune's word for the conductor's decision."""
+        go_on = SESSIONS[self._session].judge(trial.trial_id, result)
+        return str(TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP)
+
+
+class Relay(tune.Trainable):
+    """Tune's trainable: waits for the trial's messages at the dispatcher and passes them on. It never raises."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Find the dispatcher by its name."""
+        self._dispatcher = ray.get_actor(config["dispatcher"])
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Nothing of the last trial is kept, so the next one may use this actor."""
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """The trial's next messages; ``done`` with the last of them, or when the dispatcher lets go or is gone."""
+        try:
+            messages = ray.get(self._dispatcher.next.remote(self.trial_id))
+        except ray.exceptions.RayError:
+            messages = []
+        return {KEY: messages, "done": not messages or messages[-1]["kind"] == "ended"}

@@ -1,0 +1,192 @@
+"""The driver of a sweep: opens the ledger, replays it, lets Ray Tune run what is left, and says what came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from expflow.config.foreign import user_modules
+from expflow.errors import Interrupted, LedgerMismatch, StaleDriver
+from expflow.ledger.state import SweepState
+from expflow.ledger.store import Ledger
+from expflow.ledger.reader import exists
+from expflow.ledger.reader import load as load_state
+from expflow.registry import load_dotted
+from expflow.sweep.conductor import Conductor, Observer
+from expflow.sweep.plan import Plan
+from expflow.sweep.provenance import check_code
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a driver leaves behind. ``ran`` counts the trials that it ended itself."""
+
+    state: SweepState
+    folder: Path
+    ran: int
+
+    @property
+    def exit_code(self) -> int:
+        """0 when every trial of the plan is done or was stopped by decision, 1 when some failed."""
+        return int(any(trial.status == "failed" for trial in self.state.plan_trials()))
+
+
+def fresh_name(plan: Plan) -> str:
+    """The first of NAME, NAME.2, NAME.3, … without results."""
+    name, number = plan.name, 1
+    while exists(plan.storage / name):
+        number += 1
+        name = f"{plan.name}.{number}"
+    return name
+
+
+@contextlib.contextmanager
+def open_sweep(
+    plan: Plan, *, tracking: str, keep_results: bool = False, observers: Sequence[Observer] = (), retry: bool = False
+) -> Iterator[Conductor]:
+    """Open the plan's ledger for one driver, refusing results that other code or other data made.
+
+    On leaving, the ledger is closed with the reason: finished, interrupted or error.
+    """
+    code = user_modules(plan.loaded)
+    before = load_state(plan.folder) if exists(plan.folder) else SweepState()
+    if before.header is not None and before.trials:
+        if not keep_results:
+            check_code(before.header.code, code, before.header.versions.get("expflow", ""), plan.name)
+        _check_data(plan, before)
+    expected = sum(1 for _ in plan.trials())
+    header = plan.header(tracking=tracking, code=code, expected_trials=expected)
+    ledger = Ledger.open(plan.folder, header)
+    try:
+        state = load_state(plan.folder)
+        conductor = Conductor(ledger, state, plan.trials(), _scheduler(plan), observers, retry_failed=retry)
+        yield conductor
+    except StaleDriver:
+        ledger.abandon()
+        raise
+    except BaseException as error:
+        ledger.close("interrupted" if isinstance(error, KeyboardInterrupt) else "error", {"error": repr(error)})
+        raise
+    ledger.close("interrupted" if conductor.interrupted_by is not None else "finished")
+
+
+def _scheduler(plan: Plan) -> Any:
+    spec = plan.sweep.scheduler
+    return load_dotted(spec.build)(spec, plan.metric, plan.mode) if spec is not None and spec.build else None
+
+
+def _check_data(plan: Plan, before: SweepState) -> None:
+    """The same source under the same key must still hold the same samples."""
+    assert before.header is not None  # noqa: S101 - the caller has looked
+    then = before.header.data
+    data = plan.data(plan.loaded.experiment.recipe)
+    if data is None or then.get("key") != data.key or "manifest" not in then:
+        return
+    if then["manifest"] != data.manifest.content:
+        raise LedgerMismatch(
+            f"{plan.name} has results on other data: the manifest of {then.get('source')} was "
+            f"{then['manifest'][:12]} and is {data.manifest.content[:12]}. Put the old data back, or use --fresh"
+        )
+
+
+@contextlib.contextmanager
+def signals_noted(conductor: Conductor) -> Iterator[None]:
+    """The first SIGINT or SIGTERM ends the work in good order, a second one at once."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if conductor.interrupted_by is not None:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+            signal.raise_signal(number)
+        conductor.interrupted_by = number
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run_sweep(
+    plan: Plan,
+    *,
+    tracking: str = "",
+    keep_results: bool = False,
+    retry_failed: bool = False,
+    observers: Sequence[Observer] = (),
+) -> Result:
+    """Run what the ledger does not answer yet, on Ray.
+
+    Raises what opening the ledger raises, and :class:`Interrupted` after a signal, with everything saved.
+    """
+    with open_sweep(
+        plan, tracking=tracking, keep_results=keep_results, observers=observers, retry=retry_failed
+    ) as conductor:
+        if conductor.peek() is not None:
+            _run_on_ray(plan, conductor)
+    return conclude(plan, conductor)
+
+
+def conclude(plan: Plan, conductor: Conductor) -> Result:
+    """The driver's result. Raises :class:`Interrupted` where a signal cut it short."""
+    if conductor.interrupted_by is not None:
+        raise Interrupted(
+            f"stopped by {signal.Signals(conductor.interrupted_by).name}; everything that was finished is saved",
+            signal_number=conductor.interrupted_by,
+        )
+    return Result(conductor.state, plan.folder, conductor.ended)
+
+
+def _run_on_ray(plan: Plan, conductor: Conductor) -> None:
+    # Ray and Tune cost seconds to import: a sweep that has nothing left to do must not pay them.
+    import ray
+    from ray import tune
+
+    from expflow.sweep.adapters import SESSIONS, Judge, Proposer, Recorder, Relay, Session
+    from expflow.sweep.gang import Dispatcher
+    from expflow.sweep.machine import connected
+
+    name = f"expflow-{uuid.uuid4().hex[:8]}"
+    experiment = plan.loaded.experiment
+    runner = getattr(experiment.task, "runner", "expflow.training.lightning_runner:run").partition(":")[0]
+    scratch = Path(tempfile.mkdtemp(prefix="expflow-tune-"))
+    lockstep = conductor.decides
+    paths = (str(experiment.file.parent),)
+    try:
+        with connected(experiment.resources, plan.site.ray, name, paths=paths, warm=(runner,)) as machine:
+            dispatcher = (
+                ray.remote(Dispatcher)
+                .options(name=name, num_cpus=0, max_concurrency=10_000)
+                .remote(machine.shape, machine.gangs, lockstep)
+            )
+            dispatcher.start.remote()
+            SESSIONS[name] = Session(plan, conductor, dispatcher, machine.gangs + 1, lockstep)
+            trainable = tune.with_resources(Relay, tune.PlacementGroupFactory([dict(machine.token)]))
+            tuner = tune.Tuner(
+                trainable,
+                param_space={"dispatcher": name},
+                tune_config=tune.TuneConfig(
+                    search_alg=Proposer(name), scheduler=Judge(name), num_samples=-1, reuse_actors=True
+                ),
+                run_config=tune.RunConfig(
+                    name="tune",
+                    storage_path=str(scratch),
+                    stop=Recorder(name),
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                    verbose=0,
+                ),
+            )
+            with signals_noted(conductor):
+                tuner.fit()
+            ray.get(dispatcher.close.remote(), timeout=30)
+    finally:
+        SESSIONS.pop(name, None)
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,110 @@
+"""What a plan will cost: parameters, multiply-adds, and the time as measured on a few real steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from expflow.architectures import Count, count
+from expflow.config.identity import readable
+from expflow.config.schema import Recipe
+from expflow.config.spec import Foreign
+from expflow.data.build import Prepared
+from expflow.errors import ExperimentInvalid, Problem, UserError
+from expflow.sweep.plan import Plan, PlannedTrial
+
+MEASURED_CONFIGS = 8
+"""Configs whose steps are really measured; the others are interpolated over their multiply-adds."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trial of the plan. ``seconds`` is None where nothing could be measured."""
+
+    trial: PlannedTrial
+    count: Count | None
+    seconds: float | None = None
+
+
+def check_builds(plan: Plan) -> list[Row]:
+    """Parameters and multiply-adds of every trial, from a build on the meta device.
+
+    Raises :class:`ExperimentInvalid` with every config that cannot be built, before anything is started.
+    """
+    rows: list[Row] = []
+    counts: dict[str, Count | None] = {}
+    problems: list[Problem] = []
+    for trial in plan.trials():
+        if trial.config not in counts:
+            try:
+                counts[trial.config] = _count(trial.recipe, trial.data)
+            except UserError as error:
+                counts[trial.config] = None
+                problems.append(Problem(str(plan.loaded.experiment.file), 0, 0, readable(trial.values), str(error)))
+        rows.append(Row(trial, counts[trial.config]))
+    if problems:
+        raise ExperimentInvalid(problems)
+    return rows
+
+
+def _count(recipe: Recipe, data: Prepared | None) -> Count | None:
+    """None where the task brings its own network or data, whose shapes only its code knows."""
+    if recipe.model is None or data is None:
+        return None
+    return count(recipe.model, data.spec)
+
+
+def weights(rows: Sequence[Row]) -> dict[str, float]:
+    """Relative cost of each trial: multiply-adds times epochs; empty where they are not all known."""
+    found = {row.trial.trial: row.count.macs for row in rows if row.count is not None and row.count.macs}
+    if len(found) != len(rows):
+        return {}
+    return {row.trial.trial: float(found[row.trial.trial]) * row.trial.recipe.trainer.epochs for row in rows}
+
+
+def with_times(plan: Plan, rows: Sequence[Row]) -> list[Row]:
+    """The rows with the seconds that each trial is expected to train, measured on this machine with one rank."""
+    threads = plan.loaded.experiment.resources.cpus_per_rank
+    measured: dict[str, float] = {}
+    for row in _sample(rows):
+        seconds = _seconds(row, threads)
+        if seconds is not None:
+            measured[row.trial.config] = seconds
+    return [Row(row.trial, row.count, _estimate(row, rows, measured)) for row in rows]
+
+
+def _sample(rows: Sequence[Row]) -> list[Row]:
+    """At most MEASURED_CONFIGS configs, evenly spread from the cheapest to the most expensive."""
+    by_config: Mapping[str, Row] = {row.trial.config: row for row in rows}
+    ordered = sorted(by_config.values(), key=_macs)
+    if len(ordered) <= MEASURED_CONFIGS:
+        return ordered
+    picks = np.linspace(0, len(ordered) - 1, MEASURED_CONFIGS).round().astype(int)
+    return [ordered[index] for index in picks]
+
+
+def _macs(row: Row) -> float:
+    return float(row.count.macs or 0) if row.count else 0.0
+
+
+def _seconds(row: Row, threads: int) -> float | None:
+    from expflow.training.measure import step_seconds  # imports torch and Lightning
+
+    recipe, data = row.trial.recipe, row.trial.data
+    if data is None or recipe.data is None or isinstance(recipe.data, Foreign):
+        return None
+    measured = step_seconds(recipe, data.root, threads)
+    if measured is None:
+        return None
+    return measured.trial_seconds(recipe, data.spec.samples)
+
+
+def _estimate(row: Row, rows: Sequence[Row], measured: Mapping[str, float]) -> float | None:
+    if row.trial.config in measured:
+        return measured[row.trial.config]
+    known = sorted({(_macs(each), measured[each.trial.config]) for each in rows if each.trial.config in measured})
+    if not known:
+        return None
+    return float(np.interp(_macs(row), [macs for macs, _ in known], [seconds for _, seconds in known]))

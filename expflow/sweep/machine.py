@@ -1,0 +1,122 @@
+"""The Ray cluster that a sweep runs on: this machine's own, started for the sweep, or one that is there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+
+from expflow.config.schema import Resources
+from expflow.errors import ServerUnreachable, UserError
+from expflow.sweep.gang import Shape
+
+_QUIET = {
+    # Ray Tune's own state is a cache that nobody reads: the ledger is the truth.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_RESULT_BUFFER_LENGTH": "1",
+    "TUNE_WARN_THRESHOLD_S": "30",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    # Nothing may leave the machine unasked.
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+_TOKEN = secrets.token_hex(32)
+"""A token of this process's own for the Ray it starts, never written to disk. Ray 2.60 turns authentication on for a
+new local cluster and reads the token once, so it stays the same as long as the process lives."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A connected cluster: what a gang is made of, how many fit, and what holds one trainable to the head node."""
+
+    shape: Shape
+    gangs: int
+    token: dict[str, float]
+
+
+@contextmanager
+def _environment(extra: dict[str, str]) -> Iterator[None]:
+    before = {key: os.environ.get(key) for key in (*extra, "RAY_AUTH_MODE")}  # ray.init may set the mode
+    os.environ.update(extra)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
+
+
+@contextmanager
+def connected(
+    resources: Resources, address: str | None, namespace: str, *, paths: tuple[str, ...], warm: tuple[str, ...]
+) -> Iterator[Machine]:
+    """Connect to ``address`` (``RAY_ADDRESS`` when None), or start Ray on this machine alone when neither is given.
+
+    Raises :class:`ServerUnreachable` where no head answers, :class:`UserError` where no gang fits.
+    """
+    address = address or os.environ.get("RAY_ADDRESS")
+    extra: dict[str, str] = dict(_QUIET)
+    if not address and not os.environ.get("RAY_AUTH_TOKEN"):
+        extra["RAY_AUTH_TOKEN"] = _TOKEN
+    with _environment(extra):
+        _start(address, namespace)
+        try:
+            yield _machine(resources, bool(address), paths, warm)
+        finally:
+            ray.shutdown()
+
+
+def _start(address: str | None, namespace: str) -> None:
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    try:
+        if address:
+            ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            slots = {"expflow": float(os.cpu_count() or 1)}
+            ray.init(
+                address="local",
+                namespace=namespace,
+                resources=slots,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        where = f"the Ray head at {address}" if address else "Ray on this machine"
+        raise ServerUnreachable(f"{where} did not start or answer: {error}") from error
+
+
+def _machine(resources: Resources, foreign: bool, paths: tuple[str, ...], warm: tuple[str, ...]) -> Machine:
+    total = ray.cluster_resources()
+    gpus = resources.gpus_per_rank
+    if gpus == "auto":
+        gpus = 1.0 if total.get("GPU", 0) >= resources.ranks else 0.0
+    shape = Shape(resources.ranks, resources.cpus_per_rank, gpus, paths, warm)
+    fits = [int(total.get("CPU", 0) // (shape.ranks * shape.cpus_per_rank))]
+    if gpus:
+        fits.append(int(total.get("GPU", 0) / (shape.ranks * gpus)))
+    gangs = min(fits)
+    if gangs < 1:
+        raise UserError(
+            f"no trial fits: it needs {shape.ranks} x {shape.cpus_per_rank} CPUs and {shape.ranks * gpus:g} GPUs, "
+            f"the cluster has {total.get('CPU', 0):g} and {total.get('GPU', 0):g}; lower `resources`"
+        )
+    if resources.max_concurrent:
+        gangs = min(gangs, resources.max_concurrent)
+    # Tune must have something to count. Trainables do no work, so they take none of the ranks' CPUs.
+    token = {"node:__internal_head__": 0.0001} if foreign else {"expflow": total["expflow"] / gangs}
+    return Machine(shape, gangs, token)
+
+

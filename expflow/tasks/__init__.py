@@ -1,0 +1,120 @@
+"""Tasks: what is learned and measured, as LightningModules. Importing this imports neither torch nor Lightning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from expflow.architectures import Count, supplied_by
+from expflow.config.schema import Recipe
+from expflow.config.spec import Foreign, Spec
+from expflow.data.dataspec import DataSpec
+from expflow.errors import ExpflowError, UserError
+from expflow.registry import construct, load_dotted
+
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningModule
+
+__all__ = ["build_task", "cost"]
+
+BUILT_SLOTS = ("model", "loss", "optimizer", "schedule")
+"""The slots whose components a task is handed; ``data`` reaches it as batches and as a DataSpec."""
+
+
+def _filled(slot: Spec | Mapping[str, Spec], make: Callable[[Spec], Any]) -> Any:
+    """The component of a slot, or a dict of components under the user's names."""
+    return {name: make(each) for name, each in slot.items()} if isinstance(slot, Mapping) else make(slot)
+
+
+def _build_slots(recipe: Recipe, data_spec: DataSpec) -> dict[str, Any]:
+    """What fills the recipe's slots: networks, losses, and factories of optimizers and schedules."""
+    from torch import nn
+
+    from expflow import architectures, losses, optim
+
+    makers: dict[str, Callable[[Spec], Any]] = {
+        "model": lambda spec: architectures.build(spec, data_spec),
+        "loss": losses.build,
+        "optimizer": optim.build_optimizer,
+        "schedule": optim.build_schedule,
+    }
+    slots = {
+        name: _filled(getattr(recipe, name), makers[name]) for name in BUILT_SLOTS if getattr(recipe, name) is not None
+    }
+    for name, slot in slots.items():
+        if isinstance(slot, dict) and all(isinstance(each, nn.Module) for each in slot.values()):
+            slots[name] = nn.ModuleDict(slot)  # so that a task that keeps it owns the weights
+    return slots
+
+
+def _build_ours(spec: Spec, slots: Mapping[str, Any], data_spec: DataSpec) -> Any:
+    """A registered task; it is handed exactly the slots that its spec declares."""
+    declared = frozenset(BUILT_SLOTS) & getattr(type(spec), "slots", frozenset())
+    missing, unused = sorted(declared - set(slots)), sorted(set(slots) - declared)
+    if missing:
+        raise UserError(f"task {spec.name} needs {', '.join(missing)}: say which in the recipe")
+    if unused:
+        raise UserError(f"task {spec.name} takes no {', '.join(unused)}: remove it from the recipe")
+    return load_dotted(spec.build)(spec, data_spec, **slots)
+
+
+def _build_foreign(spec: Foreign, slots: Mapping[str, Any], data_spec: DataSpec) -> Any:
+    """The user's own task; a slot that the recipe fills and its constructor does not take is an error."""
+    import inspect
+
+    parameters = inspect.signature(load_dotted(spec.name)).parameters
+    unused = [name for name in slots if name not in parameters]
+    if unused:
+        takes = ", ".join(name for name in BUILT_SLOTS if name in parameters) or "no slots"
+        raise UserError(
+            f"task {spec.name} has no parameter {unused[0]!r}; it takes {takes}: remove {', '.join(unused)}"
+        )
+    return construct(spec.name, spec.arguments, supplied_by(data_spec) | dict(slots))
+
+
+def build_task(recipe: Recipe, data_spec: DataSpec) -> LightningModule:
+    """The recipe's task with its networks, losses, optimizers and schedules.
+
+    The user's own task is any LightningModule. A slot that its constructor names is handed to it built: ``model`` a
+    module (a ``ModuleDict`` where the recipe names several), ``loss`` a callable (output, target), ``optimizer`` a
+    factory (params) and ``schedule`` a factory (optimizer, total_steps, steps_per_epoch), or dicts of these; likewise
+    ``data_spec``, ``num_classes``, ``in_channels`` and ``image_size``.
+    Raises :class:`UserError` with the reason when it cannot be built.
+    """
+    from pytorch_lightning import LightningModule
+
+    spec = recipe.task
+    if isinstance(spec, Mapping):
+        raise UserError(f"a recipe has one task, and this one names {len(spec)}: {', '.join(spec)}")
+    slots = _build_slots(recipe, data_spec)
+    try:
+        if isinstance(spec, Foreign):
+            task = _build_foreign(spec, slots, data_spec)
+        else:
+            task = _build_ours(spec, slots, data_spec)
+    except ExpflowError:
+        raise
+    except Exception as error:  # a constructor of the user's may raise anything: it is their reason
+        raise UserError(f"task {spec.name} cannot be built: {type(error).__name__}: {error}") from error
+    if not isinstance(task, LightningModule):
+        raise UserError(f"task {spec.name} is a {type(task).__name__}; a LightningModule is needed")
+    return task
+
+
+def cost(recipe: Recipe, data_spec: DataSpec) -> Count:
+    """Parameters and multiply-adds of what the recipe trains, built on the meta device.
+
+    Only a task of ours fixes what enters its network; for the user's own the multiply-adds are None where the network
+    does not take an image, and a task without a model slot counts with its own parameters.
+    Raises :class:`UserError` with the reason when a network cannot be built.
+    """
+    from expflow.architectures import accounting, count
+
+    if recipe.model is None:
+        return accounting.count_task(lambda: build_task(recipe, data_spec))
+    if isinstance(recipe.model, Mapping) or not isinstance(recipe.task, Foreign):
+        return count(recipe.model, data_spec)
+    try:
+        return count(recipe.model, data_spec)
+    except UserError:  # it may take something else than the image; that it cannot be built is still an error
+        return accounting.count_network(recipe.model, data_spec, forward=False)

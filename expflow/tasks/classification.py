@@ -1,0 +1,137 @@
+"""Image classification: one label per image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+
+from expflow.data.dataspec import DataSpec
+from expflow.errors import UserError
+from expflow.losses import Loss
+from expflow.optim import OptimizerFactory, ScheduleFactory
+from expflow.tasks import specs
+
+Batch = dict[str, Tensor]
+"""``image`` (b, c, h, w) uint8, ``label`` (b,) int64, ``valid`` (b,) bool, false for padding."""
+
+
+class Classification(LightningModule):
+    """Trains ``model`` to name the class of an image, and measures loss, top-1 and, with more than five classes, top-5.
+
+    Metrics are exact means over samples, summed on the device and read once an epoch: ``train/*`` in train mode while
+    the weights change, ``val/*`` in eval mode. Images are normalised on the device with the data's mean and std.
+    """
+
+    _mean: Tensor
+    _std: Tensor
+
+    def __init__(
+        self,
+        data_spec: DataSpec,
+        model: nn.Module,
+        loss: Loss,
+        optimizer: OptimizerFactory,
+        schedule: ScheduleFactory,
+    ) -> None:
+        super().__init__()
+        self.model, self.loss = model, loss
+        self._optimizer, self._schedule = optimizer, schedule
+        self._top5 = data_spec.num_classes > 5
+        self._sums: Tensor | None = None
+        self._train_sums: Tensor | None = None
+        channels = data_spec.in_channels
+        scale = 255.0  # the DataSpec's mean and std are of images scaled to 0..1
+        mean = torch.tensor(data_spec.mean or [0.0] * channels) * scale
+        std = torch.tensor(data_spec.std or [1.0] * channels) * scale
+        self.register_buffer("_mean", mean.view(-1, 1, 1), persistent=False)
+        self.register_buffer("_std", std.view(-1, 1, 1), persistent=False)
+
+    def forward(self, image_bchw: Tensor) -> Tensor:
+        """uint8 images (b, c, h, w) -> scores (b, classes)."""
+        return self.model((image_bchw - self._mean) / self._std)  # type: ignore[no-any-return]
+
+    def _losses(self, scores: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Mean loss over the valid samples, and their number."""
+        valid = batch["valid"]
+        values = self.loss(scores, batch["label"])
+        if values.ndim == 0:  # a loss of the user's that averages by itself: padding must not reach it
+            values = self.loss(scores[valid], batch["label"][valid])
+            return values, valid.sum()
+        samples = valid.sum()
+        return (values * valid).sum() / samples.clamp(min=1), samples
+
+    def _add(self, scores: Tensor, batch: Batch, loss: Tensor, samples: Tensor, ranks: tuple[int, ...]) -> None:
+        """Add a batch to the epoch's sums: samples, loss, and hits among the first k classes for k of ``ranks``."""
+        with torch.no_grad():
+            hits = [self._hits(scores, batch, k) for k in ranks]
+            sums = torch.stack([samples.double(), loss.detach().double() * samples, *hits])
+            self._sums = sums if self._sums is None else self._sums + sums
+
+    @staticmethod
+    def _hits(scores: Tensor, batch: Batch, k: int) -> Tensor:
+        label = batch["label"]
+        hit = scores.argmax(1) == label if k == 1 else (scores.topk(k, 1).indices == label[:, None]).any(1)
+        return (hit & batch["valid"]).sum().double()
+
+    def _means(self, prefix: str, names: tuple[str, ...]) -> None:
+        """Log the epoch's means over all ranks as ``prefix/name``, and begin anew."""
+        if self._sums is None:
+            return
+        sums: Any = self.trainer.strategy.reduce(self._sums, reduce_op="sum")
+        self.log_dict({f"{prefix}/{name}": total / sums[0] for name, total in zip(names, sums[1:], strict=True)})
+        self._sums = None
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The batch's mean loss."""
+        scores = self(batch["image"])
+        loss, samples = self._losses(scores, batch)
+        self._add(scores, batch, loss, samples, (1,))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Adds the batch to the epoch's sums."""
+        scores = self(batch["image"])
+        loss, samples = self._losses(scores, batch)
+        self._add(scores, batch, loss, samples, (1, 5) if self._top5 else (1,))
+
+    def on_validation_start(self) -> None:
+        """Set the training sums aside: validation happens inside of a training epoch."""
+        self._train_sums, self._sums = self._sums, None
+
+    def on_validation_epoch_end(self) -> None:
+        """Log ``val/*`` and take the training sums up again."""
+        self._means("val", ("loss", "top1", "top5") if self._top5 else ("loss", "top1"))
+        self._sums = self._train_sums
+
+    def on_train_epoch_end(self) -> None:
+        """Log ``train/*``."""
+        self._means("train", ("loss", "top1"))
+
+    def configure_optimizers(self) -> Any:
+        """The recipe's optimizer, its schedule moved once per optimizer step."""
+        optimizer = self._optimizer(self.parameters())
+        total_steps = int(self.trainer.estimated_stepping_batches)
+        steps_per_epoch = -(-total_steps // max(1, self.trainer.max_epochs or 1))
+        schedule = self._schedule(optimizer, total_steps, steps_per_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def build(
+    spec: specs.Classification,
+    data_spec: DataSpec,
+    *,
+    model: nn.Module,
+    loss: Loss,
+    optimizer: OptimizerFactory,
+    schedule: ScheduleFactory,
+) -> Classification:
+    """The task of ``spec``: one network, one loss, one optimizer and one schedule, on images with labels."""
+    for name, slot in {"model": model, "loss": loss, "optimizer": optimizer, "schedule": schedule}.items():
+        if isinstance(slot, dict | nn.ModuleDict):
+            raise UserError(f"task {spec.name} takes one {name}; the recipe names {len(slot)}: {', '.join(slot)}")
+    if data_spec.num_classes == 0 or "image" not in data_spec.fields:
+        raise UserError("task classification needs data with the field image and with classes")
+    return Classification(data_spec, model, loss, optimizer, schedule)

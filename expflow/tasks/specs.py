@@ -1,0 +1,59 @@
+"""Arguments of the tasks: which slots of the recipe each one needs, and which runner trains it. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import ClassVar, Literal, Self
+
+from pydantic import ConfigDict, model_validator
+
+from expflow.config.spec import Model, Spec, identity
+
+
+class Classification(Spec):
+    """One class per image: loss, top-1 and (with more than five classes) top-5."""
+
+    build: ClassVar[str] = "expflow.tasks.classification:build"
+    runner: ClassVar[str] = "expflow.training.lightning_runner:run"
+    slots: ClassVar[frozenset[str]] = frozenset({"data", "model", "loss", "optimizer", "schedule"})
+    defaults: ClassVar[Mapping[str, str]] = MappingProxyType({"loss": "cross_entropy", "schedule": "constant"})
+
+
+class Action(Model):
+    """One line of a scripted trial: exactly one of the things to do, ``repeat`` times."""
+
+    model_config = ConfigDict(populate_by_name=True)  # `raise` is no name in Python; dumped by name, it reads back
+
+    report: Mapping[str, float | Literal["curve"]] | None = identity(
+        None, description="Report these metrics one step later; curve: value * (1 - exp(-rate * step)), seed included."
+    )
+    sleep: float | None = identity(None, description="Wait so many seconds.", ge=0)
+    fail: str | None = identity(None, alias="raise", description="Raise an error with this message.")
+    hang: bool = identity(False, description="Never return.")
+    exit: int | None = identity(None, description="End the process at once with this exit code.", ge=0, le=255)
+    nan: bool = identity(False, description="Diverge.")
+    repeat: int = identity(1, description="How often.", ge=1)
+
+    @model_validator(mode="after")
+    def _does_one_thing(self) -> Self:
+        done = [self.report is not None, self.sleep is not None, self.fail is not None, self.exit is not None]
+        if sum((*done, self.hang, self.nan)) != 1:
+            raise ValueError("an action does one thing: report, sleep, raise, hang, exit or nan (and repeat: N)")
+        return self
+
+
+class Scripted(Spec):
+    """A trial that only does what its script says, without torch: for testing sweeps, schedulers and faults."""
+
+    build: ClassVar[str] = ""
+    runner: ClassVar[str] = "expflow.training.scripted:run"
+    slots: ClassVar[frozenset[str]] = frozenset()
+    defaults: ClassVar[Mapping[str, str]] = MappingProxyType({})
+
+    script: tuple[Action, ...] = identity(
+        (), description="What to do, in order; by default one curve report of val/top1 per epoch."
+    )
+    value: float = identity(1.0, description="Where the curve ends.")
+    rate: float = identity(0.5, description="How fast the curve gets there, per step.")
+    noise: float = identity(0.0, description="Largest deviation that the seed adds to the curve.", ge=0)

@@ -1,0 +1,54 @@
+"""Names, tags and parameters of runs, within what MLflow accepts."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from expflow.config.identity import readable
+from expflow.config.merge import merge, nest
+from expflow.config.tree import Mark, from_plain, plain
+
+_FOREIGN = re.compile(r"[^\w\-. :/]")  # what MLflow refuses in the key of a metric or a parameter
+_LONGEST_KEY = 250
+_LONGEST_VALUE = 6000
+
+
+def safe_key(key: str) -> str:
+    """``key`` as MLflow takes it. MLflow also refuses what would leave a folder if it were a path."""
+    key = posixpath.normpath(_FOREIGN.sub("_", key)).lstrip("/.")
+    return key[:_LONGEST_KEY] or "_"
+
+
+def text(value: Any) -> str:
+    """A parameter's or tag's value as text: texts as they are, the rest as JSON."""
+    words = value if isinstance(value, str) else json.dumps(value, default=str)
+    return words if len(words) <= _LONGEST_VALUE else words[: _LONGEST_VALUE - 1] + "…"
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """A recipe as parameters with dotted keys. Lists stay together; an empty mapping says nothing."""
+    parameters: dict[str, str] = {}
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            parameters |= flatten(value, f"{path}.")
+        else:
+            parameters[safe_key(path)] = text(value)
+    return parameters
+
+
+def full_recipe(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The base recipe with a config's searched values laid over it by the one merge rule."""
+    mark = Mark("ledger")
+    over = nest({key: from_plain(value, mark) for key, value in values.items()}, mark)
+    return dict(plain(merge(from_plain(base, mark), over)))
+
+
+def run_name(name: str, values: Mapping[str, Any], seed: int | None = None) -> str:
+    """``depth=56 shortcut=pad s0``; the experiment's name stands for values where nothing is searched."""
+    words = readable(values) if values else name
+    return words if seed is None else f"{words} s{seed}"

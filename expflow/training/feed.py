@@ -1,0 +1,74 @@
+"""Where a trial's batches come from: prepared shards, or the user's own LightningDataModule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from expflow.config.spec import Foreign
+from expflow.data.dataspec import DataSpec
+from expflow.data.specs import Source
+from expflow.errors import UserError
+from expflow.registry import construct
+from expflow.training.contract import Attempt, World
+
+Batches = Iterable[Any]
+
+
+@dataclass(frozen=True)
+class Feed:
+    """The loaders of one trial. ``fit`` is the training set in a fixed order, for ``fit/*``; None where it is unknown.
+
+    ``module`` is the user's LightningDataModule, which then gives ``train`` and ``val`` itself.
+    """
+
+    spec: DataSpec
+    train: Batches | None = None
+    val: Batches | None = None
+    fit: Batches | None = None
+    module: Any = None
+    for_fit: Mapping[str, Any] = field(init=False)
+    """What Lightning's ``Trainer.fit`` is called with."""
+
+    def __post_init__(self) -> None:
+        loaders = {"train_dataloaders": self.train, "val_dataloaders": self.val}
+        object.__setattr__(self, "for_fit", {"datamodule": self.module} if self.module is not None else loaders)
+
+
+def open_feed(attempt: Attempt, world: World) -> Feed:
+    """The feed of ``attempt`` for one rank. Raises :class:`UserError` where the recipe's data cannot be opened."""
+    spec = attempt.recipe.data
+    if isinstance(spec, Mapping):
+        raise UserError(f"a recipe trains on one data source, and this one names {len(spec)}: {', '.join(spec)}")
+    if isinstance(spec, Foreign):
+        return _own_module(spec, attempt.seed)
+    if spec is None or attempt.data_root is None:
+        raise UserError("there is nothing to train on: the recipe names no data, or they were not prepared")
+    return _from_shards(cast(Source, spec), attempt.data_root, attempt.seed, world)
+
+
+def _from_shards(spec: Source, root: Path, seed: int, world: World) -> Feed:
+    """The splits under ``root``; the order of ``train`` follows from ``seed`` and epoch, that of the others is fixed."""
+    from expflow.data.build import limited
+    from expflow.data.loader import Loader, loader_for
+    from expflow.data.manifest import read_manifest
+
+    def loader(split: str, *, shuffle: bool = False) -> Loader:
+        options = {"rank": world.rank, "ranks": world.ranks, "threads": world.threads}
+        return loader_for(spec, root, split, seed=seed, shuffle=shuffle, **options)
+
+    manifest = read_manifest(root)
+    val = loader("val") if manifest.splits.get("val") else None
+    return Feed(limited(manifest.spec, spec.limit), loader("train", shuffle=True), val, fit=loader("train"))
+
+
+def _own_module(spec: Foreign, seed: int) -> Feed:
+    """The user's LightningDataModule; its DataSpec, where it has one, is its attribute ``data_spec``."""
+    from pytorch_lightning import LightningDataModule
+
+    module = construct(spec.name, spec.arguments, {"seed": seed})
+    if not isinstance(module, LightningDataModule):
+        raise UserError(f"data {spec.name} is a {type(module).__name__}; a LightningDataModule is needed")
+    return Feed(getattr(module, "data_spec", None) or DataSpec(fields={}), module=module)

@@ -1,0 +1,87 @@
+"""From Lightning's hooks to reports: one per validated epoch, and none of a loss that is not finite."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint
+from torch import Tensor
+
+from expflow.errors import Diverged
+from expflow.events import Report
+
+CHECK_EVERY = 32
+"""Steps between two looks at the losses: each look waits for the device."""
+
+
+class Reporter(Checkpoint):
+    """Sends a :class:`Report` after each validated epoch and stops the trainer when told to.
+
+    It is a ``Checkpoint`` to Lightning because those run last at the end of an epoch, when the module has logged all
+    of it. The report of the last epoch is kept in ``last`` for the runner, which has more to add to it.
+    """
+
+    def __init__(self, send: Callable[[Report], bool], *, epochs: int, validate_every: int) -> None:
+        self._send, self._epochs, self._every = send, epochs, validate_every
+        self._losses: list[Tensor] = []
+        self.stopped = False
+        self.last: Report | None = None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Remember the loss, and look at the remembered ones now and then and at the end of the epoch."""
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        if isinstance(loss, Tensor):
+            self._losses.append(loss.detach())
+        if len(self._losses) >= CHECK_EVERY or trainer.is_last_batch:
+            self._check_losses(trainer.global_step)
+
+    def _check_losses(self, step: int) -> None:
+        if not self._losses:
+            return
+        finite = torch.stack(self._losses).isfinite().tolist()
+        if not all(finite):
+            first = finite.index(False)
+            value = self._losses[first].item()
+            raise Diverged(f"the loss became {value} at step {step - len(finite) + 1 + first}; a lower rate may help")
+        self._losses.clear()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report the epoch, unless it is neither validated nor the last one."""
+        epoch = trainer.current_epoch + 1
+        ending = epoch >= self._epochs or trainer.should_stop or 0 <= trainer.max_steps <= trainer.global_step
+        if not ending and epoch % self._every:
+            return
+        metrics = finite_metrics(trainer.callback_metrics, trainer.global_step)
+        report = Report(trainer.global_step, metrics | {"progress/epoch": float(epoch)}, min(1.0, epoch / self._epochs))
+        if ending:
+            self.last = report
+        elif not self._send(report):
+            self.stopped = trainer.should_stop = True
+
+
+def finite_metrics(logged: Mapping[str, Tensor], step: int) -> dict[str, float]:
+    """Logged metrics as numbers; where Lightning kept a step's value beside the epoch's mean, only the mean.
+
+    Raises :class:`Diverged` where one of them is not finite.
+    """
+    metrics = {name: _number(value) for name, value in logged.items() if not _has_epoch_mean(name, logged)}
+    for name, number in metrics.items():
+        if not math.isfinite(number):
+            raise Diverged(f"{name} became {number} by step {step}")
+    return metrics
+
+
+def _number(value: Tensor) -> float:
+    """The shortest decimal that is this value in the tensor's own precision: 0.98, not 0.9800000190734863."""
+    return float(str(value.detach().cpu().numpy()[()])) if value.dtype == torch.float32 else float(value)
+
+
+def _has_epoch_mean(name: str, logged: Mapping[str, Tensor]) -> bool:
+    base = name.removesuffix("_step").removesuffix("_epoch")
+    return base != name and base in logged

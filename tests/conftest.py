@@ -1,0 +1,124 @@
+"""What holds for every test: a quiet, equal machine around it, and nothing left behind by it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Before anything imports torch or numpy: one thread each, so that results and timings do not hang on the machine.
+for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[_variable] = "1"
+os.environ["MPLBACKEND"] = "Agg"
+# What the user of this machine has configured must not reach a test.
+for _variable in list(os.environ):
+    if _variable.startswith(("EXPFLOW_", "MLFLOW_", "RAY_")):
+        del os.environ[_variable]
+
+SET_BY_LIBRARIES = (
+    "CUDA_",
+    "CUBLAS_",
+    "KMP_",
+    "LIGHTNING_",
+    "MLFLOW_",
+    "NCCL_",
+    "PL_",
+    "PYTEST_",
+    "RAY_",
+    "TF_",
+    "TORCH",
+    "TRITON_",
+    "TUNE_",
+)
+"""Beginnings of variables that libraries set for themselves when they are first imported or started."""
+
+
+@pytest.fixture(autouse=True)
+def _own_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No configuration and no cache of the user's: each test has a configuration folder of its own, empty."""
+    # A patch of its own: a test's monkeypatch must be undone before _nothing_leaks looks.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+        patch.setenv("MPLCONFIGDIR", str(tmp_path_factory.getbasetemp() / "matplotlib"))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _nothing_leaks(request: pytest.FixtureRequest, _own_surroundings: None) -> Iterator[None]:
+    """Fail a test that leaves environment, folder, signal handlers, threads, processes or a process group behind.
+
+    Warning filters need no check: pytest puts them back after each phase of a test.
+    """
+    environment, folder, handlers = dict(os.environ), Path.cwd(), _handlers()
+    threads, children = set(threading.enumerate()), _children()
+    yield
+    left = []
+    if changed := _changed(environment):
+        left.append(f"environment variables {changed}")
+        os.environ.clear()
+        os.environ.update(environment)
+    if Path.cwd() != folder:
+        left.append(f"the working folder {Path.cwd()}")
+        os.chdir(folder)
+    if strange := [signal.Signals(number).name for number, old in handlers.items() if _handlers()[number] is not old]:
+        left.append(f"signal handlers {strange}")
+        for number, old in handlers.items():
+            signal.signal(number, old)
+    if _process_group():
+        left.append("a torch.distributed process group")
+    if request.node.get_closest_marker("ray") is None:  # Ray's threads and processes last as long as its cluster
+        if alive := _still_there(lambda: {each for each in threading.enumerate() if not each.daemon} - threads):
+            left.append(f"threads {sorted(each.name for each in alive)}")
+        if alive := _still_there(lambda: _children() - children):
+            left.append(f"processes {sorted(alive)}")
+    if left:
+        pytest.fail(f"the test left behind: {'; '.join(left)}")
+
+
+def _handlers() -> dict[int, object]:
+    return {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+
+
+def _changed(before: dict[str, str]) -> list[str]:
+    after = dict(os.environ)
+    names = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    return sorted(name for name in names if not name.startswith(SET_BY_LIBRARIES))
+
+
+def _process_group() -> bool:
+    distributed = sys.modules.get("torch.distributed")
+    return bool(distributed and distributed.is_available() and distributed.is_initialized())
+
+
+def _children() -> set[int]:
+    """Running children of this process; zombies are done."""
+    found = set()
+    try:
+        listed = [int(pid) for pid in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()]
+    except OSError:  # not Linux, or a kernel without this file
+        return found
+    for pid in listed:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+            command = Path(f"/proc/{pid}/cmdline").read_text()
+        except OSError:
+            continue
+        # multiprocessing's trackers belong to the whole test session
+        if state != "Z" and "multiprocessing.resource_tracker" not in command and "forkserver" not in command:
+            found.add(pid)
+    return found
+
+
+def _still_there(left: object, patience: float = 5.0) -> set:
+    """What ``left()`` still returns after things had ``patience`` seconds to end by themselves."""
+    end = time.monotonic() + patience
+    while (there := left()) and time.monotonic() < end:
+        time.sleep(0.02)
+    return there

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import pytest
+from states import digits, sweep, trial
+
+from expflow.report import answers
+
+
+def contrast(**changes):
+    base = {"metric": "val/top1", "of": {"a": 2}, "against": {"a": 1}, "where": {}, "expect": "higher", "margin": None}
+    return {**base, **changes}
+
+
+def two_sides(one, two, *contrasts, metric="val/top1", **changes):
+    """A sweep over ``a``: its values 1 and 2 with one value of the metric for each seed."""
+    trials = [
+        trial({"a": a}, seed, "done", {metric: value})
+        for a, side in ((1, one), (2, two))
+        for seed, value in enumerate(side)
+    ]
+    return sweep(trials, report={"contrasts": list(contrasts)}, **changes)
+
+
+def test_the_three_contrasts_of_the_depth_sweep():
+    found = answers(digits())
+    assert [each.verdict for each in found] == ["as_expected"] * 3
+    assert all(each.p < each.p_holm < 0.05 for each in found)
+    sentence = found[0].sentence
+    assert sentence.startswith(
+        "With sgd, rate 0.1, 10 epochs, n = 3 seeds: fit/loss of depth=56 is higher than that of depth=20 where "
+        "shortcut=none: 1.4"
+    )
+    assert "p (Holm) = 0.0" in sentence
+    assert sentence.endswith("As expected.")
+    assert " points [" in found[2].sentence
+
+
+def test_by_hand():
+    # differences 1, 2, 3: mean 2, standard error 1/sqrt(3), t = 3.4641 with 2 degrees of freedom, p = 0.0742
+    (found,) = answers(two_sides([0, 0, 0], [1, 2, 3], contrast(metric="score"), metric="score"))
+    assert found.p == pytest.approx(0.07418, abs=1e-5)
+    assert found.p_holm == found.p
+    # half width: 4.3027 / sqrt(3)
+    assert (found.difference.low, found.difference.high) == pytest.approx((2 - 2.4841, 2 + 2.4841), abs=1e-4)
+    assert found.verdict == "not_resolved"
+    assert found.seeds_needed == 5
+    assert "About 5 seeds would be needed" in found.sentence
+
+
+def test_the_other_direction_is_called_that():
+    (found,) = answers(two_sides([0.5, 0.51, 0.52], [0.9, 0.915, 0.92], contrast(expect="lower")))
+    assert found.verdict == "opposite"
+    assert "a=2 is higher than that of a=1" in found.sentence
+    assert found.sentence.endswith("This is the opposite of what was expected.")
+
+
+def test_correction_counts_every_declared_contrast():
+    values = ([0.50, 0.51, 0.52], [0.60, 0.62, 0.64])
+    (alone,) = answers(two_sides(*values, contrast()))
+    many = answers(two_sides(*values, contrast(), *[contrast(of={"a": 7})] * 9))
+    assert alone.verdict == "as_expected"
+    assert many[0].p == alone.p
+    assert many[0].p_holm == pytest.approx(10 * alone.p)
+    assert many[0].verdict == "not_resolved"
+    assert many[1].p_holm is None
+    assert "no two configs that were tried differ in this alone" in many[1].sentence
+
+
+def test_one_seed_gives_no_interval_and_no_claim():
+    (found,) = answers(two_sides([0.1], [0.9], contrast()))
+    assert (found.verdict, found.n, found.p, found.difference.low) == ("not_resolved", 1, None, None)
+    assert "[" not in found.sentence
+    assert "is higher" not in found.sentence
+    assert "n = 1 seed:" in found.sentence
+
+
+def test_identical_differences_are_not_a_proof():
+    (found,) = answers(two_sides([0.5, 0.6], [0.5 + 1 / 397, 0.6 + 1 / 397], contrast()))
+    assert (found.verdict, found.p) == ("not_resolved", None)
+    assert "the same in all 2 pairs" in found.sentence
+
+
+def test_only_common_seeds_are_paired_and_the_rest_is_named():
+    state = two_sides([0.1, 0.2, 0.3, 0.4], [0.5, 0.7, 0.8, 0.9], contrast())
+    trials = {(each.values["a"], each.seed): each for each in state.plan_trials()}
+    lost = trial({"a": 2}, 1, "failed", failure=("diverged", "the loss became nan"))
+    trials[2, 1].status, trials[2, 1].failures = "failed", lost.failures
+    trials[1, 3].status = "running"
+    (found,) = answers(state)
+    assert found.n == 2
+    assert found.of.mean == pytest.approx((0.5 + 0.8) / 2)
+    assert found.against.mean == pytest.approx((0.1 + 0.3) / 2)
+    assert found.notes == (
+        "seed 1 left out: a=2 diverged: the loss became nan",
+        "seed 3 left out: a=1 is still running",
+    )
+
+
+def test_no_common_seed_says_why():
+    state = two_sides([0.1], [0.5], contrast())
+    state.plan_trials()[1].status = "waiting"
+    (found,) = answers(state)
+    assert (found.n, found.difference) == (0, None)
+    assert "no common seed (seed 0 left out: a=2 is to come)" in found.sentence
+
+
+def test_other_searched_keys_are_averaged_within_the_seed():
+    trials = [
+        trial({"a": a, "b": b}, seed, "done", {"val/top1": 0.1 * a + 0.05 * b + 0.01 * seed * a * a})
+        for a in (1, 2)
+        for b in (0, 4)
+        for seed in (0, 1, 2)
+    ]
+    state = sweep(trials, report={"contrasts": [contrast()]})
+    (found,) = answers(state)
+    assert found.n == 3
+    assert found.of.mean == pytest.approx(0.2 + 0.1 + 0.04)
+    assert "averaged over 2 pairs of configs" in found.sentence
+    next(each for each in trials if each.values == {"a": 2, "b": 4} and each.seed == 1).status = "failed"
+    (found,) = answers(state)
+    assert found.n == 2  # never a seed that is averaged over fewer configs than the others
+    assert any("seed 1 left out: a=2 b=4" in note for note in found.notes)
+
+
+def test_where_may_name_what_was_not_searched():
+    state = two_sides(
+        [0.1, 0.2], [0.5, 0.7], contrast(where={"optimizer.name": "sgd"}), contrast(where={"optimizer.name": "adam"})
+    )
+    sgd, adam = answers(state)
+    assert (sgd.n, adam.n) == (2, 0)
+
+
+def test_a_searched_mapping_is_looked_into():
+    models = {"small": {"name": "resnet", "depth": 20}, "large": {"name": "resnet", "depth": 56}}
+    trials = [
+        trial({"model": model}, seed, "done", {"val/top1": model["depth"] / 100 + seed * seed / 100})
+        for model in models.values()
+        for seed in (0, 1, 2)
+    ]
+    by_key = contrast(of={"model.depth": 56}, against={"model.depth": 20})
+    by_value = contrast(of={"model": models["large"]}, against={"model": models["small"]})
+    assert [each.n for each in answers(sweep(trials, report={"contrasts": [by_key, by_value]}))] == [3, 3]
+
+
+def test_true_is_not_one():
+    trials = [trial({"a": a}, 0, "done", {"val/top1": 0.5}) for a in (True, 1)]
+    state = sweep(trials, report={"contrasts": [contrast(of={"a": True}, against={"a": 1})]})
+    assert answers(state)[0].n == 1
+
+
+@pytest.mark.parametrize(
+    ("metric", "one", "two"),
+    [("val/top1", [0.90, 0.91, 0.92], [0.899, 0.911, 0.918]), ("val/loss", [0.10, 0.11, 0.12], [0.101, 0.109, 0.122])],
+)
+def test_not_worse_within_its_margin(metric, one, two):
+    asked = contrast(metric=metric, expect="not_worse", margin=0.02)
+    (found,) = answers(two_sides(one, two, asked, metric=metric))
+    assert found.verdict == "as_expected"
+    assert "is not worse than that of a=1 by" in found.sentence
+    assert "one-sided 95 % bound" in found.sentence
+    worse = found.difference.mean - found.bound
+    assert (worse > 0) == (metric == "val/top1")  # the bound lies on the bad side of the difference
+
+
+def test_not_worse_needs_a_margin_and_gives_no_number_of_seeds_beyond_it():
+    sides = ([0.90, 0.91, 0.92], [0.80, 0.82, 0.81])
+    (without,) = answers(two_sides(*sides, contrast(expect="not_worse")))
+    assert (without.verdict, without.p) == ("not_resolved", None)
+    assert "needs a declared `margin`" in without.sentence
+    (beyond,) = answers(two_sides(*sides, contrast(expect="not_worse", margin=0.01)))
+    assert (beyond.verdict, beyond.seeds_needed) == ("not_resolved", None)
+    assert "The difference itself reaches the margin" in beyond.sentence
+
+
+def test_the_best_epoch_is_named_where_it_counts():
+    state = two_sides([0.1, 0.2], [0.5, 0.7], contrast(), select="best_epoch")
+    assert "val/top1 (best epoch) of a=2" in answers(state)[0].sentence
+
+
+def test_searched_optimizer_and_rate_are_not_named_as_fixed():
+    trials = [
+        trial({"optimizer.lr": lr}, seed, "done", {"val/top1": lr + seed**2 / 9})
+        for lr in (0.1, 0.2)
+        for seed in (0, 1)
+    ]
+    asked = contrast(of={"optimizer.lr": 0.2}, against={"optimizer.lr": 0.1})
+    assert "rate searched" in answers(sweep(trials, report={"contrasts": [asked]}))[0].sentence
+
+
+def test_nothing_declared_nothing_answered():
+    assert answers(two_sides([0.1], [0.2])) == []

@@ -1,0 +1,87 @@
+"""Running real sweeps of scripted trials as a user does: by the command, in a folder of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from expflow.events import Proposed, Reported, TrialEnded, TrialStarted
+from expflow.ledger import Record, SweepState, exists, load, read
+
+SCRIPTED = """
+task:
+  name: scripted
+  script: [{{sleep: {sleep}}}, {{report: {{val/top1: curve}}, repeat: 2}}]
+trainer: {{epochs: 2}}
+resources: {{max_concurrent: 2}}
+sweep:
+  space: {{task.value: {values}}}
+  seeds: {seeds}
+  metric: val/top1
+"""
+
+
+@dataclass
+class Workplace:
+    """A folder with an experiment in it, and the command line that works there."""
+
+    folder: Path
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "runs" / "exp"
+
+    def write(self, text: str, name: str = "exp.yaml") -> None:
+        (self.folder / name).write_text(text)
+
+    def scripted(self, values: list[float], *, seeds: int = 1, sleep: float = 0.0) -> None:
+        self.write(SCRIPTED.format(values=values, seeds=seeds, sleep=sleep))
+
+    def environment(self) -> dict[str, str]:
+        tracking = f"sqlite:///{self.folder}/mlflow.db"
+        cache = {"EXPFLOW_CACHE": str(self.folder / "cache"), "MLFLOW_TRACKING_URI": tracking}
+        return {**os.environ, **cache, "COLUMNS": "200"}
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "expflow", *words],
+            cwd=self.folder,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *words: str, code: int = 0, timeout: float = 120) -> str:
+        process = self.start(*words)
+        try:
+            output, _ = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        assert process.returncode == code, output
+        return output
+
+    def state(self) -> SweepState:
+        return load(self.results)
+
+    def records(self) -> list[Record]:
+        return list(read(self.results)) if exists(self.results) else []
+
+    def wait_for(self, kind: type, count: int, process: subprocess.Popen[str], seconds: float = 90) -> None:
+        """Wait until the ledger holds ``count`` events of ``kind``."""
+        deadline = time.monotonic() + seconds
+        while sum(isinstance(record.body, kind) for record in self.records()) < count:
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < deadline, "the sweep made no progress"
+            time.sleep(0.1)
+
+    def counts(self) -> dict[str, int]:
+        kinds = {"proposed": Proposed, "started": TrialStarted, "reported": Reported, "ended": TrialEnded}
+        return {name: sum(isinstance(record.body, kind) for record in self.records()) for name, kind in kinds.items()}

@@ -1,0 +1,117 @@
+"""Whole sweeps on a real Ray cluster of this machine, with scripted trials, through the command line."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+
+import pytest
+
+from expflow.events import AttemptFailed, TrialEnded, TrialStarted
+from tests.sweep.runs import Workplace
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+
+
+def test_a_sweep_ends_with_every_trial_and_repeats_nothing(workplace: Workplace) -> None:
+    workplace.scripted([0.2, 0.4, 0.6], seeds=2)
+    output = workplace.run("sweep", "exp.yaml")
+    state = workplace.state()
+    assert [trial.status for trial in state.plan_trials()] == ["done"] * 6
+    assert [(trial.values["task.value"], trial.seed) for trial in state.plan_trials()] == [
+        (value, seed) for value in (0.2, 0.4, 0.6) for seed in (0, 1)
+    ]
+    assert workplace.counts() == {"proposed": 6, "started": 6, "reported": 12, "ended": 6}
+    assert "value=0.6" in output
+    assert (workplace.results / "report.html").exists()
+
+    again = workplace.run("sweep", "exp.yaml")
+    assert "nothing was left to run" in again
+    assert workplace.counts() == {"proposed": 6, "started": 6, "reported": 12, "ended": 6}
+
+
+def test_an_edited_file_runs_only_what_is_new(workplace: Workplace) -> None:
+    workplace.scripted([0.2, 0.4])
+    workplace.run("sweep", "exp.yaml")
+    first = set(workplace.state().trials)
+    workplace.scripted([0.4, 0.5, 0.2], seeds=2)
+    workplace.run("sweep", "exp.yaml")
+    state = workplace.state()
+    assert first < set(state.trials)
+    assert len(state.plan_trials()) == 6
+    assert workplace.counts()["ended"] == 6
+    workplace.scripted([0.4])
+    assert "nothing was left to run" in workplace.run("sweep", "exp.yaml")
+    assert len(workplace.state().plan_trials()) == 1
+    assert len(workplace.state().trials) == 6
+
+
+def test_a_trial_that_raises_is_named_and_stops_nobody(workplace: Workplace) -> None:
+    workplace.write(
+        """
+task: {name: scripted}
+resources: {max_concurrent: 2}
+sweep:
+  space:
+    task.script:
+      - {choice: 1}
+  metric: val/top1
+""".replace("      - {choice: 1}", "      - [{report: {val/top1: 0.5}}]\n      - [{report: {val/top1: 0.4}}, {raise: no luck}]\n      - [{exit: 3}]\n      - [{nan: true}]\n      - [{report: {val/top1: 0.7}}]")
+    )
+    output = workplace.run("sweep", "exp.yaml", code=1)
+    state = workplace.state()
+    assert [trial.status for trial in state.plan_trials()] == ["done", "failed", "failed", "failed", "done"]
+    failures = [record.body for record in workplace.records() if isinstance(record.body, AttemptFailed)]
+    assert sorted(each.failure for each in failures) == ["code", "diverged", "worker_lost", "worker_lost", "worker_lost"]
+    assert "no luck" in output
+    assert "Traceback" not in output
+    assert workplace.run("sweep", "exp.yaml", code=1).count("nothing was left to run") == 1
+
+    workplace.run("sweep", "exp.yaml", "--retry", "failed", code=1)
+    starts = [record.body for record in workplace.records() if isinstance(record.body, TrialStarted)]
+    assert len(starts) == 5 + 2 + 3 + 2  # the lost worker is tried three times, in both runs
+
+
+def test_killed_driver_continues_and_repeats_nothing_finished(workplace: Workplace) -> None:
+    workplace.scripted([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], sleep=1.0)
+    process = workplace.start("sweep", "exp.yaml")
+    workplace.wait_for(TrialEnded, 2, process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    finished = {trial.trial for trial in workplace.state().plan_trials() if trial.ended}
+    assert 2 <= len(finished) < 6
+
+    workplace.run("sweep", "exp.yaml")
+    state = workplace.state()
+    assert [trial.status for trial in state.plan_trials()] == ["done"] * 6
+    ended = [record.body.trial for record in workplace.records() if isinstance(record.body, TrialEnded)]
+    assert sorted(ended) == sorted(state.trials)
+    starts = [record.body.trial for record in workplace.records() if isinstance(record.body, TrialStarted)]
+    assert all(starts.count(trial) == 1 for trial in finished)
+
+
+def test_ctrl_c_saves_and_says_how_to_continue(workplace: Workplace) -> None:
+    workplace.scripted([0.1, 0.2, 0.3, 0.4], sleep=2.0)
+    process = workplace.start("sweep", "exp.yaml", "--set", "sweep.seeds=2")
+    workplace.wait_for(TrialEnded, 1, process)
+    os.kill(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert re.search(r"to continue: .*expflow.* sweep exp.yaml --set sweep.seeds=2", output), output
+    assert "Traceback" not in output
+    before = {trial.trial for trial in workplace.state().plan_trials() if trial.ended}
+    workplace.run("sweep", "exp.yaml", "--set", "sweep.seeds=2")
+    ended = [record.body.trial for record in workplace.records() if isinstance(record.body, TrialEnded)]
+    assert len(ended) == len(set(ended)) == 8
+    assert before <= set(ended)
+
+
+def test_two_drivers_at_once_are_refused(workplace: Workplace) -> None:
+    workplace.scripted([0.1, 0.2], sleep=3.0)
+    process = workplace.start("sweep", "exp.yaml")
+    workplace.wait_for(TrialStarted, 1, process)
+    output = workplace.run("sweep", "exp.yaml", code=3)
+    assert "another driver" in output
+    process.communicate(timeout=90)
+    assert process.returncode == 0

@@ -1,0 +1,151 @@
+"""The table of floors (docs/architecture.md): imports only go down, and each library lives in its place."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import expflow
+
+ROOT = Path(expflow.__file__).parent
+
+FLOORS: dict[str, tuple[int, str]] = {
+    # package -> (floor, room): on its own floor a package may import what shares its room
+    "": (0, "base"),
+    "config": (0, "base"),
+    "errors": (0, "base"),
+    "events": (0, "base"),
+    "registry": (0, "base"),
+    "architectures": (1, "parts"),
+    "losses": (1, "parts"),
+    "optim": (1, "parts"),
+    "data": (1, "parts"),
+    "ledger": (1, "ledger"),
+    "tasks": (2, "tasks"),
+    "training": (3, "training"),
+    "tracking": (4, "tracking"),
+    "sweep": (5, "sweep"),
+    "report": (6, "ends"),
+    "cluster": (6, "ends"),
+    "doctor": (6, "ends"),
+    "cli": (7, "cli"),
+    "__main__": (7, "cli"),
+}
+
+LIBRARIES: dict[str, set[str]] = {
+    # library -> the only packages that may import it
+    "ray": {"sweep", "cluster"},
+    "mlflow": {"tracking"},
+    "pytorch_lightning": {"training", "tasks"},
+    "lightning": {"training", "tasks"},
+    "webdataset": {"data"},
+    "typer": {"cli"},
+    "rich": {"cli"},
+    "ruamel": {"config"},
+    "jinja2": {"report"},
+    "matplotlib": {"report"},
+    "plotly": {"report"},
+}
+
+RAY_JOBS = {"ray.job_submission", "ray.exceptions"}
+SLOW = ("torch", "torchvision", "pytorch_lightning", "lightning", "ray", "mlflow", "sklearn")
+HEAVY = (*SLOW, "matplotlib", "numpy")
+
+MODULES = sorted(ROOT.rglob("*.py"))
+
+
+def package_of(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return "" if parts == ("__init__",) else parts[0]
+
+
+def dotted(path):
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(tree, module, is_package):
+    """(line, dotted name) of every import, wherever it stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = module.split(".")[: None if is_package and node.level == 1 else -(node.level - is_package)]
+                base = ".".join([*parents, *([node.module] if node.module else [])])
+            if base == "expflow":
+                yield from ((node.lineno, f"expflow.{alias.name}") for alias in node.names)
+            else:
+                yield node.lineno, base
+
+
+def imports_of(path):
+    return list(imported(ast.parse(path.read_text()), dotted(path), path.name == "__init__.py"))
+
+
+def test_every_package_has_a_floor():
+    assert {package_of(path) for path in MODULES} <= FLOORS.keys()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_imports_only_go_down(path):
+    package = package_of(path)
+    floor, room = FLOORS[package]
+    wrong = []
+    for line, name in imports_of(path):
+        if not name.startswith("expflow"):
+            continue
+        target = name.split(".")[1] if "." in name else ""
+        if target not in FLOORS:  # a name of the package itself, such as __version__
+            continue
+        target_floor, target_room = FLOORS[target]
+        if target != package and not (target_floor < floor or (target_floor == floor and target_room == room)):
+            wrong.append(f"{path.name}:{line} imports {name} (floor {target_floor}) from floor {floor}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_each_library_lives_in_its_place(path):
+    package = package_of(path)
+    wrong = []
+    for line, name in imports_of(path):
+        library = name.split(".")[0]
+        if package not in LIBRARIES.get(library, {package}):
+            wrong.append(f"{path.name}:{line} imports {name}; it lives in {sorted(LIBRARIES[library])}")
+        if package == "cluster" and library == "ray" and name not in RAY_JOBS:
+            wrong.append(f"{path.name}:{line} imports {name}; cluster uses Ray Jobs only")
+        if FLOORS[package][0] == 0 and library in HEAVY:
+            wrong.append(f"{path.name}:{line} imports {name} on floor 0")
+        if package == "ledger" and library not in sys.stdlib_module_names and library != "expflow":
+            wrong.append(f"{path.name}:{line} imports {name}; the ledger needs the standard library only")
+    assert not wrong, "\n".join(wrong)
+
+
+def light_modules():
+    """Modules whose import must stay light: floor 0, specs, package roots, the ledger, the command line's frame."""
+    for path in MODULES:
+        package = package_of(path)
+        light = FLOORS[package][0] == 0 or package == "ledger"
+        if light or path.name in ("__init__.py", "specs.py"):
+            yield dotted(path)
+
+
+def loaded_after(*modules):
+    code = f"import importlib, sys\nfor m in {modules!r}: importlib.import_module(m)\nprint(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {name.split(".")[0] for name in done.stdout.split()}
+
+
+def test_light_modules_import_nothing_heavy():
+    heavy = loaded_after(*light_modules()) & set(SLOW)
+    if heavy:  # slower, and says who it is
+        guilty = {module: loaded_after(module) & set(SLOW) for module in light_modules()}
+        pytest.fail(str({module: found for module, found in guilty.items() if found}))
+
+
+def test_the_command_line_starts_without_pydantic_too():
+    assert not loaded_after("expflow.cli") & {*HEAVY, "pydantic", "ruamel", "rich", "asyncio"}
