@@ -40,7 +40,9 @@ format: $(STAMP) ## rewrite the code in the house style
 	@$(BIN)/ruff format .
 
 docs: $(STAMP) ## write the reference pages from the code
-	@$(BIN)/python -m expflow.cli.reference docs
+	@mkdir -p docs/reference
+	@$(BIN)/python -m expflow.config.reference > docs/reference/experiment.md
+	@$(BIN)/typer expflow.cli utils docs --name expflow --title "The expflow command" --output docs/reference/command.md
 
 bench: $(STAMP) ## print every figure that we claim, each beside its peer
 	@set -e; for script in benchmarks/*.py; do \

@@ -112,7 +112,7 @@ class CheckpointSaved(Event):
 
 @dataclass(frozen=True)
 class AttemptFailed(Event):
-    """An attempt failed. ``failure`` is its class: ``code``, ``diverged``, ``worker_lost``, ``data``, ``lost_track``."""
+    """An attempt failed. ``failure`` is its class: ``code``, ``diverged``, ``worker_lost`` or ``storage``."""
 
     kind: ClassVar[str] = "attempt_failed"
     trial: str

@@ -35,9 +35,12 @@ def construct(path: str, arguments: Mapping[str, Any], supplied: Mapping[str, An
     """
     try:
         target = load_dotted(path)
-        signature = inspect.signature(target)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
+    except (ImportError, AttributeError) as error:
         raise UserError(f"{path} cannot be used: {type(error).__name__}: {error}") from error
+    try:
+        signature = inspect.signature(target)
+    except (TypeError, ValueError):  # compiled code may have none that Python can read
+        return target(**arguments)
     named = [name for name, each in signature.parameters.items() if each.kind not in _UNNAMED]
     given = {key: value for key, value in supplied.items() if key in named} | dict(arguments)
     try:

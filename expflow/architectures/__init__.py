@@ -27,7 +27,9 @@ class Count:
 
 def supplied_by(data_spec: DataSpec) -> dict[str, object]:
     """What the data tell a component of the user's whose signature asks for it and whose YAML does not say."""
-    supplied: dict[str, object] = {"data_spec": data_spec, "num_classes": data_spec.num_classes}
+    supplied: dict[str, object] = {"data_spec": data_spec}
+    if data_spec.classes:
+        supplied["num_classes"] = data_spec.num_classes
     if "image" in data_spec.fields:
         supplied |= {"in_channels": data_spec.in_channels, "image_size": data_spec.image_size}
     return supplied
@@ -45,8 +47,10 @@ def build(spec: Spec, data_spec: DataSpec) -> nn.Module:
     try:
         if isinstance(spec, Foreign):
             network = construct(spec.name, spec.arguments, supplied_by(data_spec))
-        else:
+        elif data_spec.classes and "image" in data_spec.fields:
             network = load_dotted(spec.build)(spec, data_spec)
+        else:
+            raise UserError(f"model {spec.name} needs data with the field image and with classes")
     except ExpflowError:
         raise
     except Exception as error:  # a constructor, the user's own above all, may raise anything: it is their reason

@@ -37,7 +37,7 @@ def multiply_adds(network: nn.Module, x_1chw: torch.Tensor) -> int:
 
 
 def _count_on(device: str, spec: Spec, data_spec: DataSpec, forward: bool) -> Count:
-    with torch.random.fork_rng(enabled=device == "cpu"), torch.device(device):
+    with torch.random.fork_rng(devices=[], enabled=device == "cpu"), torch.device(device):
         network = build(spec, data_spec)
         macs = multiply_adds(network, torch.zeros(1, *data_spec.image_shape)) if forward else None
     return Count(count_parameters(network), macs)
@@ -77,5 +77,5 @@ def count_task(build_task: Callable[[], nn.Module]) -> Count:
         with torch.device("meta"):
             return Count(count_parameters(build_task()), None)
     except NotImplementedError:  # it computes with its weights while it is built
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             return Count(count_parameters(build_task()), None)

@@ -67,6 +67,11 @@ class BasicBlock(nn.Module):
         self.conv2, self.bn2 = conv3x3(width, width), nn.BatchNorm2d(width)
         self.shortcut = make_shortcut(shortcut, channels_in, width * self.expansion, stride)
 
+    @property
+    def last_norm(self) -> nn.BatchNorm2d:
+        """The batch norm whose output the shortcut is added to."""
+        return self.bn2
+
     def forward(self, x_bchw: Tensor) -> Tensor:
         """(b, channels_in, h, w) -> (b, width, ceil(h / stride), ceil(w / stride))."""
         y_bchw = torch.relu_(self.bn1(self.conv1(x_bchw)))
@@ -80,7 +85,7 @@ class ResNet(nn.Sequential):
     """``stem``, ``layer1`` … one per stage, ``pool``, ``flatten``, ``head``; those names are what freezing addresses.
 
     ``stem`` ends in ``stem_channels`` channels. Weights of convolutions are drawn as in He et al. 2015, section 2.2
-    (normal, variance 2 / fan-out).
+    (normal, variance 2 / fan-out); with ``zero_init`` each block that a shortcut leads around begins as that shortcut.
     """
 
     def __init__(
@@ -92,6 +97,7 @@ class ResNet(nn.Sequential):
         *,
         shortcut: str,
         block: type[BasicBlock] = BasicBlock,
+        zero_init: bool = False,
     ) -> None:
         parts: OrderedDict[str, nn.Module] = OrderedDict(stem=stem)
         channels = stem_channels
@@ -108,6 +114,8 @@ class ResNet(nn.Sequential):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if zero_init and isinstance(module, BasicBlock) and module.shortcut is not None:
+                nn.init.zeros_(module.last_norm.weight)
 
 
 def cifar_stages(depth: int, width: int) -> list[Stage]:
@@ -126,4 +134,4 @@ def build(spec: specs.ResNet, data_spec: DataSpec) -> ResNet:
         )
     )
     stages = cifar_stages(spec.depth, spec.width)
-    return ResNet(stem, spec.width, stages, data_spec.num_classes, shortcut=spec.shortcut)
+    return ResNet(stem, spec.width, stages, data_spec.num_classes, shortcut=spec.shortcut, zero_init=spec.zero_init)

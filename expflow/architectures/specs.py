@@ -30,6 +30,11 @@ class ResNet(Spec):
         description="Around each block: none (plain net), identity with zero-padded channels where shapes change"
         " (option A), or a 1x1 convolution there (option B).",
     )
+    zero_init: bool = identity(
+        False,
+        description="Each block with a shortcut begins as its shortcut alone: the scale of its last batch norm starts"
+        " at 0 (Goyal et al. 2017, section 5.1). Makes deep nets train reliably; the ResNet paper does without.",
+    )
 
     @model_validator(mode="after")
     def _depth_fits_layout(self) -> Self:

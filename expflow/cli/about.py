@@ -50,7 +50,7 @@ def _surroundings() -> Surroundings:
     from expflow.tracking import resolve_uri
 
     site = load_site()
-    tracking = resolve_uri(Path(site.storage).absolute(), site.mlflow)
+    tracking = resolve_uri(Path(site.storage).absolute(), environ=os.environ, site=site.mlflow)
     ray = os.environ.get("RAY_API_SERVER_ADDRESS") or site.ray or ""
     return Surroundings(storage=site.storage, cache=site.cache, tracking=tracking, ray=ray)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +18,8 @@ def complete_experiment_file(incomplete: str) -> Iterator[str]:
     for entry in _entries(base):
         if not entry.name.startswith(start) or entry.name.startswith(".") or entry.name in _SKIPPED:
             continue
+        if entry.name.endswith(".egg-info"):
+            continue
         if entry.is_dir():
             yield f"{prefix}{entry.name}/"
         elif entry.name.endswith((".yaml", ".yml")):
@@ -32,17 +33,6 @@ def complete_name(incomplete: str) -> Iterator[str]:
         if entry.name.startswith(incomplete) and (Path(entry.path) / "ledger").is_dir():
             yield entry.name
     yield from complete_experiment_file(incomplete)
-
-
-def ago(moment: float) -> str:
-    """How long ago ``moment`` (unix seconds) was, in words; "" for 0."""
-    if not moment:
-        return ""
-    seconds = max(0.0, time.time() - moment)
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
+from expflow.cli.options import File, Sets
+
 if TYPE_CHECKING:
     from expflow.sweep.plan import Plan
-
-File = Annotated[Path, typer.Argument(help="The experiment file whose data are meant.", show_default=False)]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the file. May be given several times."),
-]
 
 
 def register(app: typer.Typer) -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-Address = Annotated[str, typer.Argument(help="NAME, NAME/best, NAME/3fa9 (a trial), or the file.", show_default=False)]
-Storage = Annotated[Path | None, typer.Option(help="Folder of all results; by default the site's, else ./runs.")]
-RayAddress = Annotated[str | None, typer.Option(help="Address of a Ray head's job server (http://host:8265).")]
+from expflow.cli.options import MaybeResult, RayAddress, Result, Storage
 
 
 def register(app: typer.Typer) -> None:
@@ -19,12 +16,15 @@ def register(app: typer.Typer) -> None:
 
 
 def status(
-    name: Annotated[str | None, typer.Argument(help="NAME or file; without it, everything is listed.")] = None,
+    name: MaybeResult = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Watch until the driver ends.")] = False,
     storage: Storage = None,
     address: RayAddress = None,
 ) -> None:
-    """What is running, done and failed, as the ledger has it; with --address, the jobs of a Ray cluster."""
+    """What is running, done and failed, as the ledger has it.
+
+    Without a name all experiments are listed; with --address alone, the jobs of that Ray cluster.
+    """
     from expflow.cli import looking
 
     if address and name is None:
@@ -54,14 +54,14 @@ def logs(
     show_log(what, storage, follow=follow)
 
 
-def report(name: Address, storage: Storage = None) -> None:
+def report(name: Result, storage: Storage = None) -> None:
     """Print the leaderboard and the answers, and write the HTML report."""
     from expflow.cli.looking import show_report
 
     show_report(name, storage)
 
 
-def show(name: Address, storage: Storage = None) -> None:
+def show(name: Result, storage: Storage = None) -> None:
     """Show one result and its recipe: NAME/best or NAME/3fa9."""
     from expflow.cli.looking import show_result
 
@@ -69,11 +69,14 @@ def show(name: Address, storage: Storage = None) -> None:
 
 
 def ui(
-    name: Annotated[str | None, typer.Argument(help="NAME or file: print the link that compares its configs.")] = None,
+    name: MaybeResult = None,
     port: Annotated[int, typer.Option(help="Port on this machine.", min=0, max=65535)] = 5000,
     storage: Storage = None,
 ) -> None:
-    """Open the MLflow UI on the results; only this machine can reach it. Ctrl-C ends it."""
+    """Open the MLflow UI on the results; only this machine can reach it. Ctrl-C ends it.
+
+    With a name, the link that compares its configs is printed too.
+    """
     from expflow.cli.looking import show_ui
 
     show_ui(name, port, storage)

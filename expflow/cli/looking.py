@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -12,11 +12,12 @@ from rich.table import Table
 
 from expflow.cli.answer import relative, show_answer
 from expflow.cli.live import name_of, seconds_text
+from expflow.config.identity import dump_yaml, recipe_from_identity
 from expflow.errors import AddressUnknown, Missing
 from expflow.ledger import SweepState, TrialState, load
 from expflow.report import best, write
 from expflow.report.words import interval, metric_value
-from expflow.sweep.results import Found, experiments, find, recipe_yaml, running, storage_root
+from expflow.sweep.results import Found, experiments, find, running, storage_root
 
 _STATES = ("running", "waiting", "done", "stopped", "failed")
 _WATCH_SECONDS = 1.0
@@ -28,7 +29,7 @@ def _counts(state: SweepState) -> str:
     return ", ".join(f"{count} {each}" for each, count in counts.items() if count) or "nothing yet"
 
 
-def show_all(storage: Path | None) -> None:
+def show_all(storage: str | None) -> None:
     """One line for each experiment with results."""
     console, root = Console(), storage_root(storage)
     found = experiments(root)
@@ -43,7 +44,7 @@ def show_all(storage: Path | None) -> None:
     console.print(table)
 
 
-def show_status(name: str, storage: Path | None, *, follow: bool) -> None:
+def show_status(name: str, storage: str | None, *, follow: bool) -> None:
     """The trials of one experiment; ``follow`` says each change until no driver works on it any more."""
     console = Console()
     found = find(name, storage)
@@ -77,7 +78,7 @@ def _status_table(console: Console, found: Found) -> None:
     console.print(f"{found.name}: {_counts(found.state)}; {work}", highlight=False)
 
 
-def show_log(what: str, storage: Path | None, *, follow: bool) -> None:
+def show_log(what: str, storage: str | None, *, follow: bool) -> None:
     """Print a trial's log; ``follow`` goes on until the driver ends."""
     console = Console()
     found = find(what, storage)
@@ -97,13 +98,13 @@ def show_log(what: str, storage: Path | None, *, follow: bool) -> None:
                 time.sleep(_WATCH_SECONDS)
 
 
-def show_report(name: str, storage: Path | None) -> None:
+def show_report(name: str, storage: str | None) -> None:
     """Write the report and print what it concludes."""
     found = find(name, storage)
     show_answer(Console(), found.state, write(found.folder, found.state))
 
 
-def show_result(name: str, storage: Path | None) -> None:
+def show_result(name: str, storage: str | None) -> None:
     """Print a result and its recipe: the selected config's, over its seeds, or one trial's."""
     found = find(name, storage)
     if found.which == "best":
@@ -127,7 +128,7 @@ def _show_best(found: Found) -> None:
     )
     for trial in row.trials:
         console.print(f"  {trial.trial} s{trial.seed}  {metric_value(header.metric, trial.metrics[header.metric])}")
-    _show_recipe(console, row.recipe, found)
+    _show_recipe(console, row.recipe, row.trials[0].budget)
 
 
 def _show_trial(found: Found, trial: TrialState) -> None:
@@ -135,33 +136,48 @@ def _show_trial(found: Found, trial: TrialState) -> None:
     console.print(f"{found.name}/{trial.trial}  {name_of(trial)}  {trial.status}", style="bold", highlight=False)
     for metric, value in sorted(trial.metrics.items()):
         console.print(f"  {metric:16} {metric_value(metric, value)}", highlight=False)
-    _show_recipe(console, trial.recipe, found)
+    _show_recipe(console, trial.recipe, trial.budget)
     console.print(f"log      {relative(found.trial_folder(trial) / 'log.txt')}", highlight=False, soft_wrap=True)
 
 
-def _show_recipe(console: Console, recipe: Mapping[str, Any], found: Found) -> None:
-    console.print(f"\n{recipe_yaml(recipe, found.experiment_folder)}", highlight=False, soft_wrap=True)
+def _show_recipe(console: Console, identity: Mapping[str, Any], budget: Mapping[str, Any]) -> None:
+    text = dump_yaml(recipe_from_identity(identity, budget))
+    console.print(f"\n{text}", markup=False, highlight=False, soft_wrap=True)
 
 
-def show_ui(name: str | None, port: int, storage: Path | None) -> None:
-    """Serve the MLflow UI on loopback until Ctrl-C; ``name``'s link opens the compare view of its configs."""
+def show_ui(name: str | None, port: int, storage: str | None) -> None:
+    """Serve the MLflow UI on loopback until Ctrl-C; with ``name``, print the link that compares its configs."""
     from expflow.config import load_site
-    from expflow.tracking import catch_up, compare_link, resolve_uri, serve
+    from expflow.tracking import public_uri, resolve_uri
+    from expflow.tracking.follower import catch_up
+    from expflow.tracking.ui import is_server, serve
 
     console = Console()
     found = find(name, storage) if name else None
     root = found.folder.parent if found else storage_root(storage)
-    uri = resolve_uri(root, load_site().mlflow)
+    uri = resolve_uri(root, environ=os.environ, site=load_site().mlflow)
     for folder in [found.folder] if found else experiments(root):
-        if not running(folder):
-            catch_up(folder, uri)
+        if not running(folder) and not catch_up(folder, uri):
+            console.print(f"{public_uri(uri)} is behind {folder.name}'s ledger", highlight=False)
+    if is_server(uri):  # it has its own UI
+        _say_ui(console, uri, uri, found)
+        return
+    base = f"http://127.0.0.1:{port}"
     server = serve(uri, port=port)
     try:
-        console.print(f"MLflow  {server.url}", highlight=False, soft_wrap=True)
-        if found:
-            link = compare_link(uri, server.url, found.name)
-            console.print(f"compare the configs of {found.name}  {link}", highlight=False, soft_wrap=True)
+        _say_ui(console, base, uri, found)
         console.print("Ctrl-C ends it", highlight=False)
         server.wait()
+    except KeyboardInterrupt:
+        console.print()
     finally:
-        server.stop()
+        server.terminate()
+        server.wait()
+
+
+def _say_ui(console: Console, base: str, uri: str, found: Found | None) -> None:
+    from expflow.tracking.ui import compare_link
+
+    console.print(f"MLflow   {base}", highlight=False, soft_wrap=True)
+    if found:
+        console.print(f"compare  {compare_link(base, uri, found.name)}", highlight=False, soft_wrap=True)

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+import time
 from typing import Annotated
 
 import typer
 
-from expflow.cli.complete import complete_experiment_file
-
-Address = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URL",
-        help="The Ray head's dashboard; by default RAY_API_SERVER_ADDRESS, the site's, or http://127.0.0.1:8265.",
-        show_default=False,
-    ),
-]
+from expflow.cli.options import File, RayAddress, Sets, Storage
 
 
 def register(app: typer.Typer) -> None:
@@ -27,19 +18,10 @@ def register(app: typer.Typer) -> None:
 
 
 def submit(
-    file: Annotated[
-        Path,
-        typer.Argument(help="The experiment file.", show_default=False, autocompletion=complete_experiment_file),
-    ],
-    address: Address = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the file. May be given several times."),
-    ] = None,
-    storage: Annotated[
-        Path | None,
-        typer.Option(help="Folder of all results, one that the cluster can reach; by default as for sweep."),
-    ] = None,
+    file: File,
+    address: RayAddress = None,
+    set_: Sets = None,
+    storage: Storage = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the job and leave with its exit code.")] = False,
 ) -> None:
     """Run the whole search on a Ray cluster: send the project there and start `expflow sweep`."""
@@ -58,7 +40,7 @@ def submit(
 
 def stop(
     job: Annotated[str, typer.Argument(help="The job's name, as submit printed it.", show_default=False)],
-    address: Address = None,
+    address: RayAddress = None,
 ) -> None:
     """Ask a cluster job to save and end. The same submit goes on from there."""
     from expflow import cluster
@@ -102,7 +84,6 @@ def list_jobs(address: str | None = None) -> None:
     from rich.table import Table
 
     from expflow import cluster
-    from expflow.cli.complete import ago
 
     where = _resolved(address)
     table = Table("job", "experiment", "state", "started", box=None, pad_edge=False, header_style="bold")
@@ -112,6 +93,17 @@ def list_jobs(address: str | None = None) -> None:
         Console().print(table)
     else:
         typer.echo(f"no job was submitted to {where}")
+
+
+def ago(moment: float) -> str:
+    """How long ago ``moment`` (unix seconds) was, in words; "" for 0."""
+    if not moment:
+        return ""
+    seconds = max(0.0, time.time() - moment)
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
 
 
 def _resolved(address: str | None) -> str:

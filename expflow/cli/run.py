@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from expflow.cli.options import File, Sets, Storage
+
 if TYPE_CHECKING:
     from expflow.sweep.plan import Plan
 
-File = Annotated[Path, typer.Argument(help="The experiment file.", show_default=False)]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the file. May be given several times."),
-]
-Storage = Annotated[
-    Path | None, typer.Option(help="Folder of all results; by default the file's or the site's, else ./runs.")
-]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Start anew beside the old results, as NAME.2.")]
 KeepResults = Annotated[
     bool, typer.Option("--keep-results", help="Count results as valid although code changed since they were made.")

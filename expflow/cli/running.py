@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -15,18 +16,16 @@ from expflow.report import write
 from expflow.sweep.driver import Result
 from expflow.sweep.estimate import check_builds, weights
 from expflow.sweep.plan import Plan
-from expflow.tracking import resolve_uri, start
+from expflow.tracking import public_uri, resolve_uri, start
 
 _CATCH_UP_SECONDS = 60.0
 
 
-def run(
-    plan: Plan, runner: Callable[..., Result], *, keep_results: bool, retry_failed: bool, report: bool
-) -> None:
+def run(plan: Plan, runner: Callable[..., Result], *, keep_results: bool, retry_failed: bool, report: bool) -> None:
     """Run ``plan`` with ``runner``, show it, and leave with the exit code that its ledger gives."""
     console = Console()
     rows = check_builds(plan)
-    uri = resolve_uri(plan.storage, plan.site.mlflow)
+    uri = resolve_uri(plan.storage, environ=os.environ, site=plan.site.mlflow)
     _say_start(console, plan, len(rows))
     plan.folder.mkdir(parents=True, exist_ok=True)
     follower = start(plan.folder, uri)
@@ -34,19 +33,25 @@ def run(
     try:
         with progress:
             result = runner(
-                plan, tracking=uri, keep_results=keep_results, retry_failed=retry_failed, observers=(progress,)
+                plan,
+                tracking=public_uri(uri),
+                keep_results=keep_results,
+                retry_failed=retry_failed,
+                observers=(progress,),
             )
     except Interrupted as stop:
         follower.finish(5)
         raise Interrupted(f"{stop}\nto continue: {_command()}", signal_number=stop.exit_code - 128) from None
     except BaseException:
-        follower.finish(0)
+        follower.stop()
         raise
     if report:
         files = write(plan.folder, result.state)
         show_answer(console, result.state, files)
     if not follower.finish(_CATCH_UP_SECONDS):
-        console.print(f"MLflow at {uri} is behind; nothing is lost: the next sweep or `expflow ui` catches up")
+        console.print(
+            f"MLflow at {public_uri(uri)} is behind; nothing is lost: the next sweep or `expflow ui` catches up"
+        )
     _say_end(console, result)
     raise typer.Exit(result.exit_code)
 
@@ -56,7 +61,9 @@ def _command() -> str:
     import shlex
     from pathlib import Path
 
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    program = Path(sys.argv[0])
+    words = [sys.executable, "-m", "expflow"] if program.name == "__main__.py" else [program.name]
+    return shlex.join([*words, *sys.argv[1:]])
 
 
 def _say_start(console: Console, plan: Plan, trials: int) -> None:
@@ -73,5 +80,3 @@ def _say_end(console: Console, result: Result) -> None:
         why = trial.failures[-1] if trial.failures else None
         reason = f"{why.failure}: {why.message}" if why else "no reason recorded"
         console.print(f"failed: {name_of(trial)} ({trial.trial}): {reason}", style="red", highlight=False)
-
-

@@ -13,7 +13,9 @@ from expflow.sweep.plan import Plan
 def _prepared(plan: Plan) -> Prepared:
     data = plan.data(plan.loaded.experiment.recipe)
     if data is None:
-        raise UserError(f"{plan.loaded.experiment.file}: its data come from your own code; there are no shards to build")
+        raise UserError(
+            f"{plan.loaded.experiment.file}: its data come from your own code; there are no shards to build"
+        )
     return data
 
 

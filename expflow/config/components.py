@@ -41,11 +41,15 @@ class Scope:
 def resolve_component(registry: Registry, node: Node, path: tuple[str, ...], scope: Scope) -> Spec | None:
     """The component that ``node`` describes; None, and problems noted, where it is wrong."""
     node, key = as_component(node), ".".join(path)
-    names = ", ".join(registry.names())
+    names = ", ".join([*registry.names(), *([OWN_NAME] if registry.kind in SLOTS else [])])
+    if not node.is_mapping:
+        scope.refuse(
+            node.mark, key, f"expected one of {names}, or a mapping with its `name`; found {shown(node.value)}"
+        )
+        return None
     name_node = node.child("name")
     if name_node is None:
-        found = "" if node.is_mapping else f", found {shown(node.value)}"
-        scope.refuse(node.mark, f"{key}.name", f"missing; expected one of: {names}, or {OWN_NAME}{found}")
+        scope.refuse(node.mark, f"{key}.name", f"missing; expected one of: {names}")
         return None
     name = name_node.value
     if not isinstance(name, str):
@@ -55,7 +59,7 @@ def resolve_component(registry: Registry, node: Node, path: tuple[str, ...], sco
         return resolve_foreign(registry.kind, node, path, scope.folder, scope.problems)
     if name not in registry:
         close = nearest(name, registry.names())
-        hint = f"nearest: {close}" if close else f"expected one of: {names}, or {OWN_NAME}"
+        hint = f"nearest: {close}" if close else f"expected one of: {names}"
         kind = "data source" if registry.kind == "data" else registry.kind
         scope.refuse(name_node.mark, f"{key}.name", f"no {kind} is named {name!r}; {hint}")
         return None
@@ -109,7 +113,7 @@ def resolve_recipe(tree: Node, scope: Scope) -> Recipe | None:
     trainer_node = tree.child("trainer")
     trainer = check_model(Trainer, trainer_node, ("trainer",), scope.problems) if trainer_node else Trainer()
     if "task" not in given:
-        scope.refuse(tree.mark, "task", f"missing; expected one of: {', '.join(SLOTS['task'].names())}, or {OWN_NAME}")
+        scope.refuse(tree.mark, "task", f"missing; expected one of: {', '.join(SLOTS['task'].names())}, {OWN_NAME}")
     elif isinstance(filled["task"], Spec):
         _check_slots(filled["task"], given, scope)
     if len(scope.problems) > before or trainer is None:
@@ -125,7 +129,7 @@ def _check_slots(task: Spec, given: Mapping[str, Node], scope: Scope) -> None:
         needs = takes = frozenset(getattr(task, "slots", frozenset()))
     for slot in sorted(needs - given.keys()):
         names = ", ".join(SLOTS[slot].names())
-        scope.refuse(given["task"].mark, slot, f"missing; the task {task.name} needs it: one of {names}, or {OWN_NAME}")
+        scope.refuse(given["task"].mark, slot, f"missing; the task {task.name} needs it: one of {names}, {OWN_NAME}")
     for slot in sorted(given.keys() - takes - {"task"}):
         mark = given[slot].key_mark or given[slot].mark
         scope.refuse(mark, slot, f"the task {task.name} does not use this slot; remove it, or choose another task")

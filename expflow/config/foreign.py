@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib
 import importlib.util
 import inspect
 import sys
@@ -21,12 +22,15 @@ from expflow.registry import SLOTS, load_dotted
 if TYPE_CHECKING:
     from expflow.config.loading import Loaded
 
+_OF_DATA = frozenset({"in_channels", "num_classes", "image_size", "data_spec"})
+
 SUPPLIED: Mapping[str, frozenset[str]] = {
-    "model": frozenset({"in_channels", "num_classes", "image_size", "data_spec"}),
-    "task": frozenset({"model", "loss", "optimizer", "schedule", "data_spec"}),
-    "loss": frozenset({"data_spec"}),
+    "data": frozenset({"seed"}),
+    "model": _OF_DATA,
+    "task": _OF_DATA | {"model", "loss", "optimizer", "schedule"},
+    "loss": frozenset({"data_spec", "reduction"}),
     "optimizer": frozenset({"params"}),
-    "schedule": frozenset({"optimizer", "total_steps"}),
+    "schedule": frozenset({"optimizer", "total_steps", "steps_per_epoch"}),
 }
 """Arguments that expflow fills in where a signature names them, by slot."""
 
@@ -55,6 +59,7 @@ def signature_of(callable_: Any) -> Signature:
 
 
 _FOLDERS: list[str] = []
+"""Folders of experiments that were made importable, the latest last."""
 
 
 def make_importable(folder: Path) -> None:
@@ -63,22 +68,22 @@ def make_importable(folder: Path) -> None:
     A module of the same name that came from another experiment's folder is forgotten.
     """
     path = str(folder.resolve())
+    if _FOLDERS[-1:] == [path] and sys.path[:1] == [path]:
+        return
+    others = tuple(each for each in _FOLDERS if each != path)
+    _FOLDERS[:] = [*others, path]
     if path in sys.path:
         sys.path.remove(path)
     sys.path.insert(0, path)
     importlib.invalidate_caches()
     for name, module in list(sys.modules.items()):
-        root = _import_root(name, getattr(module, "__file__", None))
-        if root != path and root in _FOLDERS and _file_of(name.partition(".")[0], Path(path)) is not None:
+        file = getattr(module, "__file__", None) or ""
+        if file.startswith(others) and _import_root(name, file) in others and _file_of(name.partition(".")[0], folder):
             del sys.modules[name]
-    if path not in _FOLDERS:
-        _FOLDERS.append(path)
 
 
-def _import_root(module: str, file: str | None) -> str:
-    """The folder on the import path from which ``file`` was imported as ``module``; "" where it has no file."""
-    if not file:
-        return ""
+def _import_root(module: str, file: str) -> str:
+    """The folder on the import path from which ``file`` was imported as ``module``."""
     parents = Path(file).resolve().parents
     levels = module.count(".") + (Path(file).name == "__init__.py")
     return str(parents[levels]) if levels < len(parents) else ""
@@ -114,14 +119,16 @@ def _import(name_node: Node, path: tuple[str, ...], folder: Path, problems: list
         return refuse(f"expected package.module:Name, found {name!r}")
     make_importable(folder)
     try:
-        found = load_dotted(name)
-    except AttributeError as error:
-        names = [each for each in vars(sys.modules.get(module, object)) if not each.startswith("_")]
-        close = nearest(attribute, names)
-        return refuse(f"{error}" + (f"; nearest: {module}:{close}" if close else ""))
-    except Exception as error:  # noqa: BLE001 - the user's module runs here and may raise anything
+        loaded = importlib.import_module(module)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's module runs here and may raise anything
         lines = str(error).strip().splitlines() or [""]
         return refuse(f"cannot import {module} (its folder is {folder}): {type(error).__name__}: {lines[-1]}")
+    try:
+        found = load_dotted(name)
+    except AttributeError:
+        close = nearest(attribute, [each for each in vars(loaded) if not each.startswith("_")])
+        hint = f"; nearest: {module}:{close}" if close else ""
+        return refuse(f"{module} ({loaded.__file__}) has no {attribute}{hint}")
     return found if callable(found) else refuse(f"{name} is a {type(found).__name__}; expected a class or a function")
 
 

@@ -101,7 +101,7 @@ def dump_yaml(tree: Mapping[str, Any] | BaseModel) -> str:
     from ruamel.yaml import YAML  # 0.1 s, and only needed where something is written
 
     yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = None  # the innermost mappings on one line
+    yaml.default_flow_style = False  # flow style would leave a key such as ":1" without quotes, and not read back
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment] # keys in the order of the schema
     yaml.width = 120
     text = io.StringIO()

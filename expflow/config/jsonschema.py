@@ -115,25 +115,25 @@ def _slot(registry: Registry, description: str, defs: JSON) -> JSON:
     return {"description": description, "anyOf": [{"$ref": f"#/$defs/{registry.kind}"}, unnamed, {"type": "null"}]}
 
 
-def searchable() -> Iterator[tuple[str, str, str]]:
-    """Every dotted key that a search space may hold: (key, description, components that have it)."""
+def searchable() -> Iterator[tuple[str, str]]:
+    """Every dotted key that a search space may hold, and what it means in each component that has it."""
     for slot, registry in SLOTS.items():
-        found: dict[str, tuple[str, list[str]]] = {}
+        found: dict[str, dict[str, list[str]]] = {}
         for name in registry.names():
             spec = registry.spec(name)
             for key, field in spec.model_fields.items():
                 if role_of(spec, key) == "identity" and key != "name":
-                    found.setdefault(field.alias or key, (field.description or "", []))[1].append(name)
-        yield slot, f"Whole components for the slot {slot}.", ""
-        yield f"{slot}.name", f"Names for the slot {slot}.", ""
-        for key, (description, names) in found.items():
-            yield f"{slot}.{key}", description, ", ".join(names)
+                    found.setdefault(field.alias or key, {}).setdefault(field.description or "", []).append(name)
+        yield slot, f"Whole components for the slot {slot}."
+        yield f"{slot}.name", f"Names for the slot {slot}."
+        for key, meanings in found.items():
+            yield f"{slot}.{key}", " ".join(f"{', '.join(names)}: {text}" for text, names in meanings.items())
 
 
 def _sweep(defs: JSON) -> JSON:
     described = {name: field.description or "" for name, field in Sweep.model_fields.items()}
     dimension: JSON = {"$ref": "#/$defs/dimension"}
-    keys = {key: {"description": text, **dimension} for key, text, _ in searchable()}
+    keys = {key: {"description": text, **dimension} for key, text in searchable()}
     properties: JSON = {
         "space": {
             "description": described["space"],

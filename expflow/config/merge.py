@@ -46,8 +46,9 @@ def _merge(base: Node | None, over: Node, path: Path, component: bool) -> Node:
     # Two or more components under the user's names: each child of such a slot is a component itself.
     several = len(path) == 1 and component and below is not None and below.name is None and over.name is None
     for key, child in over.items.items():
-        inner = (*path, key)
-        items[key] = _merge(items.get(key), child, inner, several or inner in COMPONENTS)
+        inner, found = (*path, key), items.get(key)
+        named = several and (child.is_mapping or (found is not None and found.is_mapping))
+        items[key] = _merge(found, child, inner, named or inner in COMPONENTS)
     return Node(items, over.mark, over.key_mark)
 
 

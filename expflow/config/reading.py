@@ -79,9 +79,8 @@ class _Builder:
             if self.documents > 1:
                 self.refuse(event, "a second document; one file is one experiment")
         elif kind == "AliasEvent":
-            self.refuse(
-                event, f"expected a value, found the alias *{event.anchor}; shared parts go into a file of `extends`"
-            )
+            mend = "write the value out, or put shared parts into a file that this one `extends`"
+            self.refuse(event, f"expected a value, found the alias *{event.anchor}; {mend}")
             self.place(Node(None, self.mark(event)), event)
         elif kind in ("ScalarEvent", "MappingStartEvent", "SequenceStartEvent"):
             self.value(kind, event)
@@ -94,7 +93,8 @@ class _Builder:
         if event.anchor is not None:
             self.refuse(event, f"expected a value, found the anchor &{event.anchor}; anchors and aliases are not read")
         if event.tag is not None:
-            self.refuse(event, f"expected a plain value, found the tag {event.tag}; tags are not read")
+            tag = str(event.tag).replace("tag:yaml.org,2002:", "!!")
+            self.refuse(event, f"expected a plain value, found the tag {tag}; tags are not read")
         if kind == "ScalarEvent":
             quoted = event.style is not None
             if not event.value.isascii() and not _encodes(event.value):
@@ -158,8 +158,11 @@ def parse(text: str, file: str) -> Node:
         builder.problems.append(problem(mark, builder.key(), f"not YAML: {error.problem or error.context}"))
     except YAMLError as error:  # a control character: the reader knows only its offset
         line, column = _position(text, getattr(error, "position", 0))
-        found = f"the character {getattr(error, 'character', '')!a}"
-        builder.problems.append(problem(Mark(file, line, column), "", f"not YAML: {found} is not allowed"))
+        found = getattr(error, "character", "")
+        found = chr(found) if isinstance(found, int) else found
+        builder.problems.append(
+            problem(Mark(file, line, column), "", f"not YAML: the character {found!a} is not allowed")
+        )
     if builder.problems:
         raise ExperimentInvalid(builder.problems)
     root = builder.root

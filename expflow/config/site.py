@@ -57,16 +57,17 @@ def load_site(cwd: Path | None = None, env: Mapping[str, str] | None = None) -> 
     cwd, env = cwd or Path.cwd(), os.environ if env is None else env
     home = Path(env.get("HOME") or Path.home())
     tree: Node = Node({}, Mark(FILE))
+    here = ("site",)  # a path that no component has: `data` is a plain mapping here
     for folder in (Path(env.get("XDG_CONFIG_HOME") or home / ".config") / "expflow", cwd):
         file = folder / FILE
         if file.is_file():
             root = read(file)[1]
-            tree = merge(tree, _placed(root, folder.absolute(), home))
+            tree = merge(tree, _placed(root, folder.absolute(), home), here)
     for node in _environment(env):
-        tree = merge(tree, _placed(node, cwd.absolute(), home))
+        tree = merge(tree, _placed(node, cwd.absolute(), home), here)
     if tree.child("cache") is None:
         cache = Path(env.get("XDG_CACHE_HOME") or home / ".cache") / "expflow"
-        tree = merge(tree, under(("cache",), from_plain(str(cache), tree.mark)))
+        tree = merge(tree, under(("cache",), from_plain(str(cache), tree.mark)), here)
     problems: list[Problem] = []
     site = check_model(Site, tree, (), problems)
     if site is None:

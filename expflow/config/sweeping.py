@@ -95,13 +95,11 @@ def _check_grid(sweep: Sweep, space: Node | None, scope: Scope) -> None:
 def read_report(node: Node, sweep: Sweep | None, tree: Node, scope: Scope) -> ReportPlan | None:
     """The section ``report``: figures and contrasts can only speak of searched keys and values."""
     found = check_model(ReportPlan, node, ("report",), scope.problems)
-    if found is None:
-        return None
     space = {each.key: each for each in sweep.space} if sweep is not None else {}
     for index, figure in enumerate(_children(node, "figures")):
         for part in ("x", "line"):
             child = figure.child(part)
-            if child is not None and (message := _unsearched(child.value, space)):
+            if child is not None and isinstance(child.value, str) and (message := _unsearched(child.value, space)):
                 scope.refuse(child.mark, f"report.figures.{index}.{part}", message)
     for index, contrast in enumerate(_children(node, "contrasts")):
         for side in ("of", "against", "where"):

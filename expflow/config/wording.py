@@ -135,7 +135,8 @@ def _message(cls: type[BaseModel], error: Mapping[str, Any], where: Sequence[str
     if kind == "extra_forbidden":
         return unknown(where[-1], field_keys(_model_at(cls, where[:-1]))), False
     if kind in _BOUNDS:
-        return _BOUNDS[kind].format(**context).replace("'", ""), True
+        bounds = {key: f"{each:g}" if isinstance(each, float) else each for key, each in context.items()}
+        return _BOUNDS[kind].format(**bounds).replace("'", ""), True
     family = kind.split("_")[0]
     if family in _EXPECTED and kind.endswith(("_type", "_parsing", "_from_float", "_required")):
         return _EXPECTED[family], True

@@ -35,13 +35,12 @@ class Source(Spec):
         return self
 
     def description(self) -> dict[str, Any]:
-        """What determines the samples: the name, and the identity fields that differ from their default."""
-        fields = type(self).model_fields
-        values = {
-            name: getattr(self, name)
-            for name in fields.keys() - HOW_SAMPLES_ARE_USED
-            if role_of(type(self), name) == "identity" and getattr(self, name) != fields[name].default
-        }
+        """What determines the samples: the name and the identity fields, defaults written out.
+
+        A default that changes makes other samples, so it must make another key.
+        """
+        fields = type(self).model_fields.keys() - HOW_SAMPLES_ARE_USED
+        values = {name: getattr(self, name) for name in sorted(fields) if role_of(type(self), name) == "identity"}
         return {**values, "name": self.name}
 
     def origin(self, folder: Path | None, site_path: Path | None) -> Path | None:

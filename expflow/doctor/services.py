@@ -23,7 +23,7 @@ def check_tracking(address: str) -> Check:
     name = "MLflow"
     parts = urllib.parse.urlsplit(address)
     if parts.scheme == "sqlite":
-        return _check_sqlite(name, Path(address.removeprefix("sqlite:///")))
+        return _check_sqlite(name, Path(urllib.parse.unquote(address.removeprefix("sqlite:///"))))
     if parts.scheme in ("http", "https"):
         return _check_server(name, _without_password(parts), address)
     if parts.scheme in ("", "file"):
@@ -80,7 +80,7 @@ def check_ray(address: str) -> Iterator[Check]:
         yield Check("Ray head", "ok", f"{address} (not checked)")
         return
     try:
-        version = answers(address.rstrip('/'), token, SECONDS)
+        version = answers(address.rstrip("/"), token, SECONDS)
     except ServerUnreachable as error:
         yield Check("Ray head", "warn", f"{address} cannot be used", str(error))
     else:

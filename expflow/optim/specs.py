@@ -81,3 +81,7 @@ class OneCycle(Spec):
     warmup: float = identity(0.3, description="Share of the steps on which the rate rises.", gt=0, lt=1)
     initial: float = identity(0.04, description="Rate at the first step, as a share of the full rate.", gt=0, le=1)
     final: float = identity(4e-6, description="Rate at the last step, as a share of the full rate.", gt=0, lt=1)
+    cycle_momentum: bool = identity(
+        True,
+        description="Momentum goes the other way, 0.95 to 0.85 and back, whatever the optimizer says; false keeps its.",
+    )

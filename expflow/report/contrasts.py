@@ -84,11 +84,14 @@ def answers(state: SweepState) -> list[Answer]:
 def _tested(contrast: Mapping[str, Any], configs: Sequence[Config], header: Header) -> _Tested:
     pairs = _pairs(contrast, configs, header)
     not_worse = contrast["expect"] == "not_worse"
-    turn = -1.0 if not_worse and words.direction(contrast["metric"], header) == "min" else 1.0
+    better = words.direction(contrast["metric"], header)
+    turn = -1.0 if not_worse and better == "min" else 1.0
     margin = contrast.get("margin") if not_worse else None
     if not pairs.of:
         return _Tested(contrast, pairs, None, turn)
-    if not_worse and margin is None:
+    if not_worse and better is None:
+        test = PairedTest(_difference(pairs), why=f"it is not known whether more of {contrast['metric']} is better")
+    elif not_worse and margin is None:
         test = PairedTest(_difference(pairs), why="`not_worse` needs a declared `margin`")
     else:
         test = paired_test([turn * each for each in pairs.of], [turn * each for each in pairs.against], margin)

@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from matplotlib.transforms import offset_copy
 
 from expflow.config.identity import value_words
+from expflow.config.space import same
 from expflow.ledger.header import Header
 from expflow.ledger.state import SweepState
 from expflow.report import results, words
@@ -112,7 +113,7 @@ def _x_axis(axes: Axes, data: Plot) -> Any:
         longest = max((len(value_words(tick)) for tick in data.ticks), default=0)
         if longest * len(data.ticks) > 80:
             axes.tick_params(axis="x", rotation=30)
-        return lambda x: float(next(at for at, tick in enumerate(data.ticks) if results.same(tick, x)))
+        return lambda x: float(next(at for at, tick in enumerate(data.ticks) if same(tick, x)))
     low, high = float(data.ticks[0]), float(data.ticks[-1])
     room = 0.06 * (high - low) or 0.5
     if low > 0 and high > SPAN_FOR_LOG * low:

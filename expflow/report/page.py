@@ -12,12 +12,12 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from expflow.config.identity import value_words
+from expflow.config.identity import dump_yaml, recipe_from_identity, value_words
 from expflow.ledger.header import Header
 from expflow.ledger.state import SweepState, TrialState
 from expflow.report import results, words
 from expflow.report.contrasts import Answer, answers
-from expflow.report.ranking import leaderboard
+from expflow.report.ranking import best, leaderboard
 from expflow.report.tables import stopped_table, table
 
 _TEMPLATE = "report.html.j2"
@@ -33,7 +33,7 @@ class ReportFiles:
 
 
 def write(folder: Path, state: SweepState) -> ReportFiles:
-    """Write ``report.html`` and ``figures/`` into ``folder``; the same state gives the same bytes.
+    """Write ``report.html``, ``figures/`` and ``best.yaml`` into ``folder``; the same state gives the same bytes.
 
     Each file is renamed into place when it is complete, so that a reader never sees half of one. Raises OSError.
     """
@@ -47,7 +47,19 @@ def write(folder: Path, state: SweepState) -> ReportFiles:
         pngs.append(_replace(pictures / f"{drawing.name}.png", drawing.png))
         _replace(pictures / f"{drawing.name}.svg", drawing.svg)
     html = _render(state, [_figure(each) for each in asked], [_figure(each) for each in learning])
+    if (text := _best_recipe(state)) is not None:
+        _replace(folder / "best.yaml", text.encode())
     return ReportFiles(_replace(folder / "report.html", html.encode()), pngs)
+
+
+def _best_recipe(state: SweepState) -> str | None:
+    """The selected config as an experiment file; None before there is one."""
+    row = best(state)
+    if row is None or row.estimate is None or state.header is None:
+        return None
+    value = words.metric_value(state.header.metric, row.estimate.mean)
+    head = f"# {row.label or state.header.name}: {state.header.metric} {value}, n = {row.estimate.n}, selected on it\n"
+    return head + dump_yaml(recipe_from_identity(row.recipe, row.trials[0].budget))
 
 
 def _replace(path: Path, content: bytes) -> Path:

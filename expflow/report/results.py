@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from expflow.config.space import same
 from expflow.events import Reported
 from expflow.ledger.header import Header
 from expflow.ledger.state import SweepState, TrialState
@@ -185,11 +186,6 @@ def _descend(tree: Any, parts: list[str]) -> Any:
     if isinstance(tree, Mapping):
         return _descend(tree[parts[0]], parts[1:]) if parts[0] in tree else _ABSENT
     return tree if parts == ["name"] and isinstance(tree, str) else _ABSENT  # a bare string means {name: …}
-
-
-def same(left: Any, right: Any) -> bool:
-    """Equality as YAML means it: ``true`` is not 1."""
-    return isinstance(left, bool) == isinstance(right, bool) and bool(left == right)
 
 
 def chosen(config: Config, wanted: Mapping[str, Any], header: Header) -> bool:

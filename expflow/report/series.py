@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from expflow.config.space import same
 from expflow.ledger.header import Header
 from expflow.ledger.state import SweepState, TrialState
 from expflow.report import results, words
@@ -74,7 +75,7 @@ def ordered(values: Sequence[Any], key: str, header: Header) -> list[Any]:
     """Distinct values: numbers by size, others in the order of the file's space, then of appearance."""
     distinct: list[Any] = []
     for value in values:
-        if value is not None and not any(results.same(value, other) for other in distinct):
+        if value is not None and not any(same(value, other) for other in distinct):
             distinct.append(value)
     if all(isinstance(value, (int, float)) for value in distinct):
         return sorted(distinct)
@@ -115,7 +116,7 @@ def _by_label(configs: Sequence[Config], keys: Sequence[str], header: Header) ->
 
 def index_of(values: Sequence[Any], value: Any) -> int:
     """Place of ``value`` in ``values``; past the end where it is not among them."""
-    return next((at for at, other in enumerate(values) if results.same(other, value)), len(values))
+    return next((at for at, other in enumerate(values) if same(other, value)), len(values))
 
 
 def _points(configs: Sequence[Config], x: str, y: str, ticks: Sequence[Any], header: Header) -> tuple[Point, ...]:
@@ -124,7 +125,7 @@ def _points(configs: Sequence[Config], x: str, y: str, ticks: Sequence[Any], hea
         trials = [
             trial
             for config in configs
-            if results.same(results.lookup(config.values, header.recipe, x), tick)
+            if same(results.lookup(config.values, header.recipe, x), tick)
             for trial in config.trials
         ]
         if trials:

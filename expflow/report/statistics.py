@@ -21,7 +21,7 @@ POWER = 0.8
 MOST_SEEDS = 1000
 """Above this many seeds the answer is only "more than": nobody trains them, and the effect is next to nothing."""
 
-_SLICES = 4000
+_SLICES = 1000
 """Slices of an integral that is needed to two digits."""
 
 _SAME = 1e-10

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from expflow.config.identity import readable, value_words
+from expflow.config.space import metric_mode
+from expflow.errors import UserError
 from expflow.ledger.header import Header
 from expflow.report.statistics import Estimate
 
 _SHARE = re.compile(r"(^|/|_)top\d+$")
-_LOWER_IS_BETTER = re.compile(r"(loss|error|err|perplexity|mse|mae|seconds|params|macs|bytes)\d*$")
 _SPLITS = {"train": "train", "fit": "train", "val": "val", "test": "test"}
 _SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test"}
 
@@ -22,22 +23,21 @@ def is_share(metric: str) -> bool:
     return bool(_SHARE.search(metric))
 
 
-def is_loss(metric: str) -> bool:
-    """Whether ``metric`` is a loss, which deserves a log axis."""
-    return metric.rsplit("/", 1)[-1].endswith("loss")
-
-
-def direction(metric: str, header: Header) -> str:
-    """``max`` or ``min``: what is better for ``metric``. The sweep's own metric goes by the sweep's ``mode``."""
+def direction(metric: str, header: Header) -> Literal["max", "min"] | None:
+    """What is better for ``metric``; None where nobody said. The sweep's own metric goes by the sweep's ``mode``."""
     if metric == header.metric:
-        return header.mode
-    return "min" if _LOWER_IS_BETTER.search(metric) else "max"
+        return "min" if header.mode == "min" else "max"
+    try:
+        return metric_mode(metric)
+    except UserError:  # a metric of the user's own that the sweep is not judged by
+        return None
 
 
 def axis_label(metric: str, header: Header) -> str:
     """``val/top1 (%), higher is better``."""
     unit = " (%)" if is_share(metric) else ""
-    return f"{metric}{unit}, {'higher' if direction(metric, header) == 'max' else 'lower'} is better"
+    better = {"max": ", higher is better", "min": ", lower is better", None: ""}[direction(metric, header)]
+    return f"{metric}{unit}{better}"
 
 
 def number(value: float) -> str:

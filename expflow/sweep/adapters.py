@@ -16,6 +16,7 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from expflow.sweep.conductor import Conductor
+from expflow.sweep.files import trial_folder
 from expflow.sweep.gang import Assignment
 from expflow.sweep.plan import Plan
 
@@ -45,7 +46,7 @@ class Session:
             attempt=self.conductor.next_attempt(planned.trial),
             recipe=planned.recipe,
             seed=planned.seed,
-            folder=str(self.plan.folder / "trials" / planned.folder),
+            folder=str(trial_folder(self.plan, planned)),
             data_root=str(planned.data.root) if planned.data else None,
         )
         self.dispatcher.assign.remote(key, assignment)
@@ -83,7 +84,7 @@ class Proposer(Searcher):
         super().__init__()
         self._session = session
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Any:
         """The next trial's (empty) config, None while the machine is full, FINISHED at the end."""
         return SESSIONS[self._session].suggest(trial_id)
 
@@ -142,6 +143,7 @@ class Relay(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """The trial's next messages; ``done`` with the last of them, or when the dispatcher lets go or is gone."""
+        messages: list[dict[str, Any]]
         try:
             messages = ray.get(self._dispatcher.next.remote(self.trial_id))
         except ray.exceptions.RayError:

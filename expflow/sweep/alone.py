@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from expflow.errors import Diverged
-from expflow.events import AttemptFailed, Report, Reported, TrialEnded, TrialStarted
+from expflow.events import AttemptFailed, Report, Reported, Status, TrialEnded, TrialStarted
 from expflow.sweep.conductor import Conductor, Observer
 from expflow.sweep.driver import Result, conclude, open_sweep, signals_noted
+from expflow.sweep.files import trial_folder
 from expflow.sweep.plan import Plan, PlannedTrial
 from expflow.training import Attempt, Outcome, World, run_trial
 
@@ -61,16 +62,15 @@ def _run(plan: Plan, conductor: Conductor, planned: PlannedTrial) -> None:
     if outcome is None:
         conductor.record(TrialEnded(planned.trial, attempt, "failed", last_step, seconds))
     else:
-        status = "stopped" if outcome.stopped else "done"
+        status: Status = "stopped" if outcome.stopped else "done"
         conductor.record(TrialEnded(planned.trial, attempt, status, outcome.step, seconds, outcome.weights))
 
 
 def _attempt(
-    plan: Plan, conductor: Conductor, planned: PlannedTrial, number: int, on_report: object
+    plan: Plan, conductor: Conductor, planned: PlannedTrial, number: int, on_report: Callable[[Report], bool]
 ) -> Outcome | None:
     """The outcome, or None after a failure, which is recorded."""
-    folder = plan.folder / "trials" / planned.folder
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = trial_folder(plan, planned)
     resources = plan.loaded.experiment.resources
     root = Path(planned.data.root) if planned.data else None
     try:
@@ -79,7 +79,7 @@ def _attempt(
         )
     except Diverged as error:
         conductor.record(AttemptFailed(planned.trial, number, "diverged", str(error)))
-    except Exception as error:  # the user's code may raise anything; the trial is named, and its traceback kept
+    except Exception as error:  # noqa: BLE001  the user's code may raise anything; the trial is named, and its traceback kept
         trace = traceback.format_exc()
         (folder / "log.txt").write_text(trace, encoding="utf-8")
         conductor.record(AttemptFailed(planned.trial, number, "code", f"{type(error).__name__}: {error}", trace))

@@ -138,9 +138,7 @@ class Conductor:
                     return None
                 return Reported(trial.trial, attempt, message["step"], dict(message["metrics"]), message["progress"])
             case "attempt_failed":
-                return AttemptFailed(
-                    trial.trial, attempt, message["failure"], message["message"], message["traceback"]
-                )
+                return AttemptFailed(trial.trial, attempt, message["failure"], message["message"], message["traceback"])
             case "ended" if not trial.ended:
                 return TrialEnded(
                     trial.trial, attempt, message["status"], message["step"], message["seconds"], message["weights"]

@@ -15,12 +15,13 @@ from typing import Any
 
 from expflow.config.foreign import user_modules
 from expflow.errors import Interrupted, LedgerMismatch, StaleDriver
-from expflow.ledger.state import SweepState
-from expflow.ledger.store import Ledger
 from expflow.ledger.reader import exists
 from expflow.ledger.reader import load as load_state
+from expflow.ledger.state import SweepState
+from expflow.ledger.store import Ledger
 from expflow.registry import load_dotted
 from expflow.sweep.conductor import Conductor, Observer
+from expflow.sweep.files import write_experiment
 from expflow.sweep.plan import Plan
 from expflow.sweep.provenance import check_code
 
@@ -66,6 +67,7 @@ def open_sweep(
     header = plan.header(tracking=tracking, code=code, expected_trials=expected)
     ledger = Ledger.open(plan.folder, header)
     try:
+        write_experiment(plan)
         state = load_state(plan.folder)
         conductor = Conductor(ledger, state, plan.trials(), _scheduler(plan), observers, retry_failed=retry)
         yield conductor
@@ -162,7 +164,7 @@ def _run_on_ray(plan: Plan, conductor: Conductor) -> None:
     paths = (str(experiment.file.parent),)
     try:
         with connected(experiment.resources, plan.site.ray, name, paths=paths, warm=(runner,)) as machine:
-            dispatcher = (
+            dispatcher: Any = (
                 ray.remote(Dispatcher)
                 .options(name=name, num_cpus=0, max_concurrency=10_000)
                 .remote(machine.shape, machine.gangs, lockstep)

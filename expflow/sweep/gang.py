@@ -130,7 +130,7 @@ class Rank:
             return _failure(assignment, "diverged", str(error), "", started)
         except ray.exceptions.RayError as error:  # the dispatcher is gone, and with it the driver
             return _failure(assignment, "worker_lost", str(error), "", started)
-        except (Exception, SystemExit) as error:  # whatever the user's code raises is this trial's failure, not ours
+        except (Exception, SystemExit) as error:  # noqa: BLE001  whatever the user's code raises is this trial's failure, not ours
             traceback.print_exc()
             text = str(error) if isinstance(error, ExpflowError) else f"{type(error).__name__}: {error}"
             return _failure(assignment, "code", text, traceback.format_exc(), started)
@@ -213,7 +213,7 @@ class Dispatcher:
             bundle["GPU"] = float(shape.gpus_per_rank)
         group = placement_group([bundle] * shape.ranks, strategy="PACK")
         await group.ready()
-        ranks = [
+        ranks: list[Any] = [
             ray.remote(Rank)
             .options(
                 num_cpus=shape.cpus_per_rank,

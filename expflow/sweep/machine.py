@@ -118,5 +118,3 @@ def _machine(resources: Resources, foreign: bool, paths: tuple[str, ...], warm: 
     # Tune must have something to count. Trainables do no work, so they take none of the ranks' CPUs.
     token = {"node:__internal_head__": 0.0001} if foreign else {"expflow": total["expflow"] / gangs}
     return Machine(shape, gangs, token)
-
-

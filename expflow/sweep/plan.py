@@ -13,8 +13,8 @@ from expflow.config import Loaded, Site, load, load_site
 from expflow.config.identity import config_id, dump, folder_name, identity_tree, trial_id
 from expflow.config.schema import Recipe, Sweep
 from expflow.config.space import metric_mode
-from expflow.config.spec import Foreign
 from expflow.data.build import Prepared, data_key, prepare
+from expflow.data.specs import Source
 from expflow.errors import UserError
 from expflow.ledger.header import Header
 from expflow.registry import load_dotted
@@ -76,16 +76,15 @@ class Plan:
     def data(self, recipe: Recipe) -> Prepared | None:
         """The recipe's prepared data; None where its task brings its own or needs none."""
         spec = recipe.data
-        if spec is None or isinstance(spec, Foreign):
+        if not isinstance(spec, Source):
             return None
         key = data_key(spec)
         if key not in self._prepared:
-            name = getattr(spec, "name", "")
             self._prepared[key] = prepare(
                 spec,
                 cache=self.site.cache,
                 folder=self.loaded.experiment.file.parent,
-                site_path=self.site.data.get(name),
+                site_path=self.site.data.get(spec.name),
             )
         return self._prepared[key]
 
@@ -171,7 +170,7 @@ def make_plan(
     file: Path,
     sets: Sequence[str] = (),
     *,
-    storage: Path | None = None,
+    storage: Path | str | None = None,
     alone: bool = False,
     name: str | None = None,
 ) -> Plan:

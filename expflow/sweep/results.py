@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
-from typing import Any
 
-from ruamel.yaml import YAML
-
-from expflow.config import dump, load, load_site, recipe_from
+from expflow.config import load, load_site
 from expflow.config.address import FileAddress, MlflowAddress, parse_address
 from expflow.config.identity import folder_name
 from expflow.errors import AddressUnknown, UserError, nearest
@@ -43,7 +38,9 @@ class Found:
         if len(matches) != 1:
             some = ", ".join(list(self.state.current)[:5])
             what = "names several trials" if matches else "names no trial"
-            raise AddressUnknown(f"{self.name}/{self.which} {what}; `expflow status {self.name}` lists them ({some}, …)")
+            raise AddressUnknown(
+                f"{self.name}/{self.which} {what}; `expflow status {self.name}` lists them ({some}, …)"
+            )
         return matches[0]
 
     def trial_folder(self, trial: TrialState) -> Path:
@@ -51,9 +48,9 @@ class Found:
         return self.folder / "trials" / folder_name(trial.values, trial.seed, trial.trial)
 
 
-def storage_root(storage: Path | None = None) -> Path:
+def storage_root(storage: Path | str | None = None) -> Path:
     """The folder of all results: what is asked for, else the site's."""
-    return (storage or Path(load_site().storage)).absolute()
+    return Path(storage or load_site().storage).absolute()
 
 
 def experiments(root: Path) -> list[Path]:
@@ -63,14 +60,14 @@ def experiments(root: Path) -> list[Path]:
     return sorted(folder for folder in root.iterdir() if folder.is_dir() and exists(folder))
 
 
-def find(text: str, storage: Path | None = None) -> Found:
+def find(text: str, storage: Path | str | None = None) -> Found:
     """What the address ``text`` leads to. Raises :class:`AddressUnknown` where nothing is there."""
     address = parse_address(text)
     root = storage_root(storage)
     which = None
     if isinstance(address, FileAddress):
         loaded = load(address.path)
-        root = (storage or Path(loaded.experiment.storage or root)).absolute()
+        root = Path(storage or loaded.experiment.storage or root).absolute()
         name = loaded.name
     elif isinstance(address, MlflowAddress):
         raise UserError(f"{text}: results are looked up in the ledger; name the experiment (NAME or NAME/best)")
@@ -83,13 +80,6 @@ def find(text: str, storage: Path | None = None) -> Found:
         hint = f"; did you mean {close}?" if close else f"; there are: {', '.join(known)}" if known else ""
         raise AddressUnknown(f"no results of {name} in {root}{hint}")
     return Found(folder, load_state(folder), which)
-
-
-def recipe_yaml(identity: Mapping[str, Any], folder: Path) -> str:
-    """The whole recipe of a trial, as one would write it in an experiment file."""
-    text = StringIO()
-    YAML(typ="safe", pure=True).dump(dump(recipe_from(identity, folder)), text)
-    return text.getvalue()
 
 
 def running(folder: Path) -> bool:

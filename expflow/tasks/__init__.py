@@ -34,7 +34,7 @@ def _build_slots(recipe: Recipe, data_spec: DataSpec) -> dict[str, Any]:
 
     makers: dict[str, Callable[[Spec], Any]] = {
         "model": lambda spec: architectures.build(spec, data_spec),
-        "loss": losses.build,
+        "loss": lambda spec: losses.build(spec, data_spec),
         "optimizer": optim.build_optimizer,
         "schedule": optim.build_schedule,
     }

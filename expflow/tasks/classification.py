@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -114,7 +115,7 @@ class Classification(LightningModule):
         """The recipe's optimizer, its schedule moved once per optimizer step."""
         optimizer = self._optimizer(self.parameters())
         total_steps = int(self.trainer.estimated_stepping_batches)
-        steps_per_epoch = -(-total_steps // max(1, self.trainer.max_epochs or 1))
+        steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         schedule = self._schedule(optimizer, total_steps, steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -24,6 +24,11 @@ def config_key(config: str, seeds: Sequence[int]) -> str:
     return f"config:{config}:{','.join(map(str, seeds))}"
 
 
+def final_metric(name: str) -> str:
+    """The config run's metric that sums up the trials' last values of ``name``: ``final/val_top1``."""
+    return f"final/{name.replace('/', '_')}"
+
+
 def interval(values: Sequence[float]) -> tuple[float, float] | None:
     """What is shown around a mean over seeds (design section 11, rule 3).
 
@@ -153,20 +158,23 @@ class ConfigRuns:
         members = [group.members[seed] for seed in group.seeds]
         done = [each for each in members if each.status == "done" and each.reports]
         lost = [str(each.seed) for each in members if each.status == "failed"]
-        self._pending.of(group.key).tags["expflow.failed_seeds"] = ",".join(lost)
+        if lost:
+            self._pending.of(group.key).tags["expflow.failed_seeds"] = ",".join(lost)
         if not done:
             self._pending.state(group.key, "failed" if lost else "stopped", "FAILED" if lost else "FINISHED", at)
             return
-        final: dict[str, float] = {"n_seeds": len(done)}
+        final: dict[str, float] = {}
         for name, values in _columns([each.metrics for each in done]).items():
             if name in _NOT_AVERAGED:
                 continue
-            label = f"final/{name.replace('/', '_')}"
+            label = final_metric(name)
             final[label] = fmean(values)
             around = interval(values)
             if around is not None:
                 final[f"{label}_low"], final[f"{label}_high"] = around
-        self._pending.log(group.key, final, max(each.reports[-1].step for each in done), at)
+        # At step 0, since MLflow's comparison draws bars for that and single dots for any other step.
+        self._pending.log(group.key, final, 0, at)
+        self._pending.log(group.key, {"n_seeds": len(done)}, max(each.reports[-1].step for each in done), at)
         self._pending.state(group.key, "done", "FINISHED", at)
 
 

@@ -22,12 +22,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from expflow.errors import ExpflowError, ServerUnreachable
+from expflow.errors import Refused
 from expflow.ledger import Cursor, read
 from expflow.ledger.lock import read_holder
 from expflow.tracking.mirror import Mirror
-from expflow.tracking.store import bounded_environment, public_uri
+from expflow.tracking.store import bounded_environment, reason, refusals_named
 from expflow.tracking.writer import Writer
 
 _log = logging.getLogger("expflow.tracking")
@@ -35,7 +36,7 @@ _log = logging.getLogger("expflow.tracking")
 POLL_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 PATIENCE_SECONDS = 60.0
-"""How long a store may stay unreachable after the driver ended before the follower leaves the rest for the next time."""
+"""How long the store may stay unreachable after the driver ended; then the rest is left for the next time."""
 RECORDS_PER_FLUSH = 2000
 
 
@@ -149,7 +150,7 @@ class _Place:
         temporary.write_text(json.dumps(self._all))
         temporary.replace(self._path)
 
-    def _load(self) -> dict[str, dict[str, object]]:
+    def _load(self) -> dict[str, dict[str, Any]]:
         try:
             found = json.loads(self._path.read_text())
         except (OSError, ValueError):  # nothing, or damaged: telling all again is harmless
@@ -166,18 +167,12 @@ def catch_up(folder: Path, uri: str) -> bool:
     with bounded_environment(), _alone(folder, wait=False) as alone:
         if not alone:
             return False
-        follower = Follower(folder, uri)
-        try:
+        # Nothing is lost when this fails: what is left is told the next time.
+        with refusals_named(uri, f"telling the results of {folder.name} (they are safe in the ledger)"):
+            follower = Follower(folder, uri)
             while follower.step():
                 pass
             follower.finish()
-        except ExpflowError:
-            raise
-        except Exception as error:  # MLflow, its database and its HTTP library raise all sorts
-            raise ServerUnreachable(
-                f"MLflow at {public_uri(uri)} does not take the results of {folder.name}: {_reason(error, uri)}. "
-                "Nothing is lost: they are in the ledger, and are told when it answers again"
-            ) from error
         return True
 
 
@@ -198,11 +193,11 @@ def follow(folder: Path, uri: str, ended: threading.Event | None = None) -> bool
                 follower.finish()
                 return True
             last_success = last_success if over else time.monotonic()
-        except ExpflowError as error:
+        except Refused as error:
             _log.error("%s", error)  # a damaged ledger does not mend itself
             return False
         except Exception as error:  # noqa: BLE001 - MLflow, its database and its HTTP library raise all sorts
-            _log.warning("MLflow does not take it, trying again: %s", _reason(error, uri))
+            _log.warning("MLflow does not take it, trying again: %s", reason(error, uri))
             follower.disconnect()
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             if over and _waited(last_success, PATIENCE_SECONDS):
@@ -220,11 +215,6 @@ def _pause(seconds: float, ended: threading.Event | None) -> None:
         time.sleep(seconds)
     else:
         ended.wait(seconds)
-
-
-def _reason(error: Exception, uri: str) -> str:
-    """The error in one line, without what the address may hold of passwords."""
-    return " ".join(f"{type(error).__name__}: {error}".replace(uri, public_uri(uri)).split())[:1000]
 
 
 @contextlib.contextmanager

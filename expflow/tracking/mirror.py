@@ -163,7 +163,7 @@ class Mirror:
                 self._repeats.setdefault(event.trial, {})[report.step] = report.metrics
 
     def _news(self, event: Reported) -> dict[str, float]:
-        """A report without what a lost attempt said of the same step in the same numbers: MLflow would show it twice."""
+        """A report without what a lost attempt said of this step in the same numbers: MLflow would show it twice."""
         told = self._repeats.get(event.trial, {}).get(event.step, {})
         return {name: value for name, value in event.metrics.items() if told.get(name) != value}
 
@@ -189,7 +189,8 @@ class Mirror:
             "expflow.space": text([dict(each) for each in header.space]),
             "expflow.searcher": header.searcher,
             "expflow.scheduler": header.scheduler,
-            "expflow.metric": f"{header.metric} ({header.mode})",
+            "expflow.metric": header.metric,
+            "expflow.mode": header.mode,
         }
         started = self._first.at if self._first is not None else 0.0
         return RunSpec("sweep", header.name, tags, flatten(header.recipe), started)

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
+from expflow.errors import ExpflowError, ServerUnreachable
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -66,8 +68,27 @@ def bounded_environment() -> Iterator[None]:
                 os.environ.pop(name, None)
 
 
+@contextlib.contextmanager
+def refusals_named(uri: str, doing: str) -> Iterator[None]:
+    """Turn whatever MLflow raises while ``doing`` into ServerUnreachable with the reason in one line."""
+    try:
+        yield
+    except ExpflowError:
+        raise
+    except Exception as error:  # MLflow, its database and its HTTP library raise all sorts
+        raise ServerUnreachable(f"{doing}: MLflow at {public_uri(uri)} refuses: {reason(error, uri)}") from error
+
+
+def reason(error: Exception, uri: str) -> str:
+    """The error in one line, without what the address may hold of passwords."""
+    return " ".join(f"{type(error).__name__}: {error}".replace(uri, public_uri(uri)).split())[:1000]
+
+
 def connect(uri: str) -> MlflowClient:
-    """A client of the store at ``uri``; a SQLite store is made first where there is none. Raises what MLflow raises."""
+    """A client of the store at ``uri``; a SQLite store is made first where there is none.
+
+    Raises what MLflow raises, and ServerUnreachable for a SQLite file that is none or cannot be written.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of MLflow's own dependencies, at import: nothing that we could change
         from mlflow import MlflowClient
@@ -77,7 +98,7 @@ def connect(uri: str) -> MlflowClient:
         path = sqlite_path(uri)
         if path is None:
             return MlflowClient(tracking_uri=uri)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _check_sqlite(path)
         with (path.parent / f".{path.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             client = MlflowClient(tracking_uri=uri)
@@ -96,6 +117,19 @@ def artifact_location(uri: str, folder: Path) -> str | None:
     path = sqlite_path(uri)
     root = path.parent if path is not None else folder.parent
     return (root.resolve() / "mlartifacts" / folder.name).as_uri()
+
+
+def _check_sqlite(path: Path) -> None:
+    """MLflow would try an impossible file again for minutes."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA schema_version")
+    except (OSError, sqlite3.Error) as error:
+        raise ServerUnreachable(
+            f"MLflow's store {path} cannot be used: {error}. Mend its permissions, or move it away: it is filled anew "
+            "from the ledgers"
+        ) from error
 
 
 def _use_write_ahead_log(path: Path) -> None:

@@ -90,36 +90,36 @@ class Writer:
         """Make the run unless it is there; then give it what it may have missed if the last time was cut short."""
         if key not in self._runs:
             tags = dict(spec.tags)
-            if key != SWEEP:
-                tags["mlflow.parentRunId"] = self._runs.get(SWEEP) or ""
+            parent = self._runs.get(SWEEP)
+            if parent is not None:
+                tags["mlflow.parentRunId"] = parent
             start = round(spec.started_at * 1000)
             run = self._client.create_run(self._experiment, start_time=start, tags=tags, run_name=spec.name)
             self._runs[key] = run.info.run_id
         run_id = self._runs[key]
         if run_id is not None:
             for chunk in _chunks(list(spec.parameters.items()), _PARAMETERS_PER_CALL):
-                _unless_refused(lambda chunk=chunk: self._client.log_batch(run_id, params=_params(dict(chunk))))
+                _unless_refused(self._client.log_batch, run_id, params=_params(dict(chunk)))
             if spec.with_data and (facts := dataset(header)) is not None:
-                _unless_refused(lambda: self._client.log_inputs(run_id, [_input(facts)]))
+                _unless_refused(self._client.log_inputs, run_id, [_input(facts)])
 
     def _tell(self, run: str, update: Update, created: bool) -> None:
         tags = _tags(update.tags)
         for chunk in _chunks(update.points, _METRICS_PER_CALL - len(tags)) if update.points else [[]]:
             if chunk or tags:
-                metrics, news = _metrics(chunk), tags
-                _unless_refused(lambda m=metrics, t=news: self._client.log_batch(run, metrics=m, tags=t))
+                _unless_refused(self._client.log_batch, run, metrics=_metrics(chunk), tags=tags)
                 tags = []
         if update.status == "RUNNING":
             if not created:  # a new run is running
-                _unless_refused(lambda: self._client.update_run(run, status="RUNNING"))
+                _unless_refused(self._client.update_run, run, status="RUNNING")
         elif update.status is not None:
             end = round(update.status_at * 1000)
-            _unless_refused(lambda: self._client.set_terminated(run, update.status, end))
+            _unless_refused(self._client.set_terminated, run, update.status, end)
 
     def _retire(self, key: str) -> None:
         run = self._runs.get(key)
         if run is not None:
-            _unless_refused(lambda: self._client.delete_run(run))
+            _unless_refused(self._client.delete_run, run)
         self._runs[key] = None
 
 
@@ -160,12 +160,12 @@ def _found(client: Any, experiment: str, sweep_id: str) -> Iterator[Any]:
             return
 
 
-def _unless_refused(call: Callable[[], object]) -> None:
+def _unless_refused(call: Callable[..., object], *arguments: Any, **named: Any) -> None:
     """Make a call; what the store refuses for good is noted in the log and left out, for it would never succeed."""
     from mlflow.exceptions import MlflowException
 
     try:
-        call()
+        call(*arguments, **named)
     except MlflowException as error:
         if error.error_code not in _REFUSALS:
             raise

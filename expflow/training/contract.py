@@ -50,6 +50,7 @@ class Outcome:
 
 
 LIGHTNING = "expflow.training.lightning_runner:run"
+"""The runner of every task that does not name another one."""
 
 OnReport = Callable[[Report], bool]
 """Called with each report; returns whether to go on."""
@@ -61,6 +62,12 @@ def run_trial(attempt: Attempt, world: World, on_report: OnReport) -> Outcome:
     The task's spec names its runner (``runner``, a dotted path): Lightning for real tasks, a script for tests.
     Raises what the trial raises; :class:`~expflow.errors.Diverged` when the loss is not finite.
     """
-    path = getattr(attempt.recipe.task, "runner", LIGHTNING)  # a task of the user's is a LightningModule
-    runner: Callable[[Attempt, World, OnReport], Outcome] = load_dotted(path)
+    runner: Callable[[Attempt, World, OnReport], Outcome] = load_dotted(runner_of(attempt.recipe))
     return runner(attempt, world, on_report)
+
+
+def runner_of(recipe: Recipe) -> str:
+    """Dotted path of what trains ``recipe``; a task of the user's is a LightningModule."""
+    # asked of the class: an argument of a user's task may be called `runner` too
+    path: str = getattr(type(recipe.task), "runner", LIGHTNING)
+    return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,12 +29,23 @@ class Feed:
     val: Batches | None = None
     fit: Batches | None = None
     module: Any = None
-    for_fit: Mapping[str, Any] = field(init=False)
-    """What Lightning's ``Trainer.fit`` is called with."""
 
-    def __post_init__(self) -> None:
-        loaders = {"train_dataloaders": self.train, "val_dataloaders": self.val}
-        object.__setattr__(self, "for_fit", {"datamodule": self.module} if self.module is not None else loaders)
+    @property
+    def for_fit(self) -> dict[str, Any]:
+        """What Lightning's ``Trainer.fit`` is called with."""
+        if self.module is not None:
+            return {"datamodule": self.module}
+        return {"train_dataloaders": self.train, "val_dataloaders": self.val}
+
+    @property
+    def for_validation(self) -> Any:
+        """What Lightning's ``Trainer.validate`` is called with; None where there is nothing to validate on."""
+        from pytorch_lightning import LightningDataModule
+
+        if self.module is None:
+            return self.val
+        has_val = type(self.module).val_dataloader is not LightningDataModule.val_dataloader
+        return self.module if has_val else None
 
 
 def open_feed(attempt: Attempt, world: World) -> Feed:
@@ -50,7 +61,7 @@ def open_feed(attempt: Attempt, world: World) -> Feed:
 
 
 def _from_shards(spec: Source, root: Path, seed: int, world: World) -> Feed:
-    """The splits under ``root``; the order of ``train`` follows from ``seed`` and epoch, that of the others is fixed."""
+    """The splits under ``root``; the order of ``train`` follows from ``seed`` and epoch, the others are fixed."""
     from expflow.data.build import limited
     from expflow.data.loader import Loader, loader_for
     from expflow.data.manifest import read_manifest

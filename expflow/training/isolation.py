@@ -12,7 +12,7 @@ import random
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ def isolated(*, threads: int, deterministic: bool) -> Iterator[None]:
     ``deterministic`` asks torch for deterministic algorithms (it warns where an operation has none).
     """
     with ExitStack() as stack:
-        stack.enter_context(_random_state())
+        stack.callback(hold_random_state())
         stack.enter_context(_torch_state())
         stack.enter_context(_process_state())
         stack.enter_context(_quiet_lightning())
@@ -52,18 +52,19 @@ def isolated(*, threads: int, deterministic: bool) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _random_state() -> Iterator[None]:
+def hold_random_state() -> Callable[[], None]:
+    """Remember the state of every random generator; the result, when called, puts it back."""
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    try:
-        yield
-    finally:
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+
+    def restore() -> None:
         random.setstate(python)
         np.random.set_state(numpy)
         torch.set_rng_state(cpu)
         if cuda:
             torch.cuda.set_rng_state_all(cuda)
+
+    return restore
 
 
 @contextmanager

@@ -50,9 +50,9 @@ def _train(
     step = trainer.global_step
     if reporter.last is not None and not reporter.stopped:
         metrics = dict(reporter.last.metrics)
-        if not any(name.startswith("val/") for name in metrics):
-            metrics |= _evaluate(trainer, task, feed.module or feed.val, "val", step)
-        metrics |= _evaluate(trainer, task, feed.fit, "fit", step)
+        if not reporter.validated_last:
+            metrics |= _evaluate(trainer, task, feed.for_validation, step)
+        metrics |= _as_fit(_evaluate(trainer, task, feed.fit, step))
         metrics |= _costs(recipe, feed, begun)
         on_report(replace(reporter.last, metrics=metrics))
     return Outcome(step, reporter.stopped, digest(task))
@@ -94,13 +94,17 @@ def make_trainer(recipe: Recipe, world: World, reporter: Reporter) -> Trainer:
         raise UserError(f"trainer.lightning is refused by Lightning: {error}") from error
 
 
-def _evaluate(trainer: Trainer, task: LightningModule, batches: Any, prefix: str, step: int) -> dict[str, float]:
-    """The task's validation metrics on ``batches``, as ``prefix/*``; nothing where task or data have no validation."""
+def _evaluate(trainer: Trainer, task: LightningModule, batches: Any, step: int) -> dict[str, float]:
+    """The task's validation metrics on ``batches``; nothing where task or data have no validation."""
     if batches is None or type(task).validation_step is LightningModule.validation_step:
         return {}
     trainer.validate(task, batches, verbose=False)
-    metrics = finite_metrics(trainer.callback_metrics, step)
-    return {prefix + name.removeprefix("val"): value for name, value in metrics.items() if name.startswith("val/")}
+    return finite_metrics(trainer.callback_metrics, step)
+
+
+def _as_fit(metrics: dict[str, float]) -> dict[str, float]:
+    """Validation metrics that were measured on the training set, under their own name."""
+    return {"fit" + name.removeprefix("val"): value for name, value in metrics.items() if name.startswith("val/")}
 
 
 def _costs(recipe: Recipe, feed: Feed, begun: float) -> dict[str, float]:

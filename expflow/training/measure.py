@@ -14,9 +14,8 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 
 from expflow.config.schema import Recipe
-from expflow.errors import UserError
 from expflow.tasks import build_task
-from expflow.training.contract import Attempt, World
+from expflow.training.contract import LIGHTNING, Attempt, World, runner_of
 from expflow.training.feed import open_feed
 from expflow.training.isolation import isolated, seed_everything
 
@@ -73,8 +72,7 @@ def step_seconds(recipe: Recipe, data_root: Path, threads: int = 1, steps: int =
 
     Raises what the task raises while it is built or trained.
     """
-    runner = getattr(recipe.task, "runner", "lightning_runner")
-    if "lightning_runner" not in runner:
+    if runner_of(recipe) != LIGHTNING:
         return None
     world = World(threads=threads)
     with isolated(threads=threads, deterministic=True):
@@ -82,7 +80,11 @@ def step_seconds(recipe: Recipe, data_root: Path, threads: int = 1, steps: int =
         feed = open_feed(Attempt(recipe, 0, data_root), world)
         task = build_task(recipe, feed.spec)
         watch = _Stopwatch()
-        limits = {"max_steps": _WARM_UP + steps, "limit_train_batches": _WARM_UP + steps, "limit_val_batches": steps}
+        limits: dict[str, Any] = {
+            "max_epochs": 1,
+            "limit_train_batches": _WARM_UP + steps,
+            "limit_val_batches": steps,
+        }
         trainer = Trainer(
             accelerator="cpu",
             devices=1,
@@ -96,7 +98,6 @@ def step_seconds(recipe: Recipe, data_root: Path, threads: int = 1, steps: int =
             **limits,
         )
         trainer.fit(task, **feed.for_fit)
-    if len(watch.train) <= _WARM_UP:
-        raise UserError(f"the training set is too small to time a step: {len(watch.train)} batches")
+    trained = watch.train[_WARM_UP:] or watch.train[-1:] or [0.0]  # an epoch may have less steps than the warm-up
     evaluated = watch.evaluate[1:] or watch.evaluate or [0.0]
-    return StepSeconds(statistics.median(watch.train[_WARM_UP:]), statistics.median(evaluated))
+    return StepSeconds(statistics.median(trained), statistics.median(evaluated))

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from expflow.errors import Diverged
 from expflow.events import Report
+from expflow.training.isolation import hold_random_state
 
 CHECK_EVERY = 32
 """Steps between two looks at the losses: each look waits for the device."""
@@ -30,6 +32,21 @@ class Reporter(Checkpoint):
         self._losses: list[Tensor] = []
         self.stopped = False
         self.last: Report | None = None
+        self._validated = 0
+        self._restore_random_state: Callable[[], None] | None = None
+
+    @property
+    def validated_last(self) -> bool:
+        """Whether the last epoch was validated."""
+        return self.last is not None and self.last.metrics["progress/epoch"] == self._validated
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember which epoch was validated, and let training go on as if it had not been."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._validated = trainer.current_epoch + 1
+        if self._restore_random_state is not None:
+            self._restore_random_state()
+            self._restore_random_state = None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -40,6 +57,9 @@ class Reporter(Checkpoint):
             self._losses.append(loss.detach())
         if len(self._losses) >= CHECK_EVERY or trainer.is_last_batch:
             self._check_losses(trainer.global_step)
+        if trainer.is_last_batch:
+            # a torch DataLoader draws a number when validation begins: how often one validates must change no weights
+            self._restore_random_state = hold_random_state()
 
     def _check_losses(self, step: int) -> None:
         if not self._losses:

@@ -126,14 +126,3 @@ def test_names_are_those_with_results(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert list(complete_name("d")) == ["depth"]
     assert list(complete_name("nothing")) == []
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(3, "3 s ago"), (200, "3 min ago"), (7300, "2 h ago"), (200000, "2 d ago")]
-)
-def test_ago(monkeypatch, seconds, words):
-    from expflow.cli import complete
-
-    monkeypatch.setattr(complete.time, "time", lambda: 1_000_000.0)
-    assert complete.ago(1_000_000.0 - seconds) == words
-    assert complete.ago(0.0) == ""

@@ -1,5 +1,6 @@
 """A real Ray head on this machine, with token authentication, for the tests marked `ray`."""
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -91,10 +92,8 @@ def end(process):
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def test_the_variable_wins_over_the_path_and_the_path_over_the_file(home, monkey
 
 def test_a_path_that_leads_nowhere(home, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(home / "gone"))
-    with pytest.raises(UserError, match="RAY_AUTH_TOKEN_PATH names .*gone"):
+    with pytest.raises(UserError, match=r"RAY_AUTH_TOKEN_PATH names .*gone"):
         cluster.find_token()
 
 

@@ -11,6 +11,20 @@ import pytest
 from expflow.events import AttemptFailed, TrialEnded, TrialStarted
 from tests.sweep.runs import Workplace
 
+FAILING = """
+task: {name: scripted}
+resources: {max_concurrent: 2}
+sweep:
+  space:
+    task.script:
+      - [{report: {val/top1: 0.5}}]
+      - [{report: {val/top1: 0.4}}, {raise: no luck}]
+      - [{exit: 3}]
+      - [{nan: true}]
+      - [{report: {val/top1: 0.7}}]
+  metric: val/top1
+"""
+
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 
 
@@ -48,22 +62,18 @@ def test_an_edited_file_runs_only_what_is_new(workplace: Workplace) -> None:
 
 
 def test_a_trial_that_raises_is_named_and_stops_nobody(workplace: Workplace) -> None:
-    workplace.write(
-        """
-task: {name: scripted}
-resources: {max_concurrent: 2}
-sweep:
-  space:
-    task.script:
-      - {choice: 1}
-  metric: val/top1
-""".replace("      - {choice: 1}", "      - [{report: {val/top1: 0.5}}]\n      - [{report: {val/top1: 0.4}}, {raise: no luck}]\n      - [{exit: 3}]\n      - [{nan: true}]\n      - [{report: {val/top1: 0.7}}]")
-    )
+    workplace.write(FAILING)
     output = workplace.run("sweep", "exp.yaml", code=1)
     state = workplace.state()
     assert [trial.status for trial in state.plan_trials()] == ["done", "failed", "failed", "failed", "done"]
     failures = [record.body for record in workplace.records() if isinstance(record.body, AttemptFailed)]
-    assert sorted(each.failure for each in failures) == ["code", "diverged", "worker_lost", "worker_lost", "worker_lost"]
+    assert sorted(each.failure for each in failures) == [
+        "code",
+        "diverged",
+        "worker_lost",
+        "worker_lost",
+        "worker_lost",
+    ]
     assert "no luck" in output
     assert "Traceback" not in output
     assert workplace.run("sweep", "exp.yaml", code=1).count("nothing was left to run") == 1

@@ -48,7 +48,10 @@ class Pairs(LightningDataModule):
 
     def train_dataloader(self):
         image, label = blobs(self.samples, 0)
-        samples = [{"image": x.float() / 255, "code": nn.functional.one_hot(y, CLASSES).float()} for x, y in zip(image, label, strict=True)]
+        samples = [
+            {"image": x.float() / 255, "code": nn.functional.one_hot(y, CLASSES).float()}
+            for x, y in zip(image, label, strict=True)
+        ]
         return DataLoader(samples, batch_size=8, shuffle=True)
 
 
@@ -108,7 +111,9 @@ class Plain(LightningModule):
     def __init__(self, hidden: int = 8, lr: float = 0.05):
         super().__init__()
         self.lr = lr
-        self.net = nn.Sequential(nn.Flatten(), nn.Linear(64, hidden), nn.ReLU(), nn.Dropout(0.1), nn.Linear(hidden, CLASSES))
+        self.net = nn.Sequential(
+            nn.Flatten(), nn.Linear(64, hidden), nn.ReLU(), nn.Dropout(0.1), nn.Linear(hidden, CLASSES)
+        )
 
     def training_step(self, batch, batch_idx):
         loss = nn.functional.cross_entropy(self.net(batch["image"] / 255), batch["label"])
@@ -123,12 +128,22 @@ class Plain(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=self.lr)
 
 
+class OneSlot(LightningModule):
+    """Brings everything but its network."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+
 class Net(nn.Module):
     """A network of the user's, sized by the data."""
 
     def __init__(self, in_channels: int, num_classes: int, hidden: int = 5):
         super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(in_channels, hidden, 3), nn.Flatten(), nn.Linear(hidden * 36, num_classes))
+        self.layers = nn.Sequential(
+            nn.Conv2d(in_channels, hidden, 3), nn.Flatten(), nn.Linear(hidden * 36, num_classes)
+        )
 
     def forward(self, x):
         return self.layers(x)
@@ -153,3 +168,77 @@ class Leaky(Plain):
         torch.set_default_dtype(torch.float64)
         torch.set_grad_enabled(False)
         torch.set_float32_matmul_precision("medium")
+
+
+class Looks(nn.Module):
+    """Looks at its values, which the meta device has none of."""
+
+    def __init__(self, num_classes: int):
+        super().__init__()
+        self.head = nn.Linear(64, num_classes)
+
+    def forward(self, x):
+        if x.max().item() > 255:
+            raise ValueError("not an image")
+        return self.head(x.flatten(1))
+
+
+class ClassWeighted(nn.Module):
+    """A loss that asks for the data."""
+
+    def __init__(self, data_spec):
+        super().__init__()
+        self.weights = torch.arange(1, data_spec.num_classes + 1)
+
+    def forward(self, output, target):
+        return nn.functional.cross_entropy(output, target, reduction="none") * self.weights[target]
+
+
+def averaged(scores, label):
+    """A loss that averages by itself."""
+    return nn.functional.cross_entropy(scores, label)
+
+
+def average_loss():
+    return averaged
+
+
+class Broken(Plain):
+    """Fails in its first step."""
+
+    def training_step(self, batch, batch_idx):
+        return 1 / 0
+
+
+class Interrupted(Plain):
+    """As if Ctrl-C were pressed in its first step."""
+
+    def training_step(self, batch, batch_idx):
+        raise KeyboardInterrupt
+
+
+class NanAt(Plain):
+    """Its loss is not a number at one step (counted from 1)."""
+
+    def __init__(self, step: int):
+        super().__init__()
+        self.bad = step
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        return loss * float("nan") if self.global_step + 1 == self.bad else loss
+
+
+class BadScore(Plain):
+    """A metric of its own that is infinite."""
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val/score", float("inf"))
+
+
+class Odd(Plain):
+    """An argument that is called as something of ours."""
+
+    def __init__(self, runner: str):
+        super().__init__()
+        self.runner = runner

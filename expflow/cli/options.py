@@ -1,0 +1,40 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from expflow.cli.complete import complete_experiment_file, complete_name
+
+File = Annotated[
+    Path, typer.Argument(help="The experiment file.", show_default=False, autocompletion=complete_experiment_file)
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the file. May be given several times."),
+]
+# Text, not a path: an address such as s3://bucket would lose a slash.
+Storage = Annotated[
+    str | None,
+    typer.Option(metavar="FOLDER", help="Where all results lie; by default the file's or the site's, else ./runs."),
+]
+Result = Annotated[
+    str,
+    typer.Argument(
+        help="NAME, NAME/best, NAME/3fa9 (a trial), or the file.", show_default=False, autocompletion=complete_name
+    ),
+]
+MaybeResult = Annotated[
+    str | None, typer.Argument(help="NAME or file.", show_default=False, autocompletion=complete_name)
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="The Ray head's dashboard; by default RAY_API_SERVER_ADDRESS, the site's, or http://127.0.0.1:8265.",
+        show_default=False,
+    ),
+]

@@ -1,0 +1,202 @@
+"""Tasks: what they are handed, what they measure, and what they refuse."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from expflow.architectures import Count
+from expflow.architectures.specs import MLP, Linear
+from expflow.config.schema import Recipe
+from expflow.config.spec import Foreign
+from expflow.data.dataspec import DataSpec, FieldSpec
+from expflow.errors import UserError
+from expflow.losses.specs import CrossEntropy
+from expflow.optim.specs import SGD, Adam, Constant
+from expflow.tasks import build_task, cost
+from expflow.tasks.classification import Classification
+from expflow.tasks.specs import Action, Scripted
+from expflow.tasks.specs import Classification as ClassificationSpec
+from tests.training import user_code
+
+USER = user_code.__name__
+CLASSES = 6
+DATA = DataSpec({"image": FieldSpec((1, 2, 2), "uint8")}, tuple("abcdef"), mean=(0.5,), std=(0.25,))
+
+
+def recipe(**changes):
+    usual = {
+        "model": Linear(name="linear"),
+        "task": ClassificationSpec(name="classification"),
+        "loss": CrossEntropy(name="cross_entropy"),
+        "optimizer": SGD(name="sgd"),
+        "schedule": Constant(name="constant"),
+    }
+    return Recipe(**{key: value for key, value in (usual | changes).items() if value is not None})
+
+
+class Strategy:
+    def reduce(self, tensor, reduce_op):
+        return tensor
+
+
+class Measured:
+    """Stands where the trainer would: nothing is reduced, and what is logged is kept."""
+
+    strategy = Strategy()
+
+
+def measured(task):
+    """A task with a trainer's stand-in, and the dict of what it logs."""
+    logged = {}
+    object.__setattr__(task, "_trainer", Measured())
+    object.__setattr__(task, "log_dict", lambda metrics: logged.update({k: v.item() for k, v in metrics.items()}))
+    return task, logged
+
+
+class Fixed(nn.Module):
+    """Scores that were decided beforehand, in the order in which they are asked for."""
+
+    def __init__(self, *scores):
+        super().__init__()
+        self.scores = list(scores)
+
+    def forward(self, x):
+        return self.scores.pop(0)
+
+
+def batch(labels, valid=None):
+    n = len(labels)
+    image = torch.zeros(n, 1, 2, 2, dtype=torch.uint8)
+    mask = torch.ones(n, dtype=torch.bool) if valid is None else torch.tensor(valid)
+    return {"image": image, "label": torch.tensor(labels), "valid": mask}
+
+
+def classification(model, loss=None, data=DATA):
+    loss = loss or nn.CrossEntropyLoss(reduction="none")
+    return Classification(data, model, loss, lambda params: None, lambda *args: None)
+
+
+def test_images_are_scaled_to_zero_one_and_normalised_with_the_datas_mean_and_std():
+    task = classification(nn.Identity())
+    image = torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1, 1)
+    assert task(image).flatten().tolist() == pytest.approx([-2, (0.2 - 0.5) / 0.25, 2])
+
+
+def test_means_are_over_samples_not_over_batches():
+    rank_of_label = [0, 1, 4, 5]  # position of the label among the sorted scores
+    scores = torch.zeros(4, CLASSES)
+    for row, rank in enumerate(rank_of_label):
+        scores[row] = torch.tensor([6.0, 5, 4, 3, 2, 1]).roll(-rank)
+    task, logged = measured(classification(Fixed(scores[:3], scores[3:])))
+    task.on_validation_start()
+    task.validation_step(batch([0, 0, 0]), 0)
+    task.validation_step(batch([0]), 1)
+    task.on_validation_epoch_end()
+    exact = nn.functional.cross_entropy(scores, torch.zeros(4, dtype=torch.long)).item()
+    assert logged == {"val/loss": pytest.approx(exact), "val/top1": 0.25, "val/top5": 0.75}
+
+
+def test_padding_counts_in_no_loss_and_no_metric():
+    scores = torch.randn(4, CLASSES)
+    task, logged = measured(classification(Fixed(scores)))
+    loss = task.training_step(batch([1, 2, 3, 3], [True, True, False, False]), 0)
+    exact = nn.functional.cross_entropy(scores[:2], torch.tensor([1, 2]))
+    assert loss.item() == pytest.approx(exact.item())
+    task.on_train_epoch_end()
+    assert logged["train/loss"] == pytest.approx(exact.item())
+
+
+def test_a_loss_that_averages_by_itself_never_sees_padding():
+    scores = torch.randn(3, CLASSES)
+    task, _ = measured(classification(Fixed(scores), user_code.averaged))
+    loss = task.training_step(batch([1, 2, 3], [True, True, False]), 0)
+    assert loss.item() == pytest.approx(nn.functional.cross_entropy(scores[:2], torch.tensor([1, 2])).item())
+
+
+def test_validation_inside_of_an_epoch_does_not_disturb_the_training_means():
+    right, wrong = torch.eye(CLASSES)[:1] * 9, torch.eye(CLASSES)[1:2] * 9
+    task, logged = measured(classification(Fixed(right, wrong, wrong)))
+    task.training_step(batch([0]), 0)
+    task.on_validation_start()
+    task.validation_step(batch([0]), 0)
+    task.on_validation_epoch_end()
+    task.training_step(batch([0]), 1)
+    task.on_train_epoch_end()
+    assert logged["val/top1"] == 0
+    assert logged["train/top1"] == 0.5
+
+
+def test_top_five_needs_more_than_five_classes():
+    few = DataSpec(DATA.fields, tuple("abcde"))
+    task, logged = measured(classification(Fixed(torch.zeros(1, 5)), data=few))
+    task.on_validation_start()
+    task.validation_step(batch([0]), 0)
+    task.on_validation_epoch_end()
+    assert logged == {"val/loss": pytest.approx(math.log(5)), "val/top1": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optimizer": None}, "classification needs optimizer"),
+        ({"model": {"a": MLP(name="mlp"), "b": MLP(name="mlp")}}, "takes one model; the recipe names 2: a, b"),
+        ({"optimizer": {"a": SGD(name="sgd"), "b": SGD(name="sgd")}}, "takes one optimizer"),
+        ({"task": {"a": ClassificationSpec(name="classification")}}, "one task"),
+        ({"task": Foreign(name=f"{USER}:Plain")}, "Plain has no parameter 'model'; it takes no slots"),
+        ({"task": Foreign(name="torch.nn:Identity"), "model": None, "loss": None, "optimizer": None, "schedule": None},
+         "LightningModule is needed"),
+    ],
+)  # fmt: skip
+def test_a_recipe_that_does_not_fit_its_task_is_refused(changes, message):
+    with pytest.raises(UserError, match=message):
+        build_task(recipe(**changes), DATA)
+
+
+def test_classification_needs_classes():
+    with pytest.raises(UserError, match="classes"):
+        build_task(recipe(), DataSpec(DATA.fields))
+
+
+def test_the_users_task_is_handed_its_slots_under_the_users_names():
+    task = build_task(two_players(), DATA)
+    assert isinstance(task.model, nn.ModuleDict)
+    assert list(task.model) == ["coder", "judge"]
+    assert isinstance(task.loss["judge"], nn.BCEWithLogitsLoss)
+    assert isinstance(task.optimizer["coder"](task.model["coder"].parameters()), torch.optim.Adam)
+    assert task.weight == 2.0
+
+
+def two_players():
+    return recipe(
+        task=Foreign(name=f"{USER}:TwoPlayers", weight=2.0),
+        model={"coder": Foreign(name=f"{USER}:Coder"), "judge": Foreign(name=f"{USER}:Judge")},
+        loss={"coder": Foreign(name="torch.nn:MSELoss"), "judge": Foreign(name="torch.nn:BCEWithLogitsLoss")},
+        optimizer={"coder": Adam(name="adam"), "judge": SGD(name="sgd")},
+        schedule=None,
+    )
+
+
+def test_the_cost_of_a_recipe():
+    assert cost(recipe(), DATA) == Count(4 * 6 + 6, 4 * 6)
+    assert cost(two_players(), DATA) == Count(3 * 4 + 4 + 4 * 64 + 64 + 67 * 4 + 4 + 4 + 1, None)
+    alone = {"model": None, "loss": None, "optimizer": None, "schedule": None}
+    assert cost(recipe(task=Foreign(name=f"{USER}:Plain", hidden=2), **alone), DATA).params == 64 * 2 + 2 + 2 * 3 + 3
+    takes_no_image = Foreign(name=f"{USER}:Coder", width=1)
+    of_its_task = recipe(
+        task=Foreign(name=f"{USER}:OneSlot"), model=takes_no_image, loss=None, optimizer=None, schedule=None
+    )
+    assert cost(of_its_task, DATA) == Count(3 + 1 + 64 + 64, None)
+
+
+@pytest.mark.parametrize("action", [{}, {"sleep": 1, "nan": True}, {"report": {}, "raise": "x"}])
+def test_an_action_does_one_thing(action):
+    with pytest.raises(ValueError, match="one thing"):
+        Action(**action)
+
+
+def test_a_script_reads_back_what_it_dumps():
+    spec = Scripted(name="scripted", script=[{"report": {"val/top1": "curve"}, "repeat": 2}, {"raise": "no"}])
+    assert Scripted(**spec.model_dump()) == spec
+    assert Scripted(**spec.model_dump(by_alias=True)) == spec

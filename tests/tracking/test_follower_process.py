@@ -1,0 +1,133 @@
+"""The follower as a process beside a driver: it ends when it should, and no store can hold up anybody."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from stories import TrialStarted, header, proposed, whole_trial, write
+
+from expflow.ledger import Ledger
+from expflow.tracking import follower as follower_module
+from expflow.tracking import start
+from expflow.tracking.follower import catch_up, follow
+
+pytestmark = pytest.mark.slow  # MLflow takes seconds to import in every new process
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "depth"
+    folder.mkdir()
+    return folder
+
+
+def test_it_follows_a_driver_to_its_end(folder: Path, uri: str, runs) -> None:
+    process = start(folder, uri)
+    with Ledger.open(folder, header(seeds=(0,))) as ledger:
+        for event in whole_trial(20, 0):
+            ledger.append(event)
+    (folder / "report.html").write_text("after the ledger was closed")
+    assert process.finish(50.0), process.log.read_text()
+    assert runs("sweep")["depth"].info.status == "FINISHED"
+    assert runs("trial")["depth=20 s0"].data.metrics["val/top1"] == 0.5
+    assert list((folder.parent / "mlartifacts").rglob("report.html"))
+    assert process.log.read_text() == ""
+
+
+DRIVER = """
+import os, signal, sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+from stories import TrialStarted, header, proposed
+from expflow.ledger import Ledger
+from expflow.tracking import start
+folder = Path(sys.argv[1])
+process = start(folder, sys.argv[2])
+ledger = Ledger.open(folder, header(seeds=(0,)))
+ledger.append(proposed(20, 0))
+ledger.append(TrialStarted("t20s0", 1, "g"))
+print(process._process.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_it_outlives_a_killed_driver_and_says_so(folder: Path, uri: str, runs) -> None:
+    command = [sys.executable, "-c", DRIVER, str(folder), uri, str(Path(__file__).parent)]
+    driver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    said, _ = driver.communicate()
+    assert driver.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 50
+    while Path(f"/proc/{int(said)}/cmdline").exists() and time.monotonic() < deadline:
+        if "expflow.tracking.follower" not in Path(f"/proc/{int(said)}/cmdline").read_text():
+            break  # ended, and not yet reaped by init
+        time.sleep(0.1)
+    assert runs("sweep")["depth"].info.status == "KILLED"
+    assert runs("trial")["depth=20 s0"].data.tags["expflow.state"] == "waiting"
+
+
+@pytest.fixture
+def silent_server() -> Iterator[str]:
+    """A server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def test_a_silent_server_holds_up_nobody(folder: Path, silent_server: str, uri: str, runs) -> None:
+    before = time.monotonic()
+    process = start(folder, silent_server)
+    write(folder, whole_trial(20, 0), seeds=(0,))
+    written = time.monotonic()
+    assert not process.finish(1.0)
+    assert written - before < 10.0, "the driver was not held up"
+    process.stop()
+    assert catch_up(folder, uri)
+    assert runs("trial").keys() == {"depth=20 s0"}
+
+
+def test_a_server_that_stays_away_is_given_up_and_told_later(folder, uri, runs, monkeypatch, caplog) -> None:
+    write(folder, whole_trial(20, 0), seeds=(0,))
+    monkeypatch.setattr(follower_module, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(follower_module, "POLL_SECONDS", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    with follower_module.bounded_environment():
+        assert not follow(folder, f"http://me:secret@127.0.0.1:{port}")
+    assert "trying again" in caplog.text
+    assert "given up" in caplog.text
+    assert "secret" not in caplog.text
+    assert follow(folder, uri)
+    assert runs("trial").keys() == {"depth=20 s0"}
+
+
+def test_a_damaged_ledger_is_named_in_the_log(folder: Path, uri: str) -> None:
+    write(folder, whole_trial(20, 0))
+    path = folder / "ledger" / "000001.jsonl"
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes().replace(b'"seed":0', b'"seed":7'))
+    process = start(folder, uri)
+    assert not process.finish(50.0)
+    assert "000001.jsonl:2" in process.log.read_text()
+
+
+def test_ctrl_c_is_meant_for_the_driver(folder: Path, uri: str) -> None:
+    process = start(folder, uri)
+    assert os.getpgid(process._process.pid) != os.getpgid(0)
+    write(folder, [proposed(20, 0), TrialStarted("t20s0", 1, "g")])
+    assert process.finish(50.0)
+
+
+def test_a_users_mlflow_py_is_not_taken_for_mlflow(folder: Path, uri: str, monkeypatch, runs) -> None:
+    (folder.parent / "mlflow.py").write_text("raise SystemExit('the wrong one')")
+    monkeypatch.chdir(folder.parent)
+    process = start(folder, uri)
+    write(folder, whole_trial(20, 0), seeds=(0,))
+    assert process.finish(50.0), process.log.read_text()
+    assert runs("trial").keys() == {"depth=20 s0"}

@@ -1,0 +1,264 @@
+"""One trial through the public door: what it reports, how it stops, and that it can be repeated bit for bit."""
+
+import math
+import os
+import signal
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from expflow.architectures.specs import MLP, Linear
+from expflow.config.schema import Recipe, Trainer
+from expflow.config.spec import Foreign
+from expflow.data.build import prepare
+from expflow.data.specs import Digits
+from expflow.errors import Diverged, UserError
+from expflow.losses.specs import CrossEntropy
+from expflow.optim.specs import SGD, Adam, OneCycle
+from expflow.tasks.specs import Classification
+from expflow.training import Attempt, Outcome, World, run_trial
+from tests.training import user_code
+
+USER = user_code.__name__
+
+
+def recipe(epochs=2, trainer=None, **changes):
+    usual = {
+        "data": Foreign(name=f"{USER}:Blobs"),
+        "model": MLP(name="mlp", hidden=8),
+        "task": Classification(name="classification"),
+        "loss": CrossEntropy(name="cross_entropy"),
+        "optimizer": SGD(name="sgd", lr=0.1, momentum=0.9),
+        "schedule": OneCycle(name="one_cycle"),
+    }
+    filled = {key: value for key, value in (usual | changes).items() if value is not None}
+    return Recipe(**filled, trainer=Trainer(epochs=epochs, **(trainer or {})))
+
+
+def plain(epochs=2, task="Plain", **arguments):
+    none = {"model": None, "loss": None, "optimizer": None, "schedule": None}
+    return recipe(epochs, task=Foreign(name=f"{USER}:{task}", **arguments), **none)
+
+
+def train(recipe, seed=0, answer=lambda report: True, world=None, **attempt):
+    """The outcome and the reports."""
+    reports = []
+    outcome = run_trial(
+        Attempt(recipe, seed, **attempt), world or World(), lambda report: reports.append(report) or answer(report)
+    )
+    return outcome, reports
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    return prepare(Digits(name="digits"), cache=tmp_path_factory.mktemp("cache"))
+
+
+def on_digits(epochs=3):
+    return recipe(epochs, data=Digits(name="digits", batch_size=100), model=MLP(name="mlp", hidden=64))
+
+
+def test_a_trial_on_prepared_shards_learns_and_reports_each_epoch(digits):
+    outcome, reports = train(on_digits(), data_root=digits.root)
+    epoch = math.ceil(digits.spec.samples["train"] / 100)
+    assert [each.step for each in reports] == [epoch, 2 * epoch, 3 * epoch]
+    assert [each.metrics["progress/epoch"] for each in reports] == [1, 2, 3]
+    assert [each.progress for each in reports] == [pytest.approx(1 / 3), pytest.approx(2 / 3), 1]
+    each_epoch = {"train/loss", "train/top1", "val/loss", "val/top1", "val/top5", "progress/epoch"}
+    assert [set(each.metrics) for each in reports[:2]] == [each_epoch, each_epoch]
+    last = reports[-1].metrics
+    assert set(last) - each_epoch == {"fit/loss", "fit/top1", "fit/top5", "cost/params", "cost/macs", "cost/seconds"}
+    assert last["cost/params"] == 64 * 64 + 64 + 64 * 10 + 10
+    assert last["cost/macs"] == 64 * 64 + 64 * 10
+    assert last["val/top1"] > 0.85
+    assert last["fit/top1"] > 0.9
+    assert outcome.step == 3 * epoch
+    assert not outcome.stopped
+    assert len(outcome.weights) == 64
+
+
+def test_metrics_are_exact_shares_of_the_split(digits):
+    _, reports = train(on_digits(1), data_root=digits.root)
+    for name, split in (("val/top1", "val"), ("fit/top1", "train"), ("train/top1", "train")):
+        hits = reports[-1].metrics[name] * digits.spec.samples[split]
+        assert hits == pytest.approx(round(hits), abs=1e-3)
+
+
+def test_two_runs_of_one_trial_give_equal_weights_and_reports_and_another_seed_does_not(digits):
+    def run(seed):
+        outcome, reports = train(on_digits(1), seed, data_root=digits.root)
+        return outcome.weights, [dict(each.metrics) | {"cost/seconds": 0} for each in reports]
+
+    assert run(0) == run(0)
+    assert run(0)[0] != run(1)[0]
+
+
+def test_a_limit_is_what_is_trained_on(digits):
+    data = Digits(name="digits", batch_size=50, limit=120)
+    outcome, _ = train(recipe(1, data=data), data_root=digits.root)
+    assert outcome.step == 3
+
+
+def test_what_ran_in_between_changes_nothing():
+    first, _ = train(plain())
+    between, _ = train(plain(task="Leaky"), seed=3)
+    again, _ = train(plain())
+    assert first.weights == again.weights
+    assert between.weights != first.weights
+
+
+def test_a_trial_leaves_no_global_changed():
+    def state():
+        return (
+            torch.get_rng_state().tolist(),
+            np.random.get_state()[1].tolist(),
+            torch.get_default_dtype(),
+            torch.is_grad_enabled(),
+            torch.get_num_threads(),
+            torch.get_float32_matmul_precision(),
+            torch.are_deterministic_algorithms_enabled(),
+            Path.cwd(),
+            dict(os.environ),
+            [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)],
+        )
+
+    before = state()
+    train(plain(task="Leaky"), world=World(threads=2))
+    with pytest.raises(ZeroDivisionError):
+        train(plain(task="Broken"))
+    assert state() == before
+
+
+def test_it_says_nothing_and_leaves_no_file(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        train(recipe())
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_it_stops_when_it_is_told_to():
+    outcome, reports = train(recipe(5), answer=lambda report: report.metrics["progress/epoch"] < 2)
+    assert (outcome.step, outcome.stopped) == (8, True)
+    assert len(reports) == 2
+    assert not any(name.startswith(("fit/", "cost/")) for name in reports[-1].metrics)
+
+
+def test_a_no_to_the_last_report_stops_nothing():
+    outcome, _ = train(recipe(1), answer=lambda report: False)
+    assert not outcome.stopped
+
+
+def test_validation_may_be_rarer_but_the_last_epoch_always_has_one():
+    _, reports = train(recipe(5, {"validate_every": 2}))
+    assert [each.metrics["progress/epoch"] for each in reports] == [2, 4, 5]
+    assert all("val/top1" in each.metrics for each in reports)
+    _, every = train(recipe(5))
+    assert reports[-1].metrics["val/loss"] == every[-1].metrics["val/loss"]
+
+
+def test_divergence_is_named_with_its_step():
+    with pytest.raises(Diverged, match=r"the loss became (nan|inf) at step \d+"):
+        train(recipe(optimizer=SGD(name="sgd", lr=1e30)))
+    with pytest.raises(Diverged, match="nan at step 6;"):
+        train(plain(task="NanAt", step=6))
+
+
+def test_a_metric_that_is_not_finite_is_a_divergence_too():
+    with pytest.raises(Diverged, match="val/score became inf by step 4"):
+        train(plain(task="BadScore"))
+
+
+def test_what_the_task_raises_comes_out_as_it_is():
+    with pytest.raises(ZeroDivisionError):
+        train(plain(task="Broken"))
+
+
+def test_ctrl_c_is_a_keyboard_interrupt():
+    with pytest.raises(KeyboardInterrupt):
+        train(plain(task="Interrupted"))
+
+
+def test_lightnings_own_arguments_pass_through():
+    outcome, _ = train(recipe(2, {"lightning": {"accumulate_grad_batches": 2}}))
+    assert outcome.step == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"trainer": {"lightning": {"max_epochs": 3}}}, r"trainer\.lightning\.max_epochs cannot be set"),
+        ({"trainer": {"lightning": {"no_such": 3}}}, "no_such"),
+        ({"data": None}, "nothing to train on"),
+        ({"data": Digits(name="digits")}, "not prepared"),
+        ({"data": Foreign(name=f"{USER}:Net", in_channels=1, num_classes=2)}, "LightningDataModule is needed"),
+        ({"data": {"a": Digits(name="digits"), "b": Digits(name="digits")}}, "one data source"),
+        ({"data": Foreign(name=f"{USER}:Blobs", sample=3)}, "sample"),
+    ],
+)
+def test_a_recipe_that_cannot_be_trained_is_refused_with_the_reason(changes, message):
+    with pytest.raises(UserError, match=message):
+        train(recipe(**changes))
+
+
+def test_a_plain_lightning_module_and_data_module_work():
+    outcome, reports = train(plain(3))
+    assert [set(each.metrics) for each in reports[:2]] == [{"train/loss", "val/top1", "progress/epoch"}] * 2
+    assert reports[-1].metrics["cost/params"] == 64 * 8 + 8 + 8 * 3 + 3
+    assert outcome.step == 12
+    assert train(plain(3))[0] == outcome
+
+
+def test_an_argument_of_the_users_task_may_have_any_name():
+    outcome, _ = train(plain(1, task="Odd", runner="nobody"))
+    assert isinstance(outcome, Outcome)
+
+
+def test_a_users_network_and_loss_train_in_our_task():
+    own = recipe(model=Foreign(name=f"{USER}:Net"), loss=Foreign(name=f"{USER}:average_loss"))
+    _, reports = train(own)
+    assert reports[-1].metrics["val/top1"] > 0.5
+
+
+def test_two_networks_two_optimizers_and_two_fields_train_together():
+    two = recipe(
+        data=Foreign(name=f"{USER}:Pairs"),
+        task=Foreign(name=f"{USER}:TwoPlayers"),
+        model={"coder": Foreign(name=f"{USER}:Coder"), "judge": Foreign(name=f"{USER}:Judge", width=7)},
+        loss={"coder": Foreign(name="torch.nn:MSELoss"), "judge": Foreign(name="torch.nn:BCEWithLogitsLoss")},
+        optimizer={"coder": Adam(name="adam", lr=0.05), "judge": SGD(name="sgd", lr=0.1)},
+        schedule=None,
+        epochs=8,
+    )
+    outcome, reports = train(two)
+    assert outcome.step == 8 * 3 * 2  # three batches an epoch, and a step of each optimizer
+    assert reports[-1].metrics["train/coder"] < reports[0].metrics["train/coder"]
+    assert train(two)[0].weights == outcome.weights
+
+
+def test_weights_are_told_apart_by_value_name_and_shape():
+    from expflow.training.weights import digest
+
+    torch.manual_seed(0)
+    one = torch.nn.Linear(2, 3)
+    same = torch.nn.Linear(2, 3)
+    same.load_state_dict(one.state_dict())
+    assert digest(one) == digest(same)
+    with torch.no_grad():
+        same.weight[0, 0] += 1e-6
+    assert digest(one) != digest(same)
+    assert digest(torch.nn.Sequential(one)) != digest(one)
+
+
+def test_the_time_of_a_step_is_measured_even_on_the_smallest_data(digits):
+    from expflow.training.measure import step_seconds
+
+    spec = Digits(name="digits", batch_size=2000)
+    one_batch = recipe(data=spec, model=Linear(name="linear"))
+    measured = step_seconds(one_batch, digits.root)
+    assert measured.train > 0
+    assert measured.trial_seconds(one_batch, digits.spec.samples) > 0
