@@ -110,7 +110,7 @@ def trial(
         config=config,
         seed=seed,
         values=values,
-        recipe={"model": values},
+        recipe={"model": {"name": "my_net:Net", **values}},
         status=status,
         attempt=1,
         started_at=1_760_000_000.0 + seed,

@@ -62,7 +62,7 @@ def test_the_page_and_its_figures(depth):
         with Image.open(path) as image:
             assert min(image.size) > 300
         assert path.with_suffix(".svg").read_text().lstrip().startswith("<?xml")
-    assert sorted(each.name for each in folder.iterdir()) == ["figures", "report.html"]
+    assert sorted(each.name for each in folder.iterdir()) == ["best.yaml", "figures", "report.html"]
 
 
 def test_the_page_needs_nothing_but_itself(depth):
