@@ -36,6 +36,9 @@ class Trainer(Model):
 
     epochs: int = budget(10, ge=1, description="Passes over the training set.")
     validate_every: int = execution(1, ge=1, description="Epochs between validations; the last epoch always has one.")
+    channels_last: bool = identity(
+        False, description="Lay images and weights out with channels last, which convolutions are quicker with."
+    )
     lightning: dict[str, Any] = identity(
         default_factory=dict, description="Keyword arguments passed on to lightning's Trainer."
     )
