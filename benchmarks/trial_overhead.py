@@ -7,6 +7,9 @@ for each trial:
 
     overhead = slots * (end of last trial - end of the first `slots` trials) / (n - slots) - mean compute
 
+over the trials that ended after those first ones. Compute is the wall time of `run_trial` alone; what a peer's fresh
+process imports before it is overhead, because it is paid for every trial.
+
     python benchmarks/trial_overhead.py [--trials 64] [--peer-trials 8] [--rounds 3]
 """
 
@@ -38,9 +41,10 @@ sweep:
 
 def overhead(ends: Sequence[float], computes: Sequence[float], slots: int) -> float:
     """Seconds of slot time for each trial beyond its compute, once all slots are warm."""
-    ordered = sorted(ends)
-    wall = ordered[-1] - ordered[slots - 1]
-    return slots * wall / (len(ends) - slots) - statistics.mean(computes)
+    ordered = sorted(zip(ends, computes, strict=True))
+    wall = ordered[-1][0] - ordered[slots - 1][0]
+    counted = [compute for _, compute in ordered[slots:]]
+    return slots * wall / len(counted) - statistics.mean(counted)
 
 
 def ours(folder: Path, trials: int, slots: int) -> float:
@@ -78,6 +82,7 @@ def run_peer(folder: Path, trials: int, slots: int) -> None:
     planned = list(make_plan(folder / "overhead.yaml", storage=folder / "runs").trials())
 
     def train(config: dict) -> None:
+        import expflow.training.lightning_runner  # noqa: F401  what every Tune user's module imports at its top
         from expflow.training import Attempt, World, run_trial
 
         trial = planned[config["index"]]
@@ -123,7 +128,8 @@ def main() -> None:
             theirs.append(peer(Path(temporary) / f"peer{index}", options.peer_trials, options.slots))
             print(f"round {index + 1}: expflow {mine[-1]:.3f} s, Ray Tune as it comes {theirs[-1]:.3f} s a trial")
     a, b = statistics.median(mine), statistics.median(theirs)
-    print(f"median overhead of a one-rank trial: expflow {a:.3f} s, Ray Tune {b:.3f} s, {b / max(a, 1e-9):.0f} times")
+    times = f", {b / a:.0f} times as much" if a > 0 else ""
+    print(f"median overhead of a one-rank trial: expflow {a:.3f} s, Ray Tune {b:.3f} s{times}")
     figure = {
         "name": "one_rank_overhead_s",
         "ours": round(a, 4),

@@ -12,7 +12,8 @@
     │   ├── DataMissing            a data source's files
     │   ├── PackageMissing         an optional package
     │   ├── ServerUnreachable      a tracking server, a Ray head, a token for one of them
-    │   └── StorageUnwritable      no room on the disk under the results, or no right to write there
+    │   ├── StorageUnwritable      no room on the disk under the results, or no right to write there
+    │   └── GangsLost              Ray's processes died under a sweep
     ├── Refused                    exit 3: something is there and must not be used
     │   ├── LedgerLocked           another driver works on this sweep
     │   ├── LedgerDamaged          a record other than a torn last line does not read
@@ -110,7 +111,15 @@ class Missing(ExpflowError):
 
 
 class DataMissing(Missing):
-    """A data source's files are not where they were looked for."""
+    """A data source's files are not where they were looked for.
+
+    ``key`` is the recipe key that says where, or should; "" where the experiment is not to blame. A plan turns the
+    former into an :class:`ExperimentInvalid` with the place in the file.
+    """
+
+    def __init__(self, message: str, *, key: str = "") -> None:
+        self.key = key
+        super().__init__(message)
 
 
 class PackageMissing(Missing):
@@ -123,6 +132,10 @@ class ServerUnreachable(Missing):
 
 class StorageUnwritable(Missing):
     """The disk under the results is full, read-only or broken."""
+
+
+class GangsLost(Missing):
+    """Ray's processes on a sweep are gone before its trials ended."""
 
 
 class Refused(ExpflowError):

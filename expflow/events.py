@@ -40,7 +40,10 @@ class Event:
 
 @dataclass(frozen=True)
 class Proposed(Event):
-    """A trial was proposed (in call order). ``recipe`` holds the identity fields that differ from their defaults."""
+    """A trial was proposed (in call order). ``recipe`` holds the identity fields that differ from their defaults.
+
+    Of the user's own components it holds every argument, since their defaults stand in code that may change.
+    """
 
     kind: ClassVar[str] = "proposed"
     trial: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from rich.console import Console
@@ -9,6 +10,7 @@ from rich.text import Text
 
 from expflow.ledger import SweepState
 from expflow.report import ReportFiles, answers, leaderboard, to_text
+from expflow.sweep.results import storage_root
 
 
 def relative(path: Path) -> str:
@@ -28,4 +30,10 @@ def show_answer(console: Console, state: SweepState, files: ReportFiles) -> None
             console.print(f"figure   {relative(figure)}", highlight=False, soft_wrap=True)
     console.print(f"report   {relative(files.html)}", highlight=False, soft_wrap=True)
     if state.header is not None:
-        console.print(f"compare  expflow ui {state.header.name}", highlight=False, soft_wrap=True)
+        console.print(f"compare  {_ui_command(state.header.name, files.html)}", highlight=False, soft_wrap=True)
+
+
+def _ui_command(name: str, report: Path) -> str:
+    root = report.parent.parent
+    words = [] if root == storage_root() else ["--storage", relative(root)]
+    return shlex.join(["expflow", "ui", name, *words])

@@ -12,14 +12,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from expflow.config.identity import readable
-from expflow.events import AttemptFailed, Event, TrialEnded
+from expflow.events import AttemptFailed, Event, Reported, TrialEnded
 from expflow.ledger import SweepState, TrialState
-from expflow.report.words import metric_value
+from expflow.report.words import config_label, metric_value
 
 
 def seconds_text(seconds: float) -> str:
-    """``75`` -> ``1m15s``."""
+    """``75`` -> ``1m15s``, ``0.93`` -> ``0.9s``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f}s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -46,7 +47,8 @@ class Progress:
         self._weights = weights or {}
         self._state = SweepState()
         self._started = time.monotonic()
-        self._spent_before: float | None = None
+        self._pace_from: tuple[float, float] | None = None
+        """When the first report came, and what was spent by then: starting Ray and importing torch are no pace."""
         self._live: Live | None = None
         if console.is_terminal:
             self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
@@ -65,8 +67,8 @@ class Progress:
     def __call__(self, event: Event, state: SweepState) -> None:
         """Take notice of one event."""
         self._state = state
-        if self._spent_before is None:
-            self._spent_before = self._spent()
+        if self._pace_from is None and isinstance(event, Reported):
+            self._pace_from = time.monotonic(), self._spent()
         if isinstance(event, TrialEnded):
             self._say(state.trials[event.trial], event)
         elif isinstance(event, AttemptFailed):
@@ -76,13 +78,14 @@ class Progress:
             )
 
     def _say(self, trial: TrialState, event: TrialEnded) -> None:
-        """One line for each trial that ended; on a terminal the table above it stays in place."""
+        """One line for each trial that ended; on a terminal the live table moves below it."""
         done = sum(each.ended for each in self._state.plan_trials())
         if event.status == "failed":
             return  # its failure was said with the reason
         value = trial.metrics.get(self._metric)
-        shown = f"{self._metric} {metric_value(self._metric, value)}" if value is not None else ""
-        line = f"[{done}/{self._total}] {event.status:7} {name_of(trial):40} {shown}  {seconds_text(event.seconds)}"
+        shown = f"{self._metric} {metric_value(self._metric, value):>8}  " if value is not None else ""
+        count = f"[{done:{len(str(self._total))}}/{self._total}]"
+        line = f"{count} {event.status:7} {shown}{seconds_text(event.seconds):>5}  {name_of(trial)}"
         self._console.print(Text(line), highlight=False)
 
     def _spent(self) -> float:
@@ -98,10 +101,12 @@ class Progress:
         return sum(self._weights.get(trial.trial, mean) for trial in known) + rest * mean
 
     def time_left(self) -> float | None:
-        """Seconds until the end at the pace so far; None before there is a pace."""
-        spent, before = self._spent(), self._spent_before or 0.0
-        elapsed = time.monotonic() - self._started
-        if spent - before <= 0 or elapsed < 2:
+        """Seconds until the end at the pace since the first report; None before there is a pace."""
+        if self._pace_from is None:
+            return None
+        began, before = self._pace_from
+        spent, elapsed = self._spent(), time.monotonic() - began
+        if spent - before <= 0 or elapsed < 1:
             return None
         return max(0.0, (self._total_weight() - spent) * elapsed / (spent - before))
 
@@ -118,12 +123,14 @@ class Progress:
         failed = sum(trial.status == "failed" for trial in trials)
         total = self._total_weight() or 1.0
         left = self.time_left()
+        begun = any(trial.status != "waiting" for trial in trials)
+        width = max(10, min(30, self._console.width - 54))
         head = Table.grid(padding=(0, 1))
         head.add_row(
-            ProgressBar(total=total, completed=self._spent(), width=30),
+            ProgressBar(total=total, completed=self._spent(), width=width),
             f"{ended}/{self._total} trials" + (f", {failed} failed" if failed else ""),
             f"{seconds_text(time.monotonic() - self._started)} so far",
-            f"about {seconds_text(left)} left" if left is not None else "starting",
+            f"about {seconds_text(round(left))} left" if left is not None else "" if begun else "starting",
         )
         lines: list[RenderableType] = [head]
         best = self._best()
@@ -150,4 +157,4 @@ class Progress:
 
 def name_of(trial: TrialState) -> str:
     """``depth=56 shortcut=pad s0``."""
-    return f"{readable(trial.values)} s{trial.seed}".strip()
+    return f"{config_label(trial.values)} s{trial.seed}"

@@ -9,24 +9,30 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from expflow.cli.answer import relative, show_answer
+from expflow.cli.answer import show_answer
 from expflow.cli.live import name_of, seconds_text
+from expflow.cli.story import Story
 from expflow.config.identity import dump_yaml, recipe_from_identity
-from expflow.errors import AddressUnknown, Missing
+from expflow.errors import AddressUnknown
 from expflow.ledger import SweepState, TrialState, load
 from expflow.report import best, write
 from expflow.report.words import interval, metric_value
 from expflow.sweep.results import Found, experiments, find, running, storage_root
 
-_STATES = ("running", "waiting", "done", "stopped", "failed")
+_STATES = ("running", "cut short", "waiting", "done", "stopped", "failed")
 _WATCH_SECONDS = 1.0
 
 
-def _counts(state: SweepState) -> str:
-    trials = state.plan_trials()
-    counts = {each: sum(trial.status == each for trial in trials) for each in _STATES}
-    return ", ".join(f"{count} {each}" for each, count in counts.items() if count) or "nothing yet"
+def _state(trial: TrialState, alive: bool) -> str:
+    """The ledger's word, except for what nobody works on any more."""
+    return "cut short" if trial.status == "running" and not alive else trial.status
+
+
+def _counts(state: SweepState, alive: bool) -> str:
+    states = [_state(trial, alive) for trial in state.plan_trials()]
+    return ", ".join(f"{states.count(each)} {each}" for each in _STATES if each in states) or "nothing yet"
 
 
 def show_all(storage: str | None) -> None:
@@ -34,13 +40,14 @@ def show_all(storage: str | None) -> None:
     console, root = Console(), storage_root(storage)
     found = experiments(root)
     if not found:
-        console.print(f"no results in {root}", highlight=False)
+        console.print(f"no results in {root}; `expflow sweep FILE` makes some", highlight=False, soft_wrap=True)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("experiment", "", "trials"):
         table.add_column(title)
     for folder in found:
-        table.add_row(folder.name, "running" if running(folder) else "", _counts(load(folder)))
+        alive = running(folder)
+        table.add_row(folder.name, "running" if alive else "", _counts(load(folder), alive))
     console.print(table)
 
 
@@ -48,17 +55,19 @@ def show_status(name: str, storage: str | None, *, follow: bool) -> None:
     """The trials of one experiment; ``follow`` says each change until no driver works on it any more."""
     console = Console()
     found = find(name, storage)
-    _status_table(console, found)
-    last = _counts(found.state)
-    while follow and running(found.folder):
+    alive = running(found.folder)
+    _status_table(console, found, alive)
+    last = _counts(found.state, alive)
+    while follow and alive:
         time.sleep(_WATCH_SECONDS)
-        now = _counts(load(found.folder))
-        if now != last:
-            console.print(f"{time.strftime('%H:%M:%S')}  {now}", highlight=False)
+        alive = running(found.folder)
+        now = _counts(load(found.folder), alive)
+        if now != last or not alive:
+            console.print(f"{time.strftime('%H:%M:%S')}  {now}{'' if alive else '; not running now'}", highlight=False)
             last = now
 
 
-def _status_table(console: Console, found: Found) -> None:
+def _status_table(console: Console, found: Found, alive: bool) -> None:
     header = found.state.header
     metric = header.metric if header else ""
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -67,35 +76,38 @@ def _status_table(console: Console, found: Found) -> None:
     for trial in found.state.plan_trials():
         table.add_row(
             trial.trial,
-            trial.status,
+            _state(trial, alive),
             name_of(trial),
             metric_value(metric, trial.metrics[metric]) if metric in trial.metrics else "",
             seconds_text(trial.seconds) if trial.ended else f"{trial.progress:.0%}" if trial.reports else "",
-            trial.failures[-1].message if trial.status == "failed" and trial.failures else "",
+            Text(trial.failures[-1].message) if trial.status == "failed" and trial.failures else "",
         )
     console.print(table)
-    work = "a driver works on it" if running(found.folder) else "no driver works on it"
-    console.print(f"{found.name}: {_counts(found.state)}; {work}", highlight=False)
+    console.print(f"{found.name}: {_counts(found.state, alive)}; {_work(found, alive)}", highlight=False)
+
+
+def _work(found: Found, alive: bool) -> str:
+    if alive:
+        return "running now"
+    left = any(not trial.ended for trial in found.state.plan_trials())
+    return "not running now" + ("; the command that started it continues it" if left else "")
 
 
 def show_log(what: str, storage: str | None, *, follow: bool) -> None:
-    """Print a trial's log; ``follow`` goes on until the driver ends."""
-    console = Console()
+    """Tell a trial's story and print its log; ``follow`` goes on until the driver ends."""
     found = find(what, storage)
     if not found.which:
         raise AddressUnknown(f"{what} is a whole experiment; name one of its trials ({found.name}/3fa9)")
     trial = found.trial()
-    path = found.trial_folder(trial) / "log.txt"
-    if not path.exists():
-        raise Missing(f"{relative(path)} does not exist: the trial has printed nothing, or ran on another machine")
-    with path.open(encoding="utf-8", errors="replace") as file:
-        while True:
-            text = file.read()
-            console.print(text, end="", markup=False, highlight=False, soft_wrap=True)
-            if not text and not (follow and running(found.folder)):
-                return
-            if not text:
-                time.sleep(_WATCH_SECONDS)
+    story = Story(found.folder, trial.trial, found.trial_folder(trial) / "log.txt")
+    alive = running(found.folder)
+    head = f"{found.name}/{trial.trial}  {name_of(trial)}  {_state(trial, alive)}"
+    Console().print(head, style="bold", markup=False, highlight=False, soft_wrap=True)
+    story.tell()
+    while follow and alive:
+        time.sleep(_WATCH_SECONDS)
+        alive = running(found.folder)
+        story.tell()
 
 
 def show_report(name: str, storage: str | None) -> None:
@@ -121,10 +133,12 @@ def _show_best(found: Found) -> None:
         raise AddressUnknown(f"{found.name} has no trial at full budget yet, hence no best one")
     value = metric_value(header.metric, row.estimate.mean)
     console.print(f"{found.name}/best  {row.label}", style="bold", highlight=False)
+    extent = " ".join(filter(None, (value, interval(header.metric, row.estimate))))
     console.print(
-        f"  {header.metric} {value} {interval(header.metric, row.estimate)} n = {len(row.trials)}; "
-        f"selected on {header.metric}, hence optimistic",
+        f"  {header.metric} {extent}, n = {len(row.trials)}; selected on {header.metric}, hence optimistic",
+        markup=False,
         highlight=False,
+        soft_wrap=True,
     )
     for trial in row.trials:
         console.print(f"  {trial.trial} s{trial.seed}  {metric_value(header.metric, trial.metrics[header.metric])}")
@@ -136,8 +150,11 @@ def _show_trial(found: Found, trial: TrialState) -> None:
     console.print(f"{found.name}/{trial.trial}  {name_of(trial)}  {trial.status}", style="bold", highlight=False)
     for metric, value in sorted(trial.metrics.items()):
         console.print(f"  {metric:16} {metric_value(metric, value)}", highlight=False)
+    if trial.status == "failed" and trial.failures:
+        last = trial.failures[-1]
+        console.print(f"  {last.failure}: {last.message}", style="red", markup=False, highlight=False, soft_wrap=True)
     _show_recipe(console, trial.recipe, trial.budget)
-    console.print(f"log      {relative(found.trial_folder(trial) / 'log.txt')}", highlight=False, soft_wrap=True)
+    console.print(f"log      expflow logs {found.name}/{trial.trial}", highlight=False, soft_wrap=True)
 
 
 def _show_recipe(console: Console, identity: Mapping[str, Any], budget: Mapping[str, Any]) -> None:

@@ -8,10 +8,13 @@ from rich.console import Console
 from rich.table import Table
 
 from expflow.cli.live import seconds_text
-from expflow.config.identity import readable
+from expflow.config.foreign import user_modules
+from expflow.errors import CodeChanged
 from expflow.ledger import SweepState, exists, load
+from expflow.report.words import config_label, plural
 from expflow.sweep.estimate import Row, check_builds, with_times
 from expflow.sweep.plan import Plan
+from expflow.sweep.provenance import check_code
 
 _MOST_ROWS = 60
 
@@ -41,16 +44,15 @@ def _state(row: Row, known: SweepState) -> str:
 def _table(rows: Sequence[Row], known: SweepState) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("trial")
-    table.add_column("config")
-    for title in ("seed", "parameters", "multiply-adds", "time"):
+    table.add_column("config and seed")
+    for title in ("parameters", "multiply-adds", "time"):
         table.add_column(title, justify="right")
     table.add_column("state")
     for row in rows[:_MOST_ROWS]:
         count = row.count
         table.add_row(
             row.trial.trial,
-            readable(row.trial.values) or "the base recipe",
-            str(row.trial.seed),
+            f"{config_label(row.trial.values)} s{row.trial.seed}",
             f"{count.params:,}" if count else "",
             f"{count.macs:,}" if count and count.macs is not None else "",
             seconds_text(row.seconds) if row.seconds is not None else "",
@@ -65,14 +67,27 @@ def _totals(console: Console, plan: Plan, rows: Sequence[Row], known: SweepState
     left = [row for row in rows if _state(row, known) not in ("done", "stopped", "failed")]
     configs = len({row.trial.config for row in rows})
     console.print(
-        f"\n{len(rows)} trials of {configs} configs, {len(left)} still to run; judged by {plan.metric} ({plan.mode})",
+        f"\n{plural(len(rows), 'trial')} of {plural(configs, 'config')}, {len(left)} still to run; "
+        f"judged by {plan.metric} ({plan.mode})",
         highlight=False,
     )
     times = [row.seconds for row in left if row.seconds is not None]
     if times and len(times) == len(left):
         console.print(
-            f"about {seconds_text(sum(times))} of training in all on one rank; "
-            f"divided by the trials that run at once, and 10 to 20 s to start Ray",
+            f"about {seconds_text(sum(times))} of training in all, shared among the trials that run at once, "
+            "and 10 to 20 s to start Ray",
             highlight=False,
         )
-    console.print(f"results would lie in {plan.folder}", highlight=False)
+    console.print(f"results {'lie' if known.trials else 'will lie'} in {plan.folder}", highlight=False, soft_wrap=True)
+    _note_changes(console, plan, known)
+
+
+def _note_changes(console: Console, plan: Plan, known: SweepState) -> None:
+    """Say what the sweep will stop at."""
+    if known.header is None or not known.trials:
+        return
+    before = known.header
+    try:
+        check_code(before.code, user_modules(plan.loaded), before.versions.get("expflow", ""), plan.name)
+    except CodeChanged as error:
+        console.print(f"note: {error}", style="yellow", highlight=False, soft_wrap=True)

@@ -73,7 +73,7 @@ def job_logs(job: str, *, address: str | None = None, follow: bool = False) -> N
         typer.echo(f"\nthe job goes on without us. {_how_to(job, where)}", err=True)
         raise typer.Exit(130) from None
     typer.echo(f"job {job}: {over.status}", err=True)
-    if over.exit_code and over.driver_exit_code is None and over.message:
+    if over.status == "FAILED" and over.driver_exit_code is None and over.message:
         typer.echo(f"error: {over.message}", err=True)
     raise typer.Exit(over.exit_code)
 
@@ -86,13 +86,13 @@ def list_jobs(address: str | None = None) -> None:
     from expflow import cluster
 
     where = _resolved(address)
-    table = Table("job", "experiment", "state", "started", box=None, pad_edge=False, header_style="bold")
+    table = Table("job", "state", "started", "experiment", box=None, pad_edge=False, header_style="bold")
     for job in cluster.jobs(where):
-        table.add_row(job.id, job.experiment, job.status, ago(job.started))
-    if table.row_count:
-        Console().print(table)
-    else:
+        table.add_row(job.id, job.status, ago(job.started), job.experiment)
+    if not table.row_count:
         typer.echo(f"no job was submitted to {where}")
+        return
+    Console(width=1_000).print(table)  # never cut, on any terminal: a job's name is there to be copied
 
 
 def ago(moment: float) -> str:

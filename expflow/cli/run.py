@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from expflow.cli.options import File, Sets, Storage
 
-if TYPE_CHECKING:
-    from expflow.sweep.plan import Plan
-
-Fresh = Annotated[bool, typer.Option("--fresh", help="Start anew beside the old results, as NAME.2.")]
+Fresh = Annotated[
+    bool,
+    typer.Option("--fresh", help="Start anew beside the old results, as NAME.2. Without it the newest go on."),
+]
 KeepResults = Annotated[
     bool, typer.Option("--keep-results", help="Count results as valid although code changed since they were made.")
 ]
@@ -49,8 +49,8 @@ def train(
     from expflow.sweep.alone import run_alone
     from expflow.sweep.plan import make_plan
 
-    made = make_plan(file, set_ or (), storage=storage, alone=True)
-    run(_named(made, fresh), run_alone, keep_results=keep_results, retry_failed=True, report=False)
+    made = make_plan(file, set_ or (), storage=storage, alone=True, fresh=fresh)
+    run(made, run_alone, keep_results=keep_results, retry_failed=True, report=False)
 
 
 def sweep(
@@ -72,13 +72,5 @@ def sweep(
 
     if retry not in ("", "failed"):
         raise UserError(f"--retry {retry}: only `failed` can be tried again")
-    made = make_plan(file, set_ or (), storage=storage)
-    run(_named(made, fresh), run_sweep, keep_results=keep_results, retry_failed=retry == "failed", report=True)
-
-
-def _named(made: Plan, fresh: bool) -> Plan:
-    if fresh:
-        from expflow.sweep.driver import fresh_name
-
-        made.name = fresh_name(made)
-    return made
+    made = make_plan(file, set_ or (), storage=storage, fresh=fresh)
+    run(made, run_sweep, keep_results=keep_results, retry_failed=retry == "failed", report=True)

@@ -13,6 +13,7 @@ from expflow.cli.answer import show_answer
 from expflow.cli.live import Progress, name_of
 from expflow.errors import Interrupted
 from expflow.report import write
+from expflow.report.words import plural
 from expflow.sweep.driver import Result
 from expflow.sweep.estimate import check_builds, weights
 from expflow.sweep.plan import Plan
@@ -48,35 +49,49 @@ def run(plan: Plan, runner: Callable[..., Result], *, keep_results: bool, retry_
     if report:
         files = write(plan.folder, result.state)
         show_answer(console, result.state, files)
+    elif not result.exit_code:
+        console.print(f"result   expflow show {plan.name}/best", highlight=False, soft_wrap=True)
     if not follower.finish(_CATCH_UP_SECONDS):
         console.print(
             f"MLflow at {public_uri(uri)} is behind; nothing is lost: the next sweep or `expflow ui` catches up"
         )
-    _say_end(console, result)
+    _say_end(console, plan, result, retry="" if retry_failed else "; --retry failed runs them again")
     raise typer.Exit(result.exit_code)
 
 
 def _command() -> str:
-    """What was typed, to be typed again."""
+    """What was typed, to be typed again; a second ``--fresh`` would start anew once more."""
     import shlex
     from pathlib import Path
 
+    from expflow.sweep.provenance import CONTINUE_VARIABLE
+
+    if told := os.environ.get(CONTINUE_VARIABLE):
+        return told
     program = Path(sys.argv[0])
     words = [sys.executable, "-m", "expflow"] if program.name == "__main__.py" else [program.name]
-    return shlex.join([*words, *sys.argv[1:]])
+    return shlex.join([*words, *(word for word in sys.argv[1:] if word != "--fresh")])
 
 
 def _say_start(console: Console, plan: Plan, trials: int) -> None:
     if question := plan.loaded.experiment.about.question:
         console.print(question, style="bold", highlight=False)
-    console.print(f"{plan.name}: {trials} trials, judged by {plan.metric}; results in {plan.folder}", highlight=False)
+    console.print(
+        f"{plan.name}: {plural(trials, 'trial')}, judged by {plan.metric}; results in {plan.folder}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
-def _say_end(console: Console, result: Result) -> None:
+def _say_end(console: Console, plan: Plan, result: Result, retry: str) -> None:
     failed = [trial for trial in result.state.plan_trials() if trial.status == "failed"]
     if not result.ran:
         console.print("nothing was left to run", highlight=False)
     for trial in failed:
         why = trial.failures[-1] if trial.failures else None
         reason = f"{why.failure}: {why.message}" if why else "no reason recorded"
-        console.print(f"failed: {name_of(trial)} ({trial.trial}): {reason}", style="red", highlight=False)
+        console.print(f"failed: {name_of(trial)} ({trial.trial}): {reason}", style="red", markup=False, highlight=False)
+    if failed:
+        console.print(
+            f"in full: expflow logs {plan.name}/{failed[0].trial[:4]}{retry}", highlight=False, soft_wrap=True
+        )

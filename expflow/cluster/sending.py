@@ -9,7 +9,7 @@ import shlex
 import sys
 import tempfile
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from expflow.cluster.head import connect
 from expflow.cluster.jobs import JOB_PREFIX, Job, lookup
 from expflow.cluster.package import Package, pack, project_folder
 from expflow.errors import ServerUnreachable, UserError
+from expflow.sweep.provenance import CONTINUE_VARIABLE, GIT_VARIABLES, git_state
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -53,7 +54,8 @@ def submit(file: Path, *, name: str, storage: str, address: str | None = None, s
         inside = file.resolve().relative_to(project).as_posix()
         command = sweep_command(inside, storage, sets)
         digest = hashlib.sha256(f"{package.digest}\0{command}".encode()).hexdigest()[:8]
-        job, already = start(client, f"{JOB_PREFIX}{_plain(name)}-{digest}", command, package.path, name)
+        told = {CONTINUE_VARIABLE: submit_command(file, storage, sets), **_commit(project)}
+        job, already = start(client, f"{JOB_PREFIX}{_plain(name)}-{digest}", command, package.path, name, told)
     return Submitted(job, str(client.get_address()), already, package)
 
 
@@ -63,6 +65,17 @@ def sweep_command(file: str, storage: str, sets: Sequence[str]) -> str:
     for each in sets:
         arguments += ["--set", each]
     return python_command(arguments)
+
+
+def submit_command(file: Path, storage: str, sets: Sequence[str]) -> str:
+    """What to type to go on with a job that was stopped."""
+    words = [word for each in sets for word in ("--set", each)]
+    return shlex.join(["expflow", "submit", str(file), *words, "--storage", storage])
+
+
+def _commit(project: Path) -> dict[str, str]:
+    """The state of the repository, which is not sent itself, for the results to be recorded with."""
+    return {f"{GIT_VARIABLES}{key.upper()}": value for key, value in git_state(project).items()}
 
 
 def python_command(arguments: Sequence[str]) -> str:
@@ -78,9 +91,16 @@ def python_command(arguments: Sequence[str]) -> str:
 
 
 def start(
-    client: JobSubmissionClient, wanted: str, command: str, archive: Path, experiment: str = ""
+    client: JobSubmissionClient,
+    wanted: str,
+    command: str,
+    archive: Path,
+    experiment: str = "",
+    told: Mapping[str, str] | None = None,
 ) -> tuple[str, bool]:
     """Start ``command`` in the unpacked ``archive`` as the job ``wanted``; returns its id and whether it ran already.
+
+    ``told`` are variables for the job, readable by everybody who may look at it.
 
     The id is made here and depends on what is run, so that a call whose reply was lost can be repeated. An id that
     belongs to a finished job gets a number (Ray takes every id only once).
@@ -88,7 +108,7 @@ def start(
     job = _free_id(client, wanted)
     if isinstance(job, Job):
         return job.id, True
-    environment = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS), **_passed_on()}
+    environment = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS), **_passed_on(), **(told or {})}
     try:
         client.submit_job(
             entrypoint=command,

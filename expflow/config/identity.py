@@ -69,13 +69,28 @@ def identity_tree(recipe: Recipe) -> dict[str, Any]:
     return _fields(recipe, full=False)
 
 
+def recorded_tree(recipe: Recipe) -> dict[str, Any]:
+    """:func:`identity_tree` for the record: with all written arguments of the user's own components.
+
+    Their defaults stand in the user's code and may change there; expflow's own can be filled in again.
+    """
+    tree = identity_tree(recipe)
+    for slot in SLOTS:
+        value = getattr(recipe, slot)
+        if isinstance(value, Foreign):
+            tree[slot] = dump(value)
+        elif isinstance(value, Mapping):
+            tree[slot] = {**tree[slot], **{key: dump(each) for key, each in value.items() if isinstance(each, Foreign)}}
+    return tree
+
+
 def dump(recipe: BaseModel) -> dict[str, Any]:
     """A recipe (or a part of one) with every field, as one would write it in YAML; what is null is left out."""
     return _fields(recipe, full=True)
 
 
 def recipe_from_identity(tree: Mapping[str, Any], budget: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The full recipe as plain data, every default filled in, of which ``identity_tree`` gave ``tree``.
+    """The full recipe as plain data, every default filled in, of which ``recorded_tree`` gave ``tree``.
 
     ``budget`` holds the budget fields by dotted key. The user's own code is not imported: its arguments stay.
     """

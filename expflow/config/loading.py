@@ -16,7 +16,7 @@ from expflow.config.reading import parse, read
 from expflow.config.schema import About, Experiment, Recipe, ReportPlan, Resources, Sweep
 from expflow.config.space import grid, probes
 from expflow.config.sweeping import read_report, read_sweep
-from expflow.config.tree import Mark, Node, from_plain, moved, plain, problem, shown, walk
+from expflow.config.tree import Mark, Node, at, from_plain, moved, plain, problem, shown, walk
 from expflow.config.wording import check_model, unknown
 from expflow.errors import ExperimentInvalid, Problem
 from expflow.registry import SLOTS
@@ -78,6 +78,12 @@ class Loaded:
         """
         if problems := self._configs.survey(_shown_configs(self.experiment.sweep))[1]:
             raise ExperimentInvalid(problems)
+
+    def place(self, key: str) -> Mark:
+        """Where the base recipe says ``key``, or the nearest key around it that is written."""
+        path = split_key(key)
+        nodes = [found for end in range(len(path), 0, -1) if (found := at(self.tree, path[:end])) is not None]
+        return nodes[0].mark if nodes else self.tree.mark
 
     def foreign_names(self) -> set[str]:
         """All ``package.module:Name`` in the recipe and in searched values."""

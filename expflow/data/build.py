@@ -203,7 +203,7 @@ def _refuse(bad: list[str], total: int, origin: Path | None) -> None:
     if not bad:
         return
     more = [f"and {len(bad) - MOST_NAMED} more"] if len(bad) > MOST_NAMED else []
-    named = "\n".join(f"  {line}" for line in [*bad[:MOST_NAMED], *more])
+    named = "\n".join(f"  {line}" for line in [*sorted(bad)[:MOST_NAMED], *more])
     raise DataInvalid(
         f"{len(bad)} of {total} images in {origin} cannot be read; mend or remove them, nothing was built:\n{named}"
     )

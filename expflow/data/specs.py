@@ -80,9 +80,11 @@ class Folder(Source):
         if found is None:
             raise DataMissing(
                 "no folder of images is given: write data.path in the experiment, or data: {folder: PATH} in the"
-                " site file"
+                " site file",
+                key="data.path",
             )
         if not found.is_dir():
-            said = "data.path" if self.path is not None else "the site file"
-            raise DataMissing(f"no folder of images at {found} ({said}); correct the path, or put the images there")
+            key, said = ("data.path", "") if self.path is not None else ("", " (the site file)")
+            message = f"no folder of images at {found}{said}; correct the path, or put the images there"
+            raise DataMissing(message, key=key)
         return found.resolve()

@@ -58,8 +58,16 @@ def _best_recipe(state: SweepState) -> str | None:
     if row is None or row.estimate is None or state.header is None:
         return None
     value = words.metric_value(state.header.metric, row.estimate.mean)
-    head = f"# {row.label or state.header.name}: {state.header.metric} {value}, n = {row.estimate.n}, selected on it\n"
-    return head + dump_yaml(recipe_from_identity(row.recipe, row.trials[0].budget))
+    file = Path(state.header.file).name
+    head = (
+        f"# {row.label or state.header.name}: {state.header.metric} {value}, n = {row.estimate.n}, selected on it\n"
+        f"# Copy it beside {file} to train it again: paths and modules are looked up from there.\n"
+    )
+    recipe = recipe_from_identity(row.recipe, row.trials[0].budget)
+    data, base = recipe.get("data"), state.header.recipe.get("data")
+    if isinstance(data, dict) and isinstance(base, dict) and data.get("name") == base.get("name"):
+        recipe["data"] = {**base, **data}  # where the data lie is no part of what was compared
+    return head + dump_yaml(recipe)
 
 
 def _replace(path: Path, content: bytes) -> Path:

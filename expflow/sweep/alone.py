@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from expflow.errors import Diverged
+from expflow.errors import Diverged, ExpflowError
 from expflow.events import AttemptFailed, Report, Reported, Status, TrialEnded, TrialStarted
 from expflow.sweep.conductor import Conductor, Observer
 from expflow.sweep.driver import Result, conclude, open_sweep, signals_noted
@@ -82,5 +82,6 @@ def _attempt(
     except Exception as error:  # noqa: BLE001  the user's code may raise anything; the trial is named, and its traceback kept
         trace = traceback.format_exc()
         (folder / "log.txt").write_text(trace, encoding="utf-8")
-        conductor.record(AttemptFailed(planned.trial, number, "code", f"{type(error).__name__}: {error}", trace))
+        text = str(error) if isinstance(error, ExpflowError) else f"{type(error).__name__}: {error}"
+        conductor.record(AttemptFailed(planned.trial, number, "code", text, trace))
     return None

@@ -94,7 +94,7 @@ class Conductor:
                     config=planned.config,
                     seed=planned.seed,
                     values=planned.values,
-                    recipe=planned.identity,
+                    recipe=planned.recorded,
                     budget=planned.budget,
                 )
             )

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 from expflow.config.foreign import user_modules
-from expflow.errors import Interrupted, LedgerMismatch, StaleDriver
+from expflow.errors import GangsLost, Interrupted, LedgerMismatch, StaleDriver
 from expflow.ledger.reader import exists
 from expflow.ledger.reader import load as load_state
 from expflow.ledger.state import SweepState
@@ -38,15 +38,6 @@ class Result:
     def exit_code(self) -> int:
         """0 when every trial of the plan is done or was stopped by decision, 1 when some failed."""
         return int(any(trial.status == "failed" for trial in self.state.plan_trials()))
-
-
-def fresh_name(plan: Plan) -> str:
-    """The first of NAME, NAME.2, NAME.3, … without results."""
-    name, number = plan.name, 1
-    while exists(plan.storage / name):
-        number += 1
-        name = f"{plan.name}.{number}"
-    return name
 
 
 @contextlib.contextmanager
@@ -133,16 +124,23 @@ def run_sweep(
         plan, tracking=tracking, keep_results=keep_results, observers=observers, retry=retry_failed
     ) as conductor:
         if conductor.peek() is not None:
-            _run_on_ray(plan, conductor)
+            with signals_noted(conductor):  # from here on, since Ray takes its time to start
+                _run_on_ray(plan, conductor)
     return conclude(plan, conductor)
 
 
 def conclude(plan: Plan, conductor: Conductor) -> Result:
-    """The driver's result. Raises :class:`Interrupted` where a signal cut it short."""
+    """The driver's result. Raises :class:`Interrupted` where a signal cut it short, :class:`GangsLost` where Ray did."""
     if conductor.interrupted_by is not None:
         raise Interrupted(
             f"stopped by {signal.Signals(conductor.interrupted_by).name}; everything that was finished is saved",
             signal_number=conductor.interrupted_by,
+        )
+    left = [trial.trial for trial in conductor.state.plan_trials() if not trial.ended]
+    if left:
+        raise GangsLost(
+            f"Ray's processes on this sweep were lost with {len(left)} trials unfinished ({', '.join(left[:3])}…). "
+            "Everything that was finished is saved; the same command continues"
         )
     return Result(conductor.state, plan.folder, conductor.ended)
 
@@ -163,10 +161,13 @@ def _run_on_ray(plan: Plan, conductor: Conductor) -> None:
     lockstep = conductor.decides
     paths = (str(experiment.file.parent),)
     try:
-        with connected(experiment.resources, plan.site.ray, name, paths=paths, warm=(runner,)) as machine:
+        with (
+            connected(experiment.resources, plan.site.ray, name, paths=paths, warm=(runner,)) as machine,
+            signals_noted(conductor),  # again: Ray has put a handler of its own in place
+        ):
             dispatcher: Any = (
                 ray.remote(Dispatcher)
-                .options(name=name, num_cpus=0, max_concurrency=10_000)
+                .options(name=name, num_cpus=0, max_concurrency=10_000, scheduling_strategy=machine.beside_us)
                 .remote(machine.shape, machine.gangs, lockstep)
             )
             dispatcher.start.remote()
@@ -186,9 +187,10 @@ def _run_on_ray(plan: Plan, conductor: Conductor) -> None:
                     verbose=0,
                 ),
             )
-            with signals_noted(conductor):
+            if conductor.interrupted_by is None:
                 tuner.fit()
-            ray.get(dispatcher.close.remote(), timeout=30)
+            with contextlib.suppress(ray.exceptions.RayError):  # it may be what was lost; the ledger knows what is left
+                ray.get(dispatcher.close.remote(), timeout=30)
     finally:
         SESSIONS.pop(name, None)
         shutil.rmtree(scratch, ignore_errors=True)

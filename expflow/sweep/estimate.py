@@ -12,7 +12,7 @@ from expflow.config.identity import readable
 from expflow.config.schema import Recipe
 from expflow.config.spec import Foreign
 from expflow.data.build import Prepared
-from expflow.errors import ExperimentInvalid, Problem, UserError
+from expflow.errors import ExperimentInvalid, UserError
 from expflow.sweep.plan import Plan, PlannedTrial
 
 MEASURED_CONFIGS = 8
@@ -35,18 +35,30 @@ def check_builds(plan: Plan) -> list[Row]:
     """
     rows: list[Row] = []
     counts: dict[str, Count | None] = {}
-    problems: list[Problem] = []
+    wrong: dict[str, str] = {}
     for trial in plan.trials():
         if trial.config not in counts:
             try:
                 counts[trial.config] = _count(trial.recipe, trial.data)
+            except ExperimentInvalid:  # it says where by itself
+                raise
             except UserError as error:
                 counts[trial.config] = None
-                problems.append(Problem(str(plan.loaded.experiment.file), 0, 0, readable(trial.values), str(error)))
+                wrong[readable(trial.values)] = str(error)
         rows.append(Row(trial, counts[trial.config]))
-    if problems:
-        raise ExperimentInvalid(problems)
+    _refuse(plan, wrong)
     return rows
+
+
+def _refuse(plan: Plan, wrong: Mapping[str, str]) -> None:
+    """Raise ExperimentInvalid where ``wrong`` (config in words -> reason) holds something: the first one, and the rest
+    by name, as they mostly have one reason."""
+    if not wrong:
+        return
+    (config, reason), *others = wrong.items()
+    more = f"; the same or alike in {', '.join(each for each, _ in others)}" if others else ""
+    where = f" (in the config {config}{more})" if config else ""
+    raise ExperimentInvalid([plan.problem("model", reason + where)])
 
 
 def _count(recipe: Recipe, data: Prepared | None) -> Count | None:
@@ -65,13 +77,22 @@ def weights(rows: Sequence[Row]) -> dict[str, float]:
 
 
 def with_times(plan: Plan, rows: Sequence[Row]) -> list[Row]:
-    """The rows with the seconds that each trial is expected to train, measured on this machine with one rank."""
+    """The rows with the seconds that each trial is expected to train, measured on this machine with one rank.
+
+    Raises :class:`ExperimentInvalid` where the user's code fails in those steps, as it would in the trial.
+    """
     threads = plan.loaded.experiment.resources.cpus_per_rank
     measured: dict[str, float] = {}
+    wrong: dict[str, str] = {}
     for row in _sample(rows):
-        seconds = _seconds(row, threads)
+        try:
+            seconds = _seconds(row, threads)
+        except Exception as error:  # noqa: BLE001  the user's network, loss or task runs here and may raise anything
+            wrong[readable(row.trial.values)] = f"a few steps of training fail: {type(error).__name__}: {error}"
+            continue
         if seconds is not None:
             measured[row.trial.config] = seconds
+    _refuse(plan, wrong)
     return [Row(row.trial, row.count, _estimate(row, rows, measured)) for row in rows]
 
 

@@ -34,7 +34,8 @@ MAX_TRIES = 3
 
 @dataclass(frozen=True)
 class Shape:
-    """What one gang is made of. ``paths`` are added to the ranks' import path; ``warm`` modules are imported early."""
+    """What one gang is made of. ``paths`` are added to the ranks' import path, relative ones as seen from the ranks'
+    working folder; ``warm`` modules are imported early."""
 
     ranks: int = 1
     cpus_per_rank: int = 1
@@ -80,8 +81,9 @@ class Rank:
 
         self._rank, self._shape = rank, shape
         for path in reversed(shape.paths):
-            if path not in sys.path:
-                sys.path.insert(0, path)
+            full = str(Path(path).absolute())  # a relative one is seen from the folder that this node unpacked
+            if full not in sys.path:
+                sys.path.insert(0, full)
 
     def warm_up(self) -> None:
         """Import what trials need."""
@@ -241,8 +243,11 @@ class Dispatcher:
 
     async def assign(self, key: str, assignment: Assignment) -> None:
         """Queue a trial under Tune's ``key``; it runs on the next free gang."""
+        trial = _Trial(assignment)
+        if self._released:  # Ray does not keep the order of calls to an asyncio actor
+            trial.messages.put_nowait({"kind": "released"})
         async with self._assigned:
-            self._trials[key] = _Trial(assignment)
+            self._trials[key] = trial
             self._assigned.notify_all()
         self._spawn(self._serve(key))
 
@@ -257,7 +262,9 @@ class Dispatcher:
         while not trial.messages.empty():
             messages.append(trial.messages.get_nowait())
         if any(message["kind"] == "released" for message in messages):
-            return []
+            messages = [message for message in messages if message["kind"] != "released"]
+            if not messages or messages[-1]["kind"] != "ended":
+                return []
         if messages[-1]["kind"] == "ended":
             self._trials.pop(key, None)
         return messages
@@ -265,7 +272,7 @@ class Dispatcher:
     async def report(self, key: str, message: Message) -> bool:
         """A rank's report; answers whether it shall go on."""
         trial = self._trials.get(key)
-        if trial is None or trial.stopped or self._released:
+        if trial is None or trial.stopped or self._released or message["attempt"] != trial.assignment.attempt:
             return False
         trial.messages.put_nowait(message)
         return await trial.verdict.get() if self._lockstep else True
@@ -299,6 +306,7 @@ class Dispatcher:
         while not self._released:
             gang = await self._free.get()
             tries += 1
+            trial.verdict = asyncio.Queue()  # an answer that was meant for a lost attempt must not reach this one
             trial.messages.put_nowait(
                 {
                     "kind": "started",

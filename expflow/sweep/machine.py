@@ -8,8 +8,10 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from expflow.config.schema import Resources
 from expflow.errors import ServerUnreachable, UserError
@@ -37,11 +39,13 @@ new local cluster and reads the token once, so it stays the same as long as the 
 
 @dataclass(frozen=True)
 class Machine:
-    """A connected cluster: what a gang is made of, how many fit, and what holds one trainable to the head node."""
+    """A connected cluster: what a gang is made of, how many fit, what holds one trainable to the head node, and an
+    actor to this one."""
 
     shape: Shape
     gangs: int
     token: dict[str, float]
+    beside_us: NodeAffinitySchedulingStrategy
 
 
 @contextmanager
@@ -58,22 +62,43 @@ def _environment(extra: dict[str, str]) -> Iterator[None]:
                 os.environ[key] = value
 
 
+def cluster_address(site: str | None) -> str | None:
+    """The cluster to connect to: ``RAY_ADDRESS``, which a cluster job finds set for it, else the site's.
+
+    A site's http address is that of a dashboard: where ``submit`` sends jobs, and nothing that Ray can connect to.
+    Raises :class:`UserError` where ``RAY_ADDRESS`` is such an address.
+    """
+    if given := os.environ.get("RAY_ADDRESS"):
+        if _is_dashboard(given):
+            raise UserError(
+                f"RAY_ADDRESS is {given}, a dashboard's address: `expflow submit FILE --address {given}` sends an "
+                "experiment there; unset RAY_ADDRESS to run it on this machine"
+            )
+        return given
+    return None if site is None or _is_dashboard(site) else site
+
+
+def _is_dashboard(address: str) -> bool:
+    return address.startswith(("http://", "https://"))
+
+
 @contextmanager
 def connected(
-    resources: Resources, address: str | None, namespace: str, *, paths: tuple[str, ...], warm: tuple[str, ...]
+    resources: Resources, site: str | None, namespace: str, *, paths: tuple[str, ...], warm: tuple[str, ...]
 ) -> Iterator[Machine]:
-    """Connect to ``address`` (``RAY_ADDRESS`` when None), or start Ray on this machine alone when neither is given.
+    """Connect to the Ray cluster that :func:`cluster_address` names, or start Ray on this machine alone.
 
-    Raises :class:`ServerUnreachable` where no head answers, :class:`UserError` where no gang fits.
+    ``site`` is the site file's address; ``paths`` are put before the ranks' import path, ``warm`` modules imported
+    early. Raises :class:`ServerUnreachable` where no head answers, :class:`UserError` where no gang fits.
     """
-    address = address or os.environ.get("RAY_ADDRESS")
+    address = cluster_address(site)
     extra: dict[str, str] = dict(_QUIET)
     if not address and not os.environ.get("RAY_AUTH_TOKEN"):
         extra["RAY_AUTH_TOKEN"] = _TOKEN
     with _environment(extra):
         _start(address, namespace)
         try:
-            yield _machine(resources, bool(address), paths, warm)
+            yield _machine(resources, bool(address), tuple(map(_portable, paths)), warm)
         finally:
             ray.shutdown()
 
@@ -98,6 +123,14 @@ def _start(address: str | None, namespace: str) -> None:
         raise ServerUnreachable(f"{where} did not start or answer: {error}") from error
 
 
+def _portable(path: str) -> str:
+    """``path`` as the ranks of a cluster job find it: each node unpacks the job's folder in a place of its own."""
+    if not ray.get_runtime_context().runtime_env.get("working_dir"):
+        return path
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
+
+
 def _machine(resources: Resources, foreign: bool, paths: tuple[str, ...], warm: tuple[str, ...]) -> Machine:
     total = ray.cluster_resources()
     gpus = resources.gpus_per_rank
@@ -117,4 +150,5 @@ def _machine(resources: Resources, foreign: bool, paths: tuple[str, ...], warm: 
         gangs = min(gangs, resources.max_concurrent)
     # Tune must have something to count. Trainables do no work, so they take none of the ranks' CPUs.
     token = {"node:__internal_head__": 0.0001} if foreign else {"expflow": total["expflow"] / gangs}
-    return Machine(shape, gangs, token)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return Machine(shape, gangs, token, here)

@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from expflow.config import Loaded, Site, load, load_site
-from expflow.config.identity import config_id, dump, folder_name, identity_tree, trial_id
+from expflow.config.identity import config_id, dump, folder_name, recorded_tree, trial_id
 from expflow.config.schema import Recipe, Sweep
 from expflow.config.space import metric_mode
+from expflow.config.tree import problem
 from expflow.data.build import Prepared, data_key, prepare
 from expflow.data.specs import Source
-from expflow.errors import UserError
+from expflow.errors import DataMissing, ExperimentInvalid, Problem, UserError
 from expflow.ledger.header import Header
 from expflow.registry import load_dotted
+from expflow.sweep.generations import newest, unused
 from expflow.sweep.provenance import git_state, versions
 from expflow.sweep.searchers import SearchAlgorithm
 from expflow.sweep.specs import Grid
@@ -32,7 +34,7 @@ class PlannedTrial:
     seed: int
     values: dict[str, Any]
     recipe: Recipe
-    identity: dict[str, Any]
+    recorded: dict[str, Any]
     budget: dict[str, Any]
     data: Prepared | None
 
@@ -74,19 +76,31 @@ class Plan:
         return built
 
     def data(self, recipe: Recipe) -> Prepared | None:
-        """The recipe's prepared data; None where its task brings its own or needs none."""
+        """The recipe's prepared data; None where its task brings its own or needs none.
+
+        Raises what :func:`~expflow.data.build.prepare` raises, and ExperimentInvalid where the file names a folder
+        that is not there.
+        """
         spec = recipe.data
         if not isinstance(spec, Source):
             return None
         key = data_key(spec)
         if key not in self._prepared:
-            self._prepared[key] = prepare(
-                spec,
-                cache=self.site.cache,
-                folder=self.loaded.experiment.file.parent,
-                site_path=self.site.data.get(spec.name),
-            )
+            self._prepared[key] = self._prepare(spec)
         return self._prepared[key]
+
+    def _prepare(self, spec: Source) -> Prepared:
+        folder = self.loaded.experiment.file.parent
+        try:
+            return prepare(spec, cache=self.site.cache, folder=folder, site_path=self.site.data.get(spec.name))
+        except DataMissing as error:
+            if not error.key:
+                raise
+            raise ExperimentInvalid([self.problem(error.key, str(error))]) from error
+
+    def problem(self, key: str, message: str) -> Problem:
+        """Something that is wrong with ``key`` of the base recipe, at the place where the file says it."""
+        return problem(self.loaded.place(key), key, message)
 
     def configs(self, searcher: SearchAlgorithm | None = None) -> Iterator[tuple[dict[str, Any], Recipe]]:
         """Searched values and recipe of each config that the searcher proposes by itself."""
@@ -107,7 +121,7 @@ class Plan:
                     seed=seed,
                     values=values,
                     recipe=recipe,
-                    identity=identity_tree(recipe),
+                    recorded=recorded_tree(recipe),
                     budget={"trainer.epochs": recipe.trainer.epochs},
                     data=data,
                 )
@@ -172,12 +186,13 @@ def make_plan(
     *,
     storage: Path | str | None = None,
     alone: bool = False,
-    name: str | None = None,
+    fresh: bool = False,
 ) -> Plan:
     """Read ``file`` and settle where its results go.
 
     ``alone`` ignores the file's sweep: one trial of the base recipe with seed 0. ``storage`` wins over the file, the
-    file over the site. Raises :class:`~expflow.errors.ExperimentInvalid` with everything that is wrong.
+    file over the site. ``fresh`` begins new results beside those that are there; without it the newest are continued.
+    Raises :class:`~expflow.errors.ExperimentInvalid` with everything that is wrong.
     """
     site = load_site()
     loaded = load(file, sets, site)
@@ -193,4 +208,6 @@ def make_plan(
     if "://" in root:
         raise UserError(f"storage {root!r}: only folders can hold results; name a folder that every node can reach")
     suffix = "+train" if alone and experiment.sweep is not None else ""
-    return Plan(loaded, site, name or loaded.name + suffix, Path(root).absolute(), sweep)
+    folder, name = Path(root).absolute(), loaded.name + suffix
+    name = unused(folder, name) if fresh else newest(folder, name, experiment.file)
+    return Plan(loaded, site, name, folder, sweep)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import subprocess
@@ -13,6 +14,12 @@ import expflow
 from expflow.errors import CodeChanged
 
 _PACKAGES = ("torch", "torchvision", "pytorch-lightning", "ray", "mlflow", "webdataset", "numpy")
+_GIT_KEYS = ("commit", "dirty")
+
+GIT_VARIABLES = "EXPFLOW_GIT_"
+"""Beginning of the variables that tell a cluster job what :func:`git_state` said where it was sent from."""
+CONTINUE_VARIABLE = "EXPFLOW_CONTINUE"
+"""Variable that tells a cluster job what its user types to continue it."""
 
 
 def versions() -> dict[str, str]:
@@ -27,10 +34,12 @@ def versions() -> dict[str, str]:
 
 
 def git_state(folder: Path) -> dict[str, str]:
-    """``commit`` and ``dirty`` of the repository that holds ``folder``; empty outside of one."""
+    """``commit`` and ``dirty`` of the repository that holds ``folder``; outside of one what the sender said, if any."""
+    sender = {key: os.environ.get(GIT_VARIABLES + key.upper(), "") for key in _GIT_KEYS}
+    told = {key: value for key, value in sender.items() if value}
     git = shutil.which("git")
     if git is None:
-        return {}
+        return told
 
     def ask(*words: str) -> str | None:
         call = [git, "-C", str(folder), *words]
@@ -43,7 +52,7 @@ def git_state(folder: Path) -> dict[str, str]:
     commit = ask("rev-parse", "HEAD")
     status = ask("status", "--porcelain", "--untracked-files=no")
     if commit is None:
-        return {}
+        return told
     return {"commit": commit, "dirty": "yes" if status else "no"}
 
 

@@ -12,6 +12,7 @@ from expflow.errors import AddressUnknown, UserError, nearest
 from expflow.ledger import SweepState, TrialState, exists
 from expflow.ledger import load as load_state
 from expflow.ledger.lock import read_holder
+from expflow.sweep.generations import newest
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def find(text: str, storage: Path | str | None = None) -> Found:
     if isinstance(address, FileAddress):
         loaded = load(address.path)
         root = Path(storage or loaded.experiment.storage or root).absolute()
-        name = loaded.name
+        name = newest(root, loaded.name, address.path)
     elif isinstance(address, MlflowAddress):
         raise UserError(f"{text}: results are looked up in the ledger; name the experiment (NAME or NAME/best)")
     else:
@@ -77,9 +78,14 @@ def find(text: str, storage: Path | str | None = None) -> Found:
     if not exists(folder):
         known = [each.name for each in experiments(root)]
         close = nearest(name, known)
-        hint = f"; did you mean {close}?" if close else f"; there are: {', '.join(known)}" if known else ""
+        hint = f"; did you mean {close}?" if close else f"; there are: {', '.join(known)}" if known else _how(name)
         raise AddressUnknown(f"no results of {name} in {root}{hint}")
     return Found(folder, load_state(folder), which)
+
+
+def _how(name: str) -> str:
+    file = Path(f"{name}.yaml")
+    return f"; `expflow sweep {file if file.exists() else 'FILE'}` makes some"
 
 
 def running(folder: Path) -> bool:

@@ -15,6 +15,7 @@ import hashlib
 import json
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -243,7 +244,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(message)s")
     with contextlib.suppress(OSError):  # some sandboxes forbid it
         os.nice(10)
-    ended = _end_of_input() if options.parent_pipe else None
+    ended = None
+    if options.parent_pipe:
+        # Who stops a cluster job signals every process of it. This one has the end still to tell: it leaves after the
+        # driver, whose death closes the pipe.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        ended = _end_of_input()
     with bounded_environment(), _alone(options.folder, wait=True):
         return 0 if follow(options.folder, options.uri, ended) else 1
 

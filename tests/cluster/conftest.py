@@ -57,7 +57,13 @@ def ray_head():
     with open(folder / "head.log", "w") as log:
         process = subprocess.Popen(
             [ray, "start", "--head", "--block", "--disable-usage-stats", *(f"--{k}={v}" for k, v in options.items())],
-            env={**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token_file)},
+            env={
+                **os.environ,
+                "RAY_AUTH_MODE": "token",
+                "RAY_AUTH_TOKEN_PATH": str(token_file),
+                "XDG_CONFIG_HOME": str(folder / "config"),  # jobs have the head's environment, not a test's
+                "XDG_CACHE_HOME": str(folder / "cache"),
+            },
             start_new_session=True,
             stdout=log,
             stderr=subprocess.STDOUT,

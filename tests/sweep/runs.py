@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -67,6 +68,23 @@ class Workplace:
             raise
         assert process.returncode == code, output
         return output
+
+    @staticmethod
+    def descendants(pid: int, title: str) -> list[int]:
+        """Processes under ``pid`` whose command line starts with ``title``."""
+        parents, found = {}, []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):
+                    parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+        for each in parents:
+            ancestor = each
+            while ancestor not in (pid, 0):
+                ancestor = parents.get(ancestor, 0)
+            with contextlib.suppress(OSError):
+                if ancestor and Path(f"/proc/{each}/cmdline").read_bytes().decode().startswith(title):
+                    found.append(each)
+        return found
 
     def state(self) -> SweepState:
         return load(self.results)

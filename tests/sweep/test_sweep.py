@@ -125,3 +125,32 @@ def test_two_drivers_at_once_are_refused(workplace: Workplace) -> None:
     assert "another driver" in output
     process.communicate(timeout=90)
     assert process.returncode == 0
+
+
+def test_a_lost_dispatcher_is_said_and_the_same_command_continues(workplace: Workplace) -> None:
+    workplace.scripted([0.1, 0.2, 0.3, 0.4], sleep=1.5)
+    process = workplace.start("sweep", "exp.yaml")
+    workplace.wait_for(TrialEnded, 1, process)
+    dispatchers = workplace.descendants(process.pid, "ray::Dispatcher")
+    assert len(dispatchers) == 1
+    os.kill(dispatchers[0], signal.SIGKILL)
+    output, _ = process.communicate(timeout=90)
+    assert process.returncode == 3, output
+    assert "the same command continues" in output
+    workplace.run("sweep", "exp.yaml")
+    assert [trial.status for trial in workplace.state().plan_trials()] == ["done"] * 4
+
+
+def test_a_killed_rank_costs_one_attempt(workplace: Workplace) -> None:
+    workplace.scripted([0.1, 0.2, 0.3], sleep=2.0)
+    process = workplace.start("sweep", "exp.yaml")
+    workplace.wait_for(TrialStarted, 1, process)
+    ranks: list[int] = []
+    while not ranks:
+        ranks = workplace.descendants(process.pid, "ray::Rank.run")
+    os.kill(ranks[0], signal.SIGKILL)
+    output, _ = process.communicate(timeout=90)
+    assert process.returncode == 0, output
+    failures = [record.body for record in workplace.records() if isinstance(record.body, AttemptFailed)]
+    assert [failure.failure for failure in failures] == ["worker_lost"]
+    assert [trial.status for trial in workplace.state().plan_trials()] == ["done"] * 3

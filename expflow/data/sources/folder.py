@@ -32,13 +32,17 @@ def open_folder(spec: Folder, origin: Path | None) -> Source:
         raise DataInvalid(f"{origin}: no such class in train: {', '.join(strangers)}; known: {', '.join(classes)}")
     given = {split: items for split in ("val", "test") if (items := _items(listed, (split,), classes))}
     fractions = {"val": spec.val_fraction, "test": spec.test_fraction}
+    try:
+        splits = draw_splits(_items(listed, ("", "train"), classes), fractions, spec.split_seed, given)
+    except DataInvalid as error:
+        raise DataInvalid(f"{origin}: {error}") from error
 
     def read(item: Item) -> Mapping[str, Any]:
         return {"image": read_image(origin / item.name, spec.image_size, spec.channels), "label": item.label}
 
     return Source(
         classes=classes,
-        splits=draw_splits(_items(listed, ("", "train"), classes), fractions, spec.split_seed, given),
+        splits=splits,
         read=read,
         **image_fields(spec.channels, spec.image_size, spec.image_size),
     )
