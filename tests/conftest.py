@@ -30,6 +30,7 @@ SET_BY_LIBRARIES = (
     "NCCL_",
     "PL_",
     "PYTEST_",
+    "PYTORCH_",
     "RAY_",
     "TF_",
     "TORCH",

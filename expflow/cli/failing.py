@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 
-from expflow.errors import ExperimentInvalid, ExpflowError
+from expflow.errors import ExperimentInvalid, ExpflowError, Interrupted
 
 DEBUG_VARIABLE = "EXPFLOW_DEBUG"
 """Set to 1, every error is followed by its traceback."""
@@ -38,4 +38,6 @@ def report_bug(error: BaseException) -> int:
 def _render(error: ExpflowError) -> str:
     if isinstance(error, ExperimentInvalid):
         return "\n".join(f"error: {problem}" for problem in error.problems)
+    if isinstance(error, Interrupted):  # it was asked for
+        return str(error)
     return f"error: {error}"

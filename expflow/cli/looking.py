@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -167,7 +168,7 @@ def show_ui(name: str | None, port: int, storage: str | None) -> None:
     from expflow.config import load_site
     from expflow.tracking import public_uri, resolve_uri
     from expflow.tracking.follower import catch_up
-    from expflow.tracking.ui import is_server, serve
+    from expflow.tracking.ui import end, is_server, serve
 
     console = Console()
     found = find(name, storage) if name else None
@@ -180,6 +181,7 @@ def show_ui(name: str | None, port: int, storage: str | None) -> None:
         _say_ui(console, uri, uri, found)
         return
     base = f"http://127.0.0.1:{port}"
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # who ends this command ends the server too
     server = serve(uri, port=port)
     try:
         _say_ui(console, base, uri, found)
@@ -188,8 +190,7 @@ def show_ui(name: str | None, port: int, storage: str | None) -> None:
     except KeyboardInterrupt:
         console.print()
     finally:
-        server.terminate()
-        server.wait()
+        end(server)
 
 
 def _say_ui(console: Console, base: str, uri: str, found: Found | None) -> None:

@@ -21,6 +21,8 @@ class Header:
     """Where that file lay."""
     sets: tuple[str, ...] = ()
     """The ``--set`` arguments."""
+    command: str = ""
+    """What to type to continue."""
     plan: str = ""
     """Hash of what is searched (space, searcher, seeds, base recipe): another plan starts another set of trials."""
     about: Mapping[str, str] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import tempfile
@@ -99,6 +100,8 @@ def signals_noted(conductor: Conductor) -> Iterator[None]:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
             signal.raise_signal(number)
         conductor.interrupted_by = number
+        # Not print: a signal may come in the middle of one.
+        os.write(2, b"\nstopping; what is finished is kept (again: at once)\n")
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -130,7 +133,7 @@ def run_sweep(
 
 
 def conclude(plan: Plan, conductor: Conductor) -> Result:
-    """The driver's result. Raises :class:`Interrupted` where a signal cut it short, :class:`GangsLost` where Ray did."""
+    """The driver's result. Raises :class:`Interrupted` after a signal, :class:`GangsLost` where Ray's died."""
     if conductor.interrupted_by is not None:
         raise Interrupted(
             f"stopped by {signal.Signals(conductor.interrupted_by).name}; everything that was finished is saved",

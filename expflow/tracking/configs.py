@@ -17,6 +17,8 @@ from expflow.ledger import TrialState
 from expflow.tracking.pending import Pending
 
 _NOT_AVERAGED = frozenset({"progress/epoch"})
+_COST = "cost/"
+"""What a trial costs is one number for each trial and no curve."""
 
 
 def config_key(config: str, seeds: Sequence[int]) -> str:
@@ -88,9 +90,11 @@ class ConfigRuns:
         self._pending = pending
         self._trials: dict[str, dict[int, TrialState]] = {}
         self._groups: dict[str, _Group] = {}
+        self._places: dict[str, int] = {}
 
     def proposed(self, trial: TrialState) -> None:
         """A trial exists."""
+        self._places.setdefault(trial.config, len(self._places))
         self._trials.setdefault(trial.config, {})[trial.seed] = trial
 
     def started(self, trial: TrialState, from_step: int, seeds: tuple[int, ...], at: float) -> None:
@@ -123,6 +127,10 @@ class ConfigRuns:
         _, config, seeds = key.split(":")
         return config, tuple(int(seed) for seed in seeds.split(",")), next(iter(self._trials[config].values()))
 
+    def place(self, config: str) -> int:
+        """The config's number in the order in which configs were proposed, from 0."""
+        return self._places[config]
+
     def key_of(self, trial: TrialState) -> str | None:
         """The key of the config run that ``trial`` counts in; None where there is none."""
         group = self._group_of(trial)
@@ -151,7 +159,9 @@ class ConfigRuns:
             if step in group.open and group.is_complete(step):
                 reached = list(group.open.pop(step).values())
                 group.told.add(step)
-                means = {name: fmean(values) for name, values in _columns(reached).items()}
+                means = {
+                    name: fmean(values) for name, values in _columns(reached).items() if not name.startswith(_COST)
+                }
                 self._pending.log(group.key, means | {"n_seeds": len(reached)}, step, at)
 
     def _conclude(self, group: _Group, at: float) -> None:
@@ -166,6 +176,9 @@ class ConfigRuns:
         final: dict[str, float] = {}
         for name, values in _columns([each.metrics for each in done]).items():
             if name in _NOT_AVERAGED:
+                continue
+            if name.startswith(_COST):
+                final[name] = fmean(values)
                 continue
             label = final_metric(name)
             final[label] = fmean(values)

@@ -24,7 +24,7 @@ from expflow.events import (
 )
 from expflow.ledger import Header, Record, SweepState, TrialState
 from expflow.tracking.configs import ConfigRuns
-from expflow.tracking.naming import flatten, full_recipe, run_name, text
+from expflow.tracking.naming import color, flatten, full_recipe, run_name, text
 from expflow.tracking.pending import SWEEP, Pending, Role, RunSpec, RunStatus
 
 _ENDED: dict[str, RunStatus] = {"done": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
@@ -204,6 +204,7 @@ class Mirror:
         name = run_name(header.name, trial.values, trial.seed if role == "trial" else None)
         parameters = flatten(full_recipe(header.recipe, trial.values))
         tags = _tags(header, self.sweep_id, role, key) | tags
+        tags["mlflow.runColor"] = color(self._configs.place(trial.config))
         own_data = any(key.split(".")[0] == "data" for key in trial.values)
         started = trial.started_at or trial.ended_at
         return RunSpec(role, name, tags, parameters, started, with_data=not own_data)

@@ -33,7 +33,7 @@ def is_server(uri: str) -> bool:
 
 
 def serve(uri: str, *, host: str = "127.0.0.1", port: int = 5000) -> subprocess.Popen[bytes]:
-    """Start MLflow's server on the store ``uri`` and wait until it answers. The caller ends it with ``terminate``.
+    """Start MLflow's server on the store ``uri`` and wait until it answers. The caller ends it with :func:`end`.
 
     Raises ServerUnreachable when the port is taken or the server does not come up.
     """
@@ -58,7 +58,7 @@ def serve(uri: str, *, host: str = "127.0.0.1", port: int = 5000) -> subprocess.
             healthy = _answers(server, f"http://{host}:{port}")
         finally:  # also when Ctrl-C comes while it starts
             if not healthy:
-                _end(server)
+                end(server)
         if not healthy:
             output.seek(0)
             last = output.read().decode(errors="replace").strip().splitlines()[-5:]
@@ -90,6 +90,7 @@ def compare_link(base: str, uri: str, name: str) -> str:
         "orderByKey": f"metrics.`{safe_key(metric)}`",
         "orderByAsc": "true" if tags.get("expflow.mode") == "min" else "false",
         "compareRunsMode": "CHART",
+        "workflowType": "machine_learning",
     }
     return f"{base.rstrip('/')}/#/experiments/{found.experiment_id}/runs?{urlencode(query, quote_via=quote)}"
 
@@ -114,7 +115,8 @@ def _check_free(host: str, port: int) -> None:
             ) from error
 
 
-def _end(server: subprocess.Popen[bytes]) -> None:
+def end(server: subprocess.Popen[bytes]) -> None:
+    """End a server that :func:`serve` started, and its worker; nothing happens where it ended by itself."""
     server.terminate()  # it takes its worker with it; a kill would not
     try:
         server.wait(10.0)

@@ -96,6 +96,20 @@ def call(place: Path, capsys: pytest.CaptureFixture[str]):
 
 
 @pytest.fixture
+def _untracked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No MLflow beside the trial: it has tests of its own, and each start of it takes seconds."""
+
+    class Nobody:
+        def finish(self, timeout_seconds: float) -> bool:
+            return True
+
+        def stop(self) -> None:
+            pass
+
+    monkeypatch.setattr("expflow.cli.running.start", lambda folder, uri: Nobody())
+
+
+@pytest.fixture
 def own(place: Path) -> Path:
     """An experiment over images and a network of one's own."""
     rng = np.random.default_rng(0)
@@ -229,6 +243,7 @@ def test_data_of_ones_own_code_have_no_shards(place, call):
     assert "there are no shards to build" in err
 
 
+@pytest.mark.usefixtures("_untracked")
 def test_training_a_network_of_ones_own(own, call):
     """One real trial, then everything that looks at it, and what a change of the network does."""
     code, out, _ = call("train", "own.yaml")
@@ -271,6 +286,7 @@ def scripted(place: Path) -> Path:
     return place / "exp.yaml"
 
 
+@pytest.mark.usefixtures("_untracked")
 def test_fresh_results_are_the_ones_that_go_on(scripted, call):
     assert "exp: 1 trial" in call("train", "exp.yaml")[1]
     assert "exp.2: 1 trial" in call("train", "exp.yaml", "--fresh")[1]
@@ -282,6 +298,14 @@ def test_fresh_results_are_the_ones_that_go_on(scripted, call):
     assert call("status")[1].split()[2:] == ["exp", "1", "done", "exp.2", "1", "done"]
 
 
+def test_what_continues_fresh_results_starts_no_fresh_ones(monkeypatch):
+    from expflow.cli.running import _command
+
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/expflow", "sweep", "my file.yaml", "--fresh", "--set", "sweep.seeds=2"])
+    assert _command() == "expflow sweep 'my file.yaml' --set sweep.seeds=2"
+
+
+@pytest.mark.usefixtures("_untracked")
 def test_a_failed_trial_is_named_with_its_reason_and_its_log(scripted, call):
     scripted.write_text(SCRIPTED.replace("{report: {val/top1: 0.75}}", "{raise: 'no [luck] today'}"))
     code, out, _ = call("train", "exp.yaml")
@@ -291,7 +315,7 @@ def test_a_failed_trial_is_named_with_its_reason_and_its_log(scripted, call):
     assert f"in full: expflow logs exp/{trial[:4]}\n" in out
     code, out, _ = call("logs", f"exp/{trial[:4]}")
     assert code == 0
-    assert "step 1  50%  val/top1 50.00 %  val/loss 1.25" in out
+    assert "step 1 100%  val/top1 50.00 %  val/loss 1.25" in out
     assert "failed: code: no [luck] today" in out
     assert "-- log.txt\nTraceback" in out
     assert "  code: no [luck] today\n" in call("show", f"exp/{trial[:4]}")[1]

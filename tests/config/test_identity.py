@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from expflow.config import config_id, dump, folder_name, identity_tree, readable, recipe_from, trial_id
-from expflow.config.identity import dump_yaml, recipe_from_identity, safe_name
+from expflow.config.identity import dump_yaml, recipe_from_identity, recorded_tree, safe_name
 from expflow.config.reading import parse
 from expflow.config.schema import Recipe, Trainer
 from expflow.config.spec import Spec, budget, execution, identity
@@ -170,3 +170,16 @@ def test_safe_names_are_safe_and_differ(one, other):
     assert safe_name(one) not in (".", "..")
     assert len(safe_name(one).encode()) <= 120
     assert (safe_name(one) == safe_name(other)) == (one == other)
+
+
+def test_the_record_holds_what_was_written_for_ones_own_components(tmp_path):
+    """The default of one's own network may change in its file; what was recorded must not change with it."""
+    (tmp_path / "nets.py").write_text("class Net:\n    def __init__(self, num_classes, hidden=64): ...\n")
+    text = BASE.replace("{name: resnet, depth: 20}", '{name: "nets:Net", hidden: 64}')
+    assert text != BASE
+    found = loaded(tmp_path, text).experiment.recipe
+    assert identity_tree(found)["model"] == {"name": "nets:Net"}
+    assert recorded_tree(found)["model"] == {"name": "nets:Net", "hidden": 64}
+    assert recorded_tree(loaded(tmp_path, BASE).experiment.recipe) == identity_tree(
+        loaded(tmp_path, BASE).experiment.recipe
+    )

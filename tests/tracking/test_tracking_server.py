@@ -68,6 +68,7 @@ def test_the_ui_serves_loopback_and_a_sweep_can_be_told_to_it(tmp_path: Path, ur
         "orderByKey": ["metrics.`final/val_top1`"],
         "orderByAsc": ["false"],
         "compareRunsMode": ["CHART"],
+        "workflowType": ["machine_learning"],
     }
 
 
