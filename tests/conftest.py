@@ -11,6 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples in every run: a test that fails now and then says nothing about the change before it.
+settings.register_profile("expflow", derandomize=True, deadline=None, print_blob=True)
+settings.load_profile("expflow")
 
 # Before anything imports torch or numpy: one thread each, so that results and timings do not hang on the machine.
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):

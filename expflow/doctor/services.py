@@ -73,8 +73,11 @@ def check_ray(address: str) -> Iterator[Check]:
         yield Check("Ray token", "fail", str(error), "mend or unset RAY_AUTH_TOKEN_PATH")
         return
     yield _check_token(token)
-    if not address:
+    if joined := os.environ.get("RAY_ADDRESS"):
+        yield _check_joined(joined)
+    elif not address:
         yield Check("Ray head", "ok", "none configured; sweeps start their own Ray on this machine")
+    if not address:
         return
     if not address.startswith(("http://", "https://")):
         yield Check("Ray head", "ok", f"{address} (not checked)")
@@ -85,6 +88,14 @@ def check_ray(address: str) -> Iterator[Check]:
         yield Check("Ray head", "warn", f"{address} cannot be used", str(error))
     else:
         yield Check("Ray head", "ok", f"{address}, Ray {version}")
+
+
+def _check_joined(address: str) -> Check:
+    name = "Ray cluster"
+    if address.startswith(("http://", "https://")):
+        mend = "unset RAY_ADDRESS; `expflow submit --address` takes such an address"
+        return Check(name, "warn", f"RAY_ADDRESS={address} is a dashboard, which no sweep can join", mend)
+    return Check(name, "ok", f"sweeps run on {address} (RAY_ADDRESS; not checked)")
 
 
 def _check_token(token: Token | None) -> Check:

@@ -79,30 +79,32 @@ def _plot_figure(data: Plot, header: Header) -> tuple[Figure, str]:
     points = [point for line in data.lines for point in line.points if point.estimate]
     values = [value for point in points for value in point.seeds]
     scale = set_scale(axes, data.y, values)
-    floor = 0.4 * min(value for value in values if value > 0) if scale == "log" else -math.inf
+    floor, roof = (0.0, 1.0) if words.is_share(data.y) else (-math.inf, math.inf)
+    if scale == "log":
+        floor = 0.4 * min(value for value in values if value > 0)
     place = _x_axis(axes, data)
     several = len(data.lines)
     for index, line in enumerate(data.lines):
         # in points, so that bars do not cover each other
         aside = (index - (several - 1) / 2) * min(5.0, 14.0 / several) if data.connected else 0.0
-        _draw_line(axes, line, index, data.connected, [place(point.x) for point in line.points], floor, aside)
+        _draw_line(axes, line, index, data.connected, [place(point.x) for point in line.points], (floor, roof), aside)
     if values:
-        axes.set_ylim(*_limits(points, data.y, scale, floor))
+        axes.set_ylim(*_limits(points, scale, floor, roof))
     else:
         axes.text(0.5, 0.5, "no completed trial", transform=axes.transAxes, ha="center", va="center", color="#777777")
     _draw_failed(axes, data, place, header)
     axes.set_xlabel(literal(data.x), color=INK)
     axes.set_ylabel(literal(words.axis_label(data.y, header)), color=INK)
     _legend(axes, [line.label for line in data.lines], "-" if data.connected else "")
-    return figure, _axis_note(scale, any(_end(point, "low") < floor for point in points))
+    return figure, _axis_note(scale, any(_end(point, "low") < floor or _end(point, "high") > roof for point in points))
 
 
 def _axis_note(scale: str, cut: bool) -> str:
+    """What the caption must say of the y axis; ``cut`` where an interval reaches further than it is drawn."""
+    note = " Bars without an end reach further." if cut else ""
     if scale == "symlog":
-        return " The y axis is logarithmic down to its smallest value, linear from there to zero."
-    if scale == "log":
-        return " The y axis is logarithmic" + ("; bars that leave it below reach further down." if cut else ".")
-    return ""
+        return f" The y axis is logarithmic down to its smallest value, linear from there to zero.{note}"
+    return f" The y axis is logarithmic.{note}" if scale == "log" else note
 
 
 def _x_axis(axes: Axes, data: Plot) -> Any:
@@ -129,19 +131,17 @@ def _x_axis(axes: Axes, data: Plot) -> Any:
     return float
 
 
-def _limits(points: Iterable[Point], metric: str, scale: str, floor: float) -> tuple[float, float]:
-    """Limits that show every seed and interval: not far beyond what a share can be, nor below a log axis's floor."""
+def _limits(points: Iterable[Point], scale: str, floor: float, roof: float) -> tuple[float, float]:
+    """Limits that show every seed and interval, as far as these lie between ``floor`` and ``roof``."""
     low = min(min(*point.seeds, _end(point, "low")) for point in points)
     high = max(max(*point.seeds, _end(point, "high")) for point in points)
     if scale == "log":
         return max(floor, 0.7 * low), 1.5 * high
     if scale == "symlog":
         return min(low, 0.0), 1.5 * high
-    top = math.inf
-    if words.is_share(metric):
-        low, high, top = max(low, -0.02), min(high, 1.02), 1.03
+    low, high = max(low, floor), min(high, roof)
     room = 0.06 * (high - low) or 0.05 * abs(high) or 0.05
-    return low - room, min(high + room, top)
+    return max(low - room, floor - 0.03), min(high + room, roof + 0.03)
 
 
 def _end(point: Point, end: str) -> float:
@@ -150,9 +150,19 @@ def _end(point: Point, end: str) -> float:
 
 
 def _draw_line(
-    axes: Axes, line: Line, index: int, connected: bool, places: Sequence[float], floor: float, aside: float
+    axes: Axes,
+    line: Line,
+    index: int,
+    connected: bool,
+    places: Sequence[float],
+    bounds: tuple[float, float],
+    aside: float,
 ) -> None:
-    """One line: means, bars and, a little to their right, the single seeds. ``aside`` in points."""
+    """One line: means, bars and, a little to their right, the single seeds. ``aside`` in points.
+
+    A bar that reaches beyond ``bounds`` is cut there, and has no end.
+    """
+    floor, roof = bounds
     colour, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
     known = [(at, point, point.estimate) for at, point in zip(places, line.points, strict=True) if point.estimate]
     figure = axes.get_figure(root=True)
@@ -165,8 +175,10 @@ def _draw_line(
     )
     for at, point, found in known:
         if found.low is not None and found.high is not None:
-            ends = [max(found.low, 0.5 * floor), found.high]  # a log axis has no place for zero
-            axes.plot([at, at], ends, color=colour, linewidth=1.3, marker="_", markersize=7, zorder=2.5, transform=here)
+            bar: dict[str, Any] = {"color": colour, "zorder": 2.5, "transform": here}
+            axes.plot([at, at], [max(found.low, floor), min(found.high, roof)], linewidth=1.3, **bar)
+            ends = [end for end in (found.low, found.high) if floor <= end <= roof]
+            axes.plot([at] * len(ends), ends, "_", markersize=7, **bar)
         if len(point.seeds) > 1:
             dots: dict[str, Any] = {
                 "color": colour,

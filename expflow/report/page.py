@@ -223,5 +223,7 @@ def _flat(tree: Any, key: str = "") -> Iterable[tuple[str, str]]:
 
 def _command(header: Header) -> str:
     """The command that continues the sweep, or repeats it elsewhere."""
+    if header.command:
+        return header.command
     sets = "".join(f" --set {each}" for each in header.sets)
     return f"expflow sweep {header.file}{sets}" if header.file else header.about.get("command", "")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from expflow.ledger.header import Header
 from expflow.report import words
@@ -64,6 +65,7 @@ def _panel_grid(data: Curves) -> tuple[Figure, list[Axes]]:
         axes.set_visible(index < len(data.panels))
         dress(axes)
         axes.tick_params(labelbottom=index + data.columns >= len(data.panels))
+    every[0].xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1))  # shared by all
     figure.supxlabel(data.axis, fontsize=10, color=INK)
     return figure, every[: len(data.panels)]
 

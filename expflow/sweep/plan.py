@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +22,7 @@ from expflow.errors import DataMissing, ExperimentInvalid, Problem, UserError
 from expflow.ledger.header import Header
 from expflow.registry import load_dotted
 from expflow.sweep.generations import newest, unused
-from expflow.sweep.provenance import git_state, versions
+from expflow.sweep.provenance import CONTINUE_VARIABLE, git_state, versions
 from expflow.sweep.searchers import SearchAlgorithm
 from expflow.sweep.specs import Grid
 
@@ -53,6 +55,8 @@ class Plan:
     name: str
     storage: Path
     sweep: Sweep
+    command: str = ""
+    """What to type to continue, from anywhere."""
     _prepared: dict[str, Prepared | None] = field(default_factory=dict)
 
     @property
@@ -138,6 +142,7 @@ class Plan:
             text=self.loaded.text,
             file=str(experiment.file),
             sets=tuple(self.loaded.sets),
+            command=self.command,
             plan=_digest([recipe, space, self.sweep.seeds, searcher]),
             about=experiment.about.model_dump(),
             recipe=recipe,
@@ -210,4 +215,14 @@ def make_plan(
     suffix = "+train" if alone and experiment.sweep is not None else ""
     folder, name = Path(root).absolute(), loaded.name + suffix
     name = unused(folder, name) if fresh else newest(folder, name, experiment.file)
-    return Plan(loaded, site, name, folder, sweep)
+    command = os.environ.get(CONTINUE_VARIABLE) or _command("train" if alone else "sweep", loaded, storage)
+    return Plan(loaded, site, name, folder, sweep, command)
+
+
+def _command(verb: str, loaded: Loaded, storage: Path | str | None) -> str:
+    words = ["expflow", verb, str(loaded.experiment.file)]
+    for each in loaded.sets:
+        words += ["--set", each]
+    if storage:
+        words += ["--storage", str(Path(storage).absolute())]
+    return shlex.join(words)

@@ -51,6 +51,11 @@ def test_an_error_of_ours_is_words_and_its_exit_code(failing, error, code):
     assert failing(error) == (code, f"error: {error}\n")
 
 
+@pytest.mark.parametrize(("number", "code"), [(15, 143), (2, 130)])
+def test_a_stop_that_was_asked_for_is_not_called_an_error(failing, number, code):
+    assert failing(Interrupted("stopped; all is saved", signal_number=number)) == (code, "stopped; all is saved\n")
+
+
 def test_every_problem_of_an_experiment_stands_on_a_line_of_its_own(failing):
     problems = [Problem("a.yaml", 3, 7, "model.depth", "expected 6n+2"), Problem("a.yaml", 9, 1, "loss", "unknown")]
     code, said = failing(ExperimentInvalid(problems))

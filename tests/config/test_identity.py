@@ -183,3 +183,8 @@ def test_the_record_holds_what_was_written_for_ones_own_components(tmp_path):
     assert recorded_tree(loaded(tmp_path, BASE).experiment.recipe) == identity_tree(
         loaded(tmp_path, BASE).experiment.recipe
     )
+
+
+@pytest.mark.parametrize("text", ["\x85", "a\u2028b", "\x00", "\ufeff", "line\nline", "1e-4", "no: x", "é"])
+def test_any_text_is_written_so_that_it_reads_back(text):
+    assert plain(parse(dump_yaml({"key": text}), "f")) == {"key": text}
