@@ -64,9 +64,11 @@ def _show(found: Iterable[Check]) -> list[Check]:
     checks = []
     for check in found:
         checks.append(check)
-        console.print(Text.assemble((f"{check.state:5}", _STYLES[check.state]), f"{check.name}: {check.found}"))
+        console.print(
+            Text.assemble((f"{check.state:5}", _STYLES[check.state]), f"{check.name}: {check.found}"), soft_wrap=True
+        )
         if check.mend:
-            console.print(Text(f"      -> {check.mend}"))
+            console.print(Text(f"      -> {check.mend}"), soft_wrap=True)
     bad = sum(check.state == "fail" for check in checks)
     doubtful = sum(check.state == "warn" for check in checks)
     console.print("all is well" if not bad + doubtful else f"{bad} to mend, {doubtful} to look at")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import sqlite3
 import stat
@@ -49,8 +50,13 @@ def _check_sqlite(name: str, file: Path) -> Check:
 
 def _check_server(name: str, shown: str, address: str) -> Check:
     mend = "start it, or unset MLFLOW_TRACKING_URI; a sweep runs without it and catches up later"
+    request = urllib.request.Request(f"{shown.rstrip('/')}/health")  # noqa: S310  http(s)
+    parts = urllib.parse.urlsplit(address)
+    if parts.username:
+        words = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+        request.add_header("Authorization", f"Basic {base64.b64encode(words.encode()).decode()}")
     try:
-        with urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=SECONDS) as reply:  # noqa: S310  http(s)
+        with urllib.request.urlopen(request, timeout=SECONDS) as reply:  # noqa: S310  http(s)
             reply.read(100)
     except urllib.error.HTTPError as error:
         error.close()

@@ -104,8 +104,7 @@ def set_scale(axes: Axes, metric: str, values: Sequence[float]) -> str:
 
 def plain_number(value: float, _position: int | None = None) -> str:
     """A tick's label: ``0.001`` instead of a power of ten, as long as it is short."""
-    return (
-        f"{value:g}"
-        if value == 0 or 1e-4 <= abs(value) < 1e6
-        else f"{value:.0e}".replace("e+0", "e").replace("e-0", "e-")
-    )
+    if value == 0 or 1e-4 <= abs(value) < 1e6:
+        return f"{value:g}"
+    digit, _, power = f"{value:.0e}".partition("e")
+    return f"{digit}e{int(power)}"

@@ -43,8 +43,6 @@ def failing(monkeypatch, capsys):
     [
         (TrialError("a trial failed"), 1),
         (ServerUnreachable("no server"), 3),
-        (Interrupted("stopped", signal_number=15), 143),
-        (Interrupted("stopped", signal_number=2), 130),
     ],
 )
 def test_an_error_of_ours_is_words_and_its_exit_code(failing, error, code):

@@ -117,7 +117,8 @@ def test_an_mlflow_server_that_is_away_only_warns_and_hides_its_password():
     check = services.check_tracking("http://me:secret@127.0.0.1:9")
     assert check.state == "warn"
     assert "secret" not in check.found
-    assert "127.0.0.1:9" in check.found
+    assert "127.0.0.1:9 does not answer" in check.found
+    assert "Name or service" not in check.found
 
 
 def test_a_folder_as_mlflow_store_is_refused_as_mlflow_does():
@@ -152,3 +153,11 @@ def test_this_machine_passes_and_torch_is_not_imported_here(tmp_path):
     assert {"python", "torch", "cores", "memory", "storage", "data cache", "git", "MLflow"} <= {c.name for c in checks}
     assert ("torch" in sys.modules) is before
     assert all(check.mend for check in checks if check.state != "ok")
+
+
+@pytest.mark.parametrize(("address", "state"), [("auto", "ok"), ("http://127.0.0.1:8265", "warn")])
+def test_a_cluster_that_sweeps_join(monkeypatch, address, state):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    check = list(services.check_ray(""))[-1]
+    assert (check.name, check.state) == ("Ray cluster", state)
+    assert address in check.found

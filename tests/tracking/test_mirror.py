@@ -232,3 +232,24 @@ def test_the_data_are_described_without_more_than_is_known() -> None:
     facts = dataset(header())
     assert facts is not None
     assert (facts["name"], facts["digest"]) == ("digits", "ab" * 18)
+
+
+def test_what_a_config_costs_is_one_number_without_an_interval() -> None:
+    events = [*whole_trial(20, 0), *whole_trial(20, 1), *whole_trial(20, 2)]
+    reports = [event for event in events if isinstance(event, Reported)]
+    for report in reports[2::3]:
+        report.metrics["cost/params"] = 7.0
+    update = updates(mirror_of(*events))[config_key("c20", (0, 1, 2))]
+    assert points(update, "cost/params") == [(0, 7.0)]
+    assert not [point.metric for point in update.points if point.metric.startswith("final/cost")]
+
+
+def test_a_config_and_its_trials_share_a_colour_that_no_other_config_has() -> None:
+    mirror = mirror_of(*whole_sweep())
+    colours = {
+        depth: {mirror.spec(key).tags["mlflow.runColor"] for key in (f"trial:t{depth}s0", f"trial:t{depth}s1")}
+        | {mirror.spec(config_key(f"c{depth}", (0, 1, 2))).tags["mlflow.runColor"]}
+        for depth in (20, 56)
+    }
+    assert all(len(each) == 1 for each in colours.values())
+    assert colours[20] != colours[56]
