@@ -232,9 +232,11 @@ def dataset(header: Header) -> dict[str, str] | None:
     if not data:
         return None
     named = header.recipe.get("data")
-    name = named.get("name") if isinstance(named, dict) else None
+    name = (named.get("name") if isinstance(named, dict) else None) or data.get("source")
+    if not name and not data.get("manifest"):
+        return None
     return {
-        "name": str(name or data.get("source") or "data"),
+        "name": str(name or "data"),
         "digest": str(data.get("manifest") or data.get("key") or "unknown")[:36],
         "source": json.dumps({"source": data.get("source"), "key": data.get("key"), "root": data.get("root")}),
         "schema": json.dumps(data.get("spec") or {}),
