@@ -86,9 +86,9 @@ class Registry:
 MODELS = Registry(
     "model",
     {
-        "resnet": "expflow.architectures.specs:ResNet",
-        "mlp": "expflow.architectures.specs:MLP",
-        "linear": "expflow.architectures.specs:Linear",
+        "resnet": "expflow.architectures.specs.resnet:ResNet",
+        "mlp": "expflow.architectures.specs.mlp:MLP",
+        "linear": "expflow.architectures.specs.linear:Linear",
     },
 )
 LOSSES = Registry("loss", {"cross_entropy": "expflow.losses.specs:CrossEntropy"})

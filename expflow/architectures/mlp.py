@@ -7,7 +7,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from expflow.architectures import specs
+from expflow.architectures.specs import mlp as specs
 from expflow.data.dataspec import DataSpec
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from expflow.architectures import specs
+from expflow.architectures.specs import resnet as specs
 from expflow.data.dataspec import DataSpec
 
 

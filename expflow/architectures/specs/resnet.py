@@ -1,4 +1,4 @@
-"""Arguments of the architectures. Torch-free: the networks themselves are in the module beside."""
+"""Arguments of residual networks. Torch-free: the networks are in ``expflow.architectures.resnet``."""
 
 from __future__ import annotations
 
@@ -42,21 +42,3 @@ class ResNet(Spec):
             legal = " and ".join(map(str, nearest_cifar_depths(self.depth)))
             raise FieldError("depth", f"depth {self.depth} is not 6n+2, as the cifar layout needs; nearest: {legal}")
         return self
-
-
-class MLP(Spec):
-    """Multi-layer perceptron: hidden layers of equal width on the flattened image."""
-
-    build: ClassVar[str] = "expflow.architectures.mlp:build"
-
-    depth: int = identity(1, description="Hidden layers.", ge=1)
-    hidden: int = identity(64, description="Units of each hidden layer.", ge=1)
-    activation: Literal["relu", "tanh", "sigmoid"] = identity(
-        "relu", description="Non-linearity after each hidden layer."
-    )
-
-
-class Linear(Spec):
-    """Linear classifier on the flattened image: one score per class."""
-
-    build: ClassVar[str] = "expflow.architectures.linear:build"
