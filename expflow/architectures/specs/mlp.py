@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
+from expflow.architectures.specs.blocks import Activation, FeatureNorm, Init
 from expflow.config.spec import Spec, identity
 
 
@@ -14,6 +15,7 @@ class MLP(Spec):
 
     depth: int = identity(1, description="Hidden layers.", ge=1)
     hidden: int = identity(64, description="Units of each hidden layer.", ge=1)
-    activation: Literal["relu", "tanh", "sigmoid"] = identity(
-        "relu", description="Non-linearity after each hidden layer."
-    )
+    activation: Activation = identity("relu", description="Non-linearity after each hidden layer.")
+    norm: FeatureNorm = identity("none", description="Normalisation before each non-linearity.")
+    dropout: float = identity(0.0, description="Share of units dropped after each hidden layer.", ge=0, lt=1)
+    init: Init = identity("torch", description="How weights are drawn.")
