@@ -43,7 +43,8 @@ def draw_weights(network: nn.Module, scheme: str) -> None:
     """Draw the weights of convolutions and linear layers.
 
     truncated: normal with standard deviation 0.02, cut off at 2, biases 0, as in DeiT (Touvron et al. 2021, arXiv
-    2012.12877) and most nets after it; the others are those of :func:`init_weights`.
+    2012.12877); at small widths the signal then begins too weak to train soon.
+    The others are those of :func:`init_weights`.
     """
     if scheme != "truncated":
         init_weights(network, scheme)

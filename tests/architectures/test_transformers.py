@@ -347,3 +347,12 @@ def test_convmixer_is_that_of_timm():
     ours = build(ConvMixer(name="convmixer", width=24, depth=3, kernel=5, patch=4), data(3, 16, 10))
     copy_in_order(ours, theirs)
     same_scores(ours, theirs, 16)
+
+
+def test_weights_are_drawn_as_asked():
+    wide = SMALL["vit"].model_copy(update={"width": 192})
+    xavier = build(wide, data(3, 8, 5)).layers[0].attention.query.weight
+    assert xavier.std().item() == pytest.approx((2 / (192 + 192)) ** 0.5, rel=0.02)
+    truncated = build(wide.model_copy(update={"init": "truncated"}), data(3, 8, 5)).layers[0].attention.query
+    assert truncated.weight.std().item() == pytest.approx(0.02, rel=0.02)
+    assert truncated.bias.abs().max() == 0
