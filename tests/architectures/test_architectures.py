@@ -10,7 +10,9 @@ from pydantic import ValidationError
 from torch import nn
 
 from expflow.architectures import Count, build, count
-from expflow.architectures.specs import MLP, Linear, ResNet
+from expflow.architectures.specs.linear import Linear
+from expflow.architectures.specs.mlp import MLP
+from expflow.architectures.specs.resnet import ResNet
 from expflow.config.spec import Foreign
 from expflow.data.dataspec import DataSpec, FieldSpec
 from expflow.errors import UserError
