@@ -33,9 +33,9 @@ def resnet(depth=20, **arguments):
 REQUIRED = {"resnet": {"depth": 8}}
 
 
-@pytest.mark.parametrize("name", MODELS.names())
+@pytest.mark.parametrize("name", ["linear", "mlp", "resnet"])
 @pytest.mark.parametrize("shape", [(1, 8), (3, 9), (3, 32)])
-def test_every_registered_network_trains_on_every_small_image(name, shape):
+def test_simple_networks_train_on_every_small_image(name, shape):
     spec = MODELS.spec(name)(name=name, **REQUIRED.get(name, {}))
     channels, size = shape
     network = build(spec, data(channels, size, classes=7))

@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import shutil
 
 import pytest
 import torch
@@ -18,6 +17,9 @@ from expflow.errors import ExperimentInvalid
 from expflow.registry import MODELS
 
 CLASSES = 7
+
+COMPILED = ["convmixer", "densenet", "mlp", "resnet", "shufflenet_v1", "vit"]
+"""One of each kind: a second each is too much for all of them."""
 
 SMALL = {
     # name -> arguments of a small one, and an image that it takes
@@ -120,16 +122,16 @@ def test_a_wrong_argument_is_refused_with_the_right_ones(name, tmp_path):
 def test_every_argument_has_a_description_and_the_family_a_source(name):
     found = entry(name)
     assert found.summary.endswith(".")
-    assert all(len(each.description) > 10 for each in found.arguments)
+    assert all(each.description.endswith(".") for each in found.arguments)
 
 
-@pytest.mark.skipif(shutil.which("cc") is None, reason="torch.compile needs a C compiler")
-@pytest.mark.parametrize("name", ["mlp", "resnet"])
+@pytest.mark.parametrize("name", COMPILED)
 def test_it_survives_the_compiler(name):
+    torch.compiler.reset()  # or it counts the networks before this one as recompilations
     spec, data = small(name)
     network = build(spec, data).eval()
     x_bchw = torch.randn(2, *data.image_shape)
     with torch.no_grad():
-        # captured and lowered, not made into machine code, which takes half a minute a network
+        # captured whole and lowered, but not made into machine code, which takes half a minute for each
         compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
         assert torch.allclose(compiled(x_bchw), network(x_bchw), atol=1e-5)
