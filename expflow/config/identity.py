@@ -14,7 +14,7 @@ from urllib.parse import quote
 from pydantic import BaseModel
 
 from expflow.config.schema import SCHEMA_NUMBER, Recipe, Trainer
-from expflow.config.spec import Open, Spec, role_of
+from expflow.config.spec import Foreign, Open, Spec, role_of
 from expflow.registry import SLOTS
 
 ID_LENGTH = 12
