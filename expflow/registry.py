@@ -56,12 +56,17 @@ _UNNAMED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD, ins
 class Registry:
     """The components of one slot (``model``, ``loss``, …) by name.
 
-    ``kind`` is the slot's word in messages. ``entries`` maps a name to the dotted path of its spec.
+    ``kind`` is the slot's word in messages. ``entries`` maps a name to the dotted path of its spec. ``prefixes`` maps
+    a prefix to the dotted path of the spec that all names with it have in common (``timm/resnet50``): whether there is
+    such a name, that spec finds out.
     """
 
-    def __init__(self, kind: str, entries: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, kind: str, entries: Mapping[str, str] | None = None, *, prefixes: Mapping[str, str] | None = None
+    ) -> None:
         self.kind = kind
         self._entries: dict[str, str] = dict(entries or {})
+        self._prefixes: dict[str, str] = dict(prefixes or {})
 
     def add(self, name: str, spec: str) -> None:
         """Register ``name``; ``spec`` is the dotted path of its spec class. A name can be taken only once."""
@@ -70,28 +75,93 @@ class Registry:
         self._entries[name] = spec
 
     def names(self) -> list[str]:
-        """All names, sorted."""
+        """All names that are registered one by one, sorted."""
         return sorted(self._entries)
 
+    def prefixes(self) -> list[str]:
+        """What further names may begin with, sorted."""
+        return sorted(self._prefixes)
+
+    def _path(self, name: object) -> str | None:
+        if not isinstance(name, str):
+            return None
+        below = (path for prefix, path in self._prefixes.items() if name.startswith(prefix) and name != prefix)
+        return self._entries.get(name) or next(below, None)
+
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return self._path(name) is not None
 
     def spec(self, name: str) -> type[Any]:
         """The spec class of ``name`` (imports its module). Raises :class:`UnknownName`."""
-        if name not in self._entries:
-            raise UnknownName(self.kind, name, self.names())
-        return load_dotted(self._entries[name])
+        path = self._path(name)
+        if path is None:
+            raise UnknownName(self.kind, name, [*self.names(), *(f"{prefix}<name>" for prefix in self.prefixes())])
+        return load_dotted(path)
 
 
 MODELS = Registry(
     "model",
     {
-        "resnet": "expflow.architectures.specs:ResNet",
-        "mlp": "expflow.architectures.specs:MLP",
-        "linear": "expflow.architectures.specs:Linear",
+        "resnet": "expflow.architectures.specs.resnet:ResNet",
+        "densenet": "expflow.architectures.specs.densenet:DenseNet",
+        "mobilenet_v1": "expflow.architectures.specs.mobilenet_v1:MobileNetV1",
+        "shufflenet_v1": "expflow.architectures.specs.shufflenet_v1:ShuffleNetV1",
+        "mlp": "expflow.architectures.specs.mlp:MLP",
+        "linear": "expflow.architectures.specs.linear:Linear",
+        "perceptron": "expflow.architectures.specs.perceptron:Perceptron",
+        "two_layer": "expflow.architectures.specs.perceptron:TwoLayer",
+        "lenet5": "expflow.architectures.specs.lenet5:LeNet5",
+        "lecture_net": "expflow.architectures.specs.lecture_net:LectureNet",
+        "alexnet": "expflow.architectures.specs.alexnet:AlexNet",
+        "zfnet": "expflow.architectures.specs.zfnet:ZFNet",
+        "vgg": "expflow.architectures.specs.vgg:VGG",
+        "googlenet": "expflow.architectures.specs.googlenet:GoogLeNet",
+        "vit": "expflow.architectures.specs.vit:ViT",
+        "mixer": "expflow.architectures.specs.mixer:Mixer",
+        "gmlp": "expflow.architectures.specs.gmlp:GMLP",
+        "convmixer": "expflow.architectures.specs.convmixer:ConvMixer",
+        "squeezenet": "expflow.architectures.specs.adapters:squeezenet",
+        "inception_v3": "expflow.architectures.specs.adapters:inception_v3",
+        "inception_v4": "expflow.architectures.specs.adapters:inception_v4",
+        "inception_resnet_v2": "expflow.architectures.specs.adapters:inception_resnet_v2",
+        "xception": "expflow.architectures.specs.adapters:xception",
+        "mobilenet_v2": "expflow.architectures.specs.adapters:mobilenet_v2",
+        "mobilenet_v3": "expflow.architectures.specs.adapters:mobilenet_v3",
+        "shufflenet_v2": "expflow.architectures.specs.adapters:shufflenet_v2",
+        "mnasnet": "expflow.architectures.specs.adapters:mnasnet",
+        "nasnet": "expflow.architectures.specs.adapters:nasnet",
+        "pnasnet": "expflow.architectures.specs.adapters:pnasnet",
+        "efficientnet": "expflow.architectures.specs.adapters:efficientnet",
+        "efficientnet_v2": "expflow.architectures.specs.adapters:efficientnet_v2",
+        "seresnet": "expflow.architectures.specs.adapters:seresnet",
+        "senet": "expflow.architectures.specs.adapters:senet",
+        "resnetv2": "expflow.architectures.specs.adapters:resnetv2",
+        "bit": "expflow.architectures.specs.adapters:bit",
+        "convnext": "expflow.architectures.specs.adapters:convnext",
+        "swin": "expflow.architectures.specs.adapters:swin",
+        "swin_v2": "expflow.architectures.specs.adapters:swin_v2",
+        "mvit_v2": "expflow.architectures.specs.adapters:mvit_v2",
+        "deit3": "expflow.architectures.specs.adapters:deit3",
+        "coatnet": "expflow.architectures.specs.adapters:coatnet",
+        "resmlp": "expflow.architectures.specs.adapters:resmlp",
+    },
+    prefixes={
+        "timm/": "expflow.architectures.specs.adapters:Timm",
+        "torchvision/": "expflow.architectures.specs.adapters:Torchvision",
     },
 )
-LOSSES = Registry("loss", {"cross_entropy": "expflow.losses.specs:CrossEntropy"})
+LOSSES = Registry(
+    "loss",
+    {
+        "cross_entropy": "expflow.losses.specs:CrossEntropy",
+        "nll": "expflow.losses.specs:NLL",
+        "hinge": "expflow.losses.specs:Hinge",
+        "squared": "expflow.losses.specs:Squared",
+        "l1": "expflow.losses.specs:L1",
+        "smooth_l1": "expflow.losses.specs:SmoothL1",
+        "bce": "expflow.losses.specs:BCE",
+    },
+)
 OPTIMIZERS = Registry(
     "optimizer",
     {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -14,33 +15,35 @@ from expflow.config.spec import Foreign, Spec
 from expflow.data.dataspec import DataSpec
 from expflow.errors import ExpflowError, UserError
 
+T = TypeVar("T")
+
 
 def count_parameters(module: nn.Module) -> int:
     """Number of parameters, trainable or not; a shared one counts once."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def multiply_adds(network: nn.Module, x_1chw: torch.Tensor) -> int:
-    """Multiply-adds of convolutions and matrix products in one forward pass of ``x_1chw`` through ``network``.
-
-    Biases, normalisation, activations and pooling are not counted, as in the papers' tables. The network is put into
-    eval mode (batch norm refuses a batch of one value per channel) and keeps its mode afterwards.
-    """
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """In the body the network is in eval mode (batch norm refuses a batch of one value per channel)."""
     training = network.training
     network.eval()
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            network(x_1chw)
+        with torch.no_grad():
+            yield
     finally:
         network.train(training)
+
+
+def multiply_adds(network: nn.Module, x_1chw: torch.Tensor) -> int:
+    """Multiply-adds of convolutions and matrix products in one forward pass of ``x_1chw`` through ``network``.
+
+    Biases, normalisation, activations and pooling are not counted, as in the papers' tables. The network is in eval
+    mode for it and keeps its mode afterwards.
+    """
+    with evaluating(network), FlopCounterMode(display=False) as counter:
+        network(x_1chw)
     return int(counter.get_total_flops()) // 2  # torch counts a multiply-add as two operations
-
-
-def _count_on(device: str, spec: Spec, data_spec: DataSpec, forward: bool) -> Count:
-    with torch.random.fork_rng(devices=[], enabled=device == "cpu"), torch.device(device):
-        network = build(spec, data_spec)
-        macs = multiply_adds(network, torch.zeros(1, *data_spec.image_shape)) if forward else None
-    return Count(count_parameters(network), macs)
 
 
 @contextmanager
@@ -56,19 +59,38 @@ def _named(spec: Spec, data_spec: DataSpec) -> Iterator[None]:
         raise UserError(f"model {spec.name} cannot take this data ({shape}): {reason}") from error
 
 
+def measured(spec: Spec, data_spec: DataSpec, measure: Callable[[nn.Module], T]) -> T:
+    """What ``measure`` says of the network that ``spec`` describes, built on the meta device.
+
+    ``measure`` creates its tensors on the default device, which is meta too. A network of the user's that does not run
+    there is built for real instead. Raises :class:`UserError` with the reason when the network cannot be built, or
+    ``measure`` fails.
+    """
+
+    def on(device: str) -> T:
+        with torch.random.fork_rng(devices=[], enabled=device == "cpu"), torch.device(device):
+            return measure(build(spec, data_spec))
+
+    with _named(spec, data_spec):
+        if not isinstance(spec, Foreign):
+            return on("meta")
+        try:
+            return on("meta")
+        except Exception:  # noqa: BLE001 (the second try says whether the meta device or the network is to blame)
+            return on("cpu")
+
+
 def count_network(spec: Spec, data_spec: DataSpec, *, forward: bool = True) -> Count:
     """Parameters and, where ``forward``, multiply-adds of one network for one image of ``data_spec``.
 
-    A network of the user's that does not run on the meta device is built for real instead.
     Raises :class:`UserError` with the reason when it cannot be built or cannot take such an image.
     """
-    with _named(spec, data_spec):
-        if not isinstance(spec, Foreign):
-            return _count_on("meta", spec, data_spec, forward)
-        try:
-            return _count_on("meta", spec, data_spec, forward)
-        except Exception:  # noqa: BLE001 (the second try says whether the meta device or the network is to blame)
-            return _count_on("cpu", spec, data_spec, forward)
+
+    def measure(network: nn.Module) -> Count:
+        macs = multiply_adds(network, torch.zeros(1, *data_spec.image_shape)) if forward else None
+        return Count(count_parameters(network), macs)
+
+    return measured(spec, data_spec, measure)
 
 
 def count_task(build_task: Callable[[], nn.Module]) -> Count:

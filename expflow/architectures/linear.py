@@ -7,7 +7,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from expflow.architectures import specs
+from expflow.architectures.specs import linear as specs
 from expflow.data.dataspec import DataSpec
 
 

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import expflow
-from expflow.cli import about, data, look, remote, run
+from expflow.cli import about, data, look, models, remote, run
 from expflow.cli.failing import report_bug, report_error
 from expflow.errors import ExpflowError
 
@@ -28,7 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 
-for _group in (run, remote, look, data, about):
+for _group in (run, remote, look, data, models, about):
     _group.register(app)
 
 

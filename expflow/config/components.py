@@ -38,10 +38,16 @@ class Scope:
         self.problems.append(problem(mark, key, message))
 
 
+def registered(registry: Registry) -> list[str]:
+    """What may stand as a name in a registry's slot, for messages."""
+    below = [f"{prefix}<name>" for prefix in registry.prefixes()]
+    return [*registry.names(), *below, *([OWN_NAME] if registry.kind in SLOTS else [])]
+
+
 def resolve_component(registry: Registry, node: Node, path: tuple[str, ...], scope: Scope) -> Spec | None:
     """The component that ``node`` describes; None, and problems noted, where it is wrong."""
     node, key = as_component(node), ".".join(path)
-    names = ", ".join([*registry.names(), *([OWN_NAME] if registry.kind in SLOTS else [])])
+    names = ", ".join(registered(registry))
     if not node.is_mapping:
         scope.refuse(
             node.mark, key, f"expected one of {names}, or a mapping with its `name`; found {shown(node.value)}"
@@ -113,7 +119,7 @@ def resolve_recipe(tree: Node, scope: Scope) -> Recipe | None:
     trainer_node = tree.child("trainer")
     trainer = check_model(Trainer, trainer_node, ("trainer",), scope.problems) if trainer_node else Trainer()
     if "task" not in given:
-        scope.refuse(tree.mark, "task", f"missing; expected one of: {', '.join(SLOTS['task'].names())}, {OWN_NAME}")
+        scope.refuse(tree.mark, "task", f"missing; expected one of: {', '.join(registered(SLOTS['task']))}")
     elif isinstance(filled["task"], Spec):
         _check_slots(filled["task"], given, scope)
     if len(scope.problems) > before or trainer is None:
@@ -128,8 +134,8 @@ def _check_slots(task: Spec, given: Mapping[str, Node], scope: Scope) -> None:
     else:
         needs = takes = frozenset(getattr(task, "slots", frozenset()))
     for slot in sorted(needs - given.keys()):
-        names = ", ".join(SLOTS[slot].names())
-        scope.refuse(given["task"].mark, slot, f"missing; the task {task.name} needs it: one of {names}, {OWN_NAME}")
+        names = ", ".join(registered(SLOTS[slot]))
+        scope.refuse(given["task"].mark, slot, f"missing; the task {task.name} needs it: one of {names}")
     for slot in sorted(given.keys() - takes - {"task"}):
         mark = given[slot].key_mark or given[slot].mark
         scope.refuse(mark, slot, f"the task {task.name} does not use this slot; remove it, or choose another task")

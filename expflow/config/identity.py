@@ -14,7 +14,7 @@ from urllib.parse import quote
 from pydantic import BaseModel
 
 from expflow.config.schema import SCHEMA_NUMBER, Recipe, Trainer
-from expflow.config.spec import Foreign, role_of
+from expflow.config.spec import Foreign, Open, Spec, role_of
 from expflow.registry import SLOTS
 
 ID_LENGTH = 12
@@ -46,9 +46,8 @@ def _plain(value: Any, *, full: bool) -> Any:
 
 def _fields(model: BaseModel, *, full: bool) -> dict[str, Any]:
     """Fields as plain data: all of them with ``full``, else the identity fields that differ from their default."""
-    if isinstance(model, Foreign):
-        return {"name": model.name, **_plain(model.arguments if full else model.unusual, full=full)}
     fields: dict[str, Any] = {}
+    derived = model.derived(dict(model)) if isinstance(model, Spec) else {}
     for key, field in type(model).model_fields.items():
         value = getattr(model, key)
         if full:
@@ -56,11 +55,11 @@ def _fields(model: BaseModel, *, full: bool) -> dict[str, Any]:
                 fields[field.alias or key] = _plain(value, full=True)
         elif role_of(type(model), key) == "identity" or key == "name":
             shown = _plain(value, full=False)
-            usual = not field.is_required() and shown == _plain(
-                field.get_default(call_default_factory=True), full=False
-            )
-            if key == "name" or not usual:
+            default = derived.get(key, field.get_default(call_default_factory=True))
+            if key == "name" or field.is_required() or shown != _plain(default, full=False):
                 fields[field.alias or key] = shown
+    if isinstance(model, Open):
+        fields |= _plain(model.arguments if full else model.unusual, full=full)
     return fields
 
 
@@ -108,7 +107,10 @@ def _filled(slot: str, part: Mapping[str, Any]) -> dict[str, Any]:
         return {each: _filled(slot, inner) for each, inner in part.items()}
     if name not in SLOTS[slot]:
         return dict(part)
-    return dump(SLOTS[slot].spec(name).model_validate(dict(part)))
+    spec = SLOTS[slot].spec(name)
+    if issubclass(spec, Open):  # its arguments are not ours to check, and who only reads results needs no package
+        return dump(spec.model_construct(**part))
+    return dump(spec.model_validate(dict(part)))
 
 
 def dump_yaml(tree: Mapping[str, Any] | BaseModel) -> str:

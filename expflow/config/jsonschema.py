@@ -5,6 +5,7 @@ It is a little more lenient than the loader, because a file that extends others 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -99,10 +100,21 @@ def _choices(registry: Registry, defs: JSON, *, foreign: bool) -> list[JSON]:
         defs[f"{kind}.{name}"] = _component(registry, name, defs)
     found: list[JSON] = [{"enum": registry.names()}]
     found += [{"$ref": f"#/$defs/{kind}.{name}"} for name in registry.names()]
+    found += [each for prefix in registry.prefixes() for each in _below(registry, prefix, defs)]
     if foreign:
         named: JSON = {"type": "string", "pattern": FOREIGN_NAME, "description": "Your own package.module:Name."}
         found += [named, {"type": "object", "required": ["name"], "properties": {"name": named}}]
     return found
+
+
+def _below(registry: Registry, prefix: str, defs: JSON) -> list[JSON]:
+    """The components whose names begin with ``prefix``: as a bare name, or as a mapping."""
+    key = f"{registry.kind}.{prefix.rstrip('/')}"
+    named: JSON = {"type": "string", "pattern": f"^{re.escape(prefix)}.+$"}
+    schema = _component(registry, f"{prefix}<name>", defs)
+    schema["properties"]["name"] = {**named, "description": schema.get("description", "")}
+    defs[key] = schema
+    return [named, {"$ref": f"#/$defs/{key}"}]
 
 
 def _slot(registry: Registry, description: str, defs: JSON) -> JSON:

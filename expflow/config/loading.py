@@ -12,7 +12,7 @@ from expflow.config.components import Scope, resolve_recipe
 from expflow.config.configs import Configs
 from expflow.config.identity import safe_name, value_words
 from expflow.config.merge import merge, split_key, under
-from expflow.config.reading import parse, read
+from expflow.config.reading import parse_value, read
 from expflow.config.schema import About, Experiment, Recipe, ReportPlan, Resources, Sweep
 from expflow.config.space import grid, probes
 from expflow.config.sweeping import read_report, read_sweep
@@ -172,7 +172,7 @@ def _setting(text: str, problems: list[Problem]) -> Node:
         problems.append(problem(mark, key, unknown(path[0], known)))
     else:
         try:
-            return under(path, moved(parse(value, mark.file) if value.strip() else Node(None, mark), mark))
+            return under(path, moved(parse_value(value, mark.file), mark))
         except ExperimentInvalid as error:
             problems.extend(problem(mark, key, each.message) for each in error.problems)
     return Node({}, mark)
@@ -232,6 +232,6 @@ def _name(path: Path, tree: Node, sets: Sequence[str], scope: Scope) -> str:
     for each in sets:
         key, _, value = each.partition("=")
         if _is_recipe(split_key(key)[0]):
-            changed[key] = value_words(plain(parse(value, ""))) if value.strip() else "null"
+            changed[key] = value_words(plain(parse_value(value, "")))
     words = "".join(f"+{key}={value}" for key, value in sorted(changed.items()))
     return safe_name((given or path.stem) + words)

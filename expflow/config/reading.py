@@ -145,6 +145,12 @@ def parse(text: str, file: str) -> Node:
 
     Raises ExperimentInvalid with everything that is wrong in it.
     """
+    root = parse_value(text, file)
+    return root if root.value is not None else Node({}, Mark(file, 1, 1))
+
+
+def parse_value(text: str, file: str) -> Node:
+    """As :func:`parse`, for one value of a key: an empty text is null."""
     from ruamel.yaml import YAML  # 0.1 s, and only needed where a file is read
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -165,8 +171,7 @@ def parse(text: str, file: str) -> Node:
         )
     if builder.problems:
         raise ExperimentInvalid(builder.problems)
-    root = builder.root
-    return root if root is not None and root.value is not None else Node({}, Mark(file, 1, 1))
+    return builder.root if builder.root is not None else Node(None, Mark(file, 1, 1))
 
 
 def _position(text: str, offset: int) -> tuple[int, int]:

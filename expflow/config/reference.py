@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from expflow.config.jsonschema import model_schema
 from expflow.config.schema import About, Contrast, Experiment, Figure, Resources, Sweep, Trainer
-from expflow.config.spec import role_of
+from expflow.config.spec import Open, role_of
 from expflow.registry import SCHEDULERS, SEARCHERS, SLOTS, Registry
 
 HEAD = """\
@@ -80,7 +80,7 @@ def _top() -> str:
 def _components(registry: Registry) -> Iterator[str]:
     kind = registry.kind
     yield f"## {kind} components" if kind in SLOTS else f"## sweep.{kind} components"
-    for name in registry.names():
+    for name in [*registry.names(), *(f"{prefix}<name>" for prefix in registry.prefixes())]:
         spec = registry.spec(name)
         yield f"### {kind}: {name}"
         yield _described(spec)
@@ -91,12 +91,14 @@ def _table(cls: type[BaseModel], skip: tuple[str, ...] = ()) -> str:
     """One row for each field: key, type, default, role, meaning."""
     fields = {name: field for name, field in cls.model_fields.items() if name not in skip}
     if not fields:
-        return "It takes no arguments."
+        return "Its arguments are its package's." if issubclass(cls, Open) else "It takes no arguments."
     rows = ["| key | value | default | role | meaning |", "|---|---|---|---|---|"]
     types = _types(cls)
     for name, field in fields.items():
         key = field.alias or name
         default = "required" if field.is_required() else _default(field.get_default(call_default_factory=True))
+        if field.validate_default:
+            default = "auto"  # its spec derives it from other fields
         if cls is Sweep:
             default = SWEEP_DEFAULTS.get(name, default)
         rows.append(f"| `{key}` | {types[key]} | {default} | {role_of(cls, name)} | {_cell(field.description or '')} |")

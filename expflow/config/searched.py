@@ -11,7 +11,7 @@ from expflow.config.components import Scope, filled_slots, holds_several
 from expflow.config.foreign import make_importable, signature_of
 from expflow.config.merge import as_component, split_key
 from expflow.config.schema import Trainer
-from expflow.config.spec import Role, role_of
+from expflow.config.spec import Open, Role, Spec, role_of
 from expflow.config.tree import Node, at, plain
 from expflow.errors import nearest
 from expflow.registry import SLOTS, load_dotted
@@ -45,7 +45,10 @@ class Keys:
             if ":" in name:
                 self._add_foreign(prefix, name, scope)
             elif name in SLOTS[slot]:
-                for key, role in _model_keys(SLOTS[slot].spec(name)):
+                spec = SLOTS[slot].spec(name)
+                if issubclass(spec, Open):
+                    self._anything.add(prefix)
+                for key, role in _model_keys(spec):
                     if self.roles.get(f"{prefix}.{key}") != "identity":
                         self.roles[f"{prefix}.{key}"] = role
 
@@ -110,4 +113,8 @@ def lookup(tree: Node, key: str) -> Any:
         Trainer if path[0] == "trainer" else SLOTS[path[0]].spec(name) if name in SLOTS.get(path[0], ()) else None
     )
     field = cls.model_fields.get(path[-1]) if cls is not None else None
-    return ABSENT if field is None or field.is_required() else field.get_default(call_default_factory=True)
+    if field is None or field.is_required():
+        return ABSENT
+    if field.validate_default and component is not None and issubclass(cls, Spec):
+        return cls.derived(plain(as_component(component)))[path[-1]]
+    return field.get_default(call_default_factory=True)

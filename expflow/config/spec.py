@@ -6,6 +6,7 @@ same trial, an ``execution`` field says where and how it runs and is never hashe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
@@ -65,9 +66,18 @@ class Spec(Model):
     build: ClassVar[str] = ""
     name: str = identity(description="which component")
 
+    @classmethod
+    def derived(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The defaults that depend on other fields, whose values are ``given`` (unchecked, and perhaps not all).
 
-class Foreign(Spec):
-    """The user's own component, named ``package.module:Name``; every other key is an argument of it."""
+        Such a field is declared with the default None and ``validate_default``, and a ``field_validator`` before it
+        fills it in from here. Written out or left out, the value is the same and so is ``config_id``.
+        """
+        return {}
+
+
+class Open(Spec):
+    """A spec of something that is written elsewhere: keys that are no fields here are arguments of it."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -76,10 +86,14 @@ class Foreign(Spec):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The keyword arguments as written in the file."""
-        return dict(self.model_extra or {})
+        """The keyword arguments as written in the file; null deletes one."""
+        return {key: value for key, value in (self.model_extra or {}).items() if value is not None}
 
     @property
     def unusual(self) -> dict[str, Any]:
         """The arguments that differ from the signature's defaults."""
         return {key: value for key, value in self.arguments.items() if key not in self._usual}
+
+
+class Foreign(Open):
+    """The user's own component, named ``package.module:Name``; every other key is an argument of it."""

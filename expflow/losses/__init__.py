@@ -24,12 +24,15 @@ __all__ = ["Loss", "build"]
 def build(spec: Spec, data_spec: DataSpec) -> Loss:
     """The loss that ``spec`` describes.
 
+    A registered one is built by its own ``build(spec, data_spec)``; it takes scores (b, classes) and labels (b,), and
+    gives (b,) values.
+
     The user's own is a class or function of arguments that returns the loss; where it has a parameter ``reduction``
     (as torch's losses have) that the YAML leaves open, it is ``none``: one value per sample. ``data_spec`` is handed
     to a constructor that names it.
     """
     if not isinstance(spec, Foreign):
-        return load_dotted(spec.build)(spec)  # type: ignore[no-any-return]
+        return load_dotted(spec.build)(spec, data_spec)  # type: ignore[no-any-return]
     loss: Any = construct(spec.name, spec.arguments, {"reduction": "none", "data_spec": data_spec})
     if not callable(loss):
         raise UserError(

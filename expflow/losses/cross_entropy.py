@@ -1,15 +1,39 @@
-"""Cross-entropy over classes."""
+"""Cross-entropy over classes, and negative log-likelihood, which is its second half."""
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from expflow.data.dataspec import DataSpec
+from expflow.errors import UserError
 from expflow.losses import specs
 
 
-def build(spec: specs.CrossEntropy) -> nn.Module:
-    """(b, classes) scores s and (b,) labels y -> (b,) values -s_y + log sum_j exp(s_j).
+def _weights(spec: specs.CrossEntropy | specs.NLL, data_spec: DataSpec) -> Tensor | None:
+    """One factor for each class of the data. Raises :class:`UserError` where their numbers differ."""
+    if spec.class_weights is None:
+        return None
+    given, classes = len(spec.class_weights), data_spec.num_classes
+    if classes and given != classes:
+        raise UserError(f"loss.class_weights has {given} values; the data have {classes} classes, one value for each")
+    return torch.tensor(spec.class_weights)
 
-    With smoothing e the target is (1 - e) on the label plus e / classes everywhere (Szegedy et al. 2016, section 7).
+
+def build(spec: specs.CrossEntropy, data_spec: DataSpec) -> nn.Module:
+    """(b, classes) scores s and (b,) labels y -> (b,) values w_y (-s_y + log sum_j exp(s_j)) = -w_y log softmax(s)_y.
+
+    Bridle 1990, "Probabilistic interpretation of feedforward classification network outputs". With smoothing e the
+    target is (1 - e) on the label plus e / classes everywhere (Szegedy et al. 2016, section 7), and each class's part
+    has its own weight w. Scores 5, 4, 2 with the first label: p = 0.70538, loss 0.34901.
     """
-    return nn.CrossEntropyLoss(label_smoothing=spec.label_smoothing, reduction="none")
+    return nn.CrossEntropyLoss(_weights(spec, data_spec), label_smoothing=spec.label_smoothing, reduction="none")
+
+
+def build_nll(spec: specs.NLL, data_spec: DataSpec) -> nn.Module:
+    """(b, classes) log-probabilities q and (b,) labels y -> (b,) values -w_y q_y.
+
+    After a log-softmax it is the cross-entropy. The networks here give scores instead: this loss is for the user's
+    own that end in a log-softmax, and would be without a lower bound on scores.
+    """
+    return nn.NLLLoss(_weights(spec, data_spec), reduction="none")

@@ -9,9 +9,11 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
+from expflow.architectures.outputs import WithAuxiliary
 from expflow.data.dataspec import DataSpec
 from expflow.errors import UserError
 from expflow.losses import Loss
+from expflow.losses.penalties import penalised, penalty
 from expflow.optim import OptimizerFactory, ScheduleFactory
 from expflow.tasks import specs
 
@@ -24,6 +26,9 @@ class Classification(LightningModule):
 
     Metrics are exact means over samples, summed on the device and read once an epoch: ``train/*`` in train mode while
     the weights change, ``val/*`` in eval mode. Images are normalised on the device with the data's mean and std.
+    ``penalty`` and ``penalty_strength`` are what the size of the weights adds to what is minimised; ``*/loss`` is
+    without it, so that fits on different penalties compare. So are the losses of auxiliary classifiers (GoogLeNet,
+    section 5), which are added to what is minimised with ``auxiliary_weight`` each.
     """
 
     _mean: Tensor
@@ -36,9 +41,14 @@ class Classification(LightningModule):
         loss: Loss,
         optimizer: OptimizerFactory,
         schedule: ScheduleFactory,
+        penalty: str = "none",
+        penalty_strength: float = 0.0,
+        auxiliary_weight: float = 0.3,
     ) -> None:
         super().__init__()
         self.model, self.loss = model, loss
+        self._auxiliary_weight = auxiliary_weight
+        self._penalty, self._penalty_strength = penalty, penalty_strength
         self._optimizer, self._schedule = optimizer, schedule
         self._top5 = data_spec.num_classes > 5
         self._sums: Tensor | None = None
@@ -50,8 +60,8 @@ class Classification(LightningModule):
         self.register_buffer("_mean", mean.view(-1, 1, 1), persistent=False)
         self.register_buffer("_std", std.view(-1, 1, 1), persistent=False)
 
-    def forward(self, image_bchw: Tensor) -> Tensor:
-        """uint8 images (b, c, h, w) -> scores (b, classes)."""
+    def forward(self, image_bchw: Tensor) -> Tensor | WithAuxiliary:
+        """uint8 images (b, c, h, w) -> scores (b, classes), in train mode with those of auxiliary classifiers."""
         return self.model((image_bchw - self._mean) / self._std)  # type: ignore[no-any-return]
 
     def _losses(self, scores: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -85,12 +95,22 @@ class Classification(LightningModule):
         self.log_dict({f"{prefix}/{name}": total / sums[0] for name, total in zip(names, sums[1:], strict=True)})
         self._sums = None
 
+    def _penalty_value(self) -> Tensor | None:
+        """What the weights add to the loss as they are now; None without a penalty."""
+        if self._penalty == "none":
+            return None
+        return penalty(self._penalty, penalised(self.model), self._penalty_strength)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The batch's mean loss."""
-        scores = self(batch["image"])
+        """The batch's mean loss, the weighted ones of auxiliary classifiers, and the penalty."""
+        output = self(batch["image"])
+        scores, auxiliary = output if isinstance(output, WithAuxiliary) else (output, ())
         loss, samples = self._losses(scores, batch)
         self._add(scores, batch, loss, samples, (1,))
-        return loss
+        for each in auxiliary:
+            loss = loss + self._auxiliary_weight * self._losses(each, batch)[0]
+        added = self._penalty_value()
+        return loss if added is None else loss + added
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Adds the batch to the epoch's sums."""
@@ -108,8 +128,12 @@ class Classification(LightningModule):
         self._sums = self._train_sums
 
     def on_train_epoch_end(self) -> None:
-        """Log ``train/*``."""
+        """Log ``train/*``, among them the penalty of the weights as they are now."""
         self._means("train", ("loss", "top1"))
+        with torch.no_grad():
+            value = self._penalty_value()
+        if value is not None:
+            self.log_dict({"train/penalty": value})
 
     def configure_optimizers(self) -> Any:
         """The recipe's optimizer, its schedule moved once per optimizer step."""
@@ -135,4 +159,6 @@ def build(
             raise UserError(f"task {spec.name} takes one {name}; the recipe names {len(slot)}: {', '.join(slot)}")
     if data_spec.num_classes == 0 or "image" not in data_spec.fields:
         raise UserError("task classification needs data with the field image and with classes")
-    return Classification(data_spec, model, loss, optimizer, schedule)
+    return Classification(
+        data_spec, model, loss, optimizer, schedule, spec.penalty, spec.penalty_strength, spec.auxiliary_weight
+    )

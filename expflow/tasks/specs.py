@@ -19,6 +19,20 @@ class Classification(Spec):
     slots: ClassVar[frozenset[str]] = frozenset({"data", "model", "loss", "optimizer", "schedule"})
     defaults: ClassVar[Mapping[str, str]] = MappingProxyType({"loss": "cross_entropy", "schedule": "constant"})
 
+    auxiliary_weight: float = identity(
+        0.3,
+        description="How much the loss of each auxiliary classifier counts in training, where a network has any"
+        " (GoogLeNet, section 5).",
+        ge=0,
+    )
+    penalty: Literal["none", "l1", "l2", "half_l2"] = identity(
+        "none",
+        description="What the size of the weights (biases and norms left out) adds to what is minimised, times"
+        " penalty_strength: l1 sum |w|; l2 sum w^2; half_l2 half of that, whose gradient is that of weight decay."
+        " It is logged as train/penalty and is no part of train/loss.",
+    )
+    penalty_strength: float = identity(1e-4, description="Lambda: the factor of the penalty.", ge=0)
+
 
 class Action(Model):
     """One line of a scripted trial: exactly one of the things to do, ``repeat`` times."""

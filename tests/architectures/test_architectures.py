@@ -10,7 +10,9 @@ from pydantic import ValidationError
 from torch import nn
 
 from expflow.architectures import Count, build, count
-from expflow.architectures.specs import MLP, Linear, ResNet
+from expflow.architectures.specs.linear import Linear
+from expflow.architectures.specs.mlp import MLP
+from expflow.architectures.specs.resnet import ResNet
 from expflow.config.spec import Foreign
 from expflow.data.dataspec import DataSpec, FieldSpec
 from expflow.errors import UserError
@@ -31,9 +33,9 @@ def resnet(depth=20, **arguments):
 REQUIRED = {"resnet": {"depth": 8}}
 
 
-@pytest.mark.parametrize("name", MODELS.names())
+@pytest.mark.parametrize("name", ["linear", "mlp", "resnet"])
 @pytest.mark.parametrize("shape", [(1, 8), (3, 9), (3, 32)])
-def test_every_registered_network_trains_on_every_small_image(name, shape):
+def test_simple_networks_train_on_every_small_image(name, shape):
     spec = MODELS.spec(name)(name=name, **REQUIRED.get(name, {}))
     channels, size = shape
     network = build(spec, data(channels, size, classes=7))

@@ -1,6 +1,7 @@
 import pytest
 
 from expflow.config import user_modules
+from expflow.registry import MODELS
 from tests.config.files import BASE, loaded, problems
 
 NET = """\
@@ -65,8 +66,8 @@ def test_a_task_of_the_users_takes_the_slots_that_it_names(tmp_path):
     assert loaded(tmp_path, "data: digits\nmodel: mlp\ntask: {name: 'own_task:Task', lr: 2}\n").experiment.loss is None
     assert loaded(tmp_path, "data: digits\ntask: 'own_task:Plain'\n").experiment.model is None
     assert problems(tmp_path, "task: 'own_task:Task'\nloss: cross_entropy\n") == [
-        "exp.yaml:1:7: model: missing; the task own_task:Task needs it: one of linear, mlp, resnet,"
-        " your own package.module:Name",
+        f"exp.yaml:1:7: model: missing; the task own_task:Task needs it: one of {', '.join(MODELS.names())},"
+        " timm/<name>, torchvision/<name>, your own package.module:Name",
         "exp.yaml:2:1: loss: the task own_task:Task does not use this slot; remove it, or choose another task",
     ]
 

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from expflow.architectures import Count
-from expflow.architectures.specs import MLP, Linear
+from expflow.architectures.specs.linear import Linear
+from expflow.architectures.specs.mlp import MLP
 from expflow.config.schema import Recipe
 from expflow.config.spec import Foreign
 from expflow.data.dataspec import DataSpec, FieldSpec

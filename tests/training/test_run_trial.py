@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from expflow.architectures.specs import MLP, Linear
+from expflow.architectures.specs.linear import Linear
+from expflow.architectures.specs.mlp import MLP
 from expflow.config.schema import Recipe, Trainer
 from expflow.config.spec import Foreign
 from expflow.data.build import prepare

@@ -1,0 +1,34 @@
+"""AlexNet (Krizhevsky et al. 2012, "ImageNet Classification with Deep Convolutional Neural Networks", section 3.5).
+
+The paper says 224x224; its own arithmetic (55x55 maps after an 11x11 kernel at stride 4) needs 227x227 without padding.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from expflow.architectures.convnet import Conv, Pool, build_layout
+from expflow.architectures.specs import alexnet as specs
+from expflow.data.dataspec import DataSpec
+
+
+def layout(streams: int) -> list[Conv | Pool]:
+    """Five convolutions; the third alone connects the two streams."""
+    return [
+        Conv(96, kernel=11, stride=4, responds=True),
+        Pool(kernel=3, stride=2),
+        Conv(256, kernel=5, padding=2, groups=streams, responds=True),
+        Pool(kernel=3, stride=2),
+        Conv(384, kernel=3, padding=1),
+        Conv(384, kernel=3, padding=1, groups=streams),
+        Conv(256, kernel=3, padding=1, groups=streams),
+        Pool(kernel=3, stride=2),
+    ]
+
+
+def build(spec: specs.AlexNet, data_spec: DataSpec) -> nn.Sequential:
+    """AlexNet as ``spec`` says for the images and classes of ``data_spec``.
+
+    Raises :class:`UserError` with the smallest legal size where the images are too small.
+    """
+    return build_layout(layout(spec.streams), spec, data_spec)

@@ -1,0 +1,171 @@
+"""Building blocks by name: activations, normalisations, pooling, initialisation, dropout and stochastic depth.
+
+The names are those of ``expflow.architectures.specs.blocks``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
+
+from expflow.errors import UnknownName
+
+__all__ = [
+    "ACTIVATIONS",
+    "INITS",
+    "NORMS",
+    "StochasticDepth",
+    "activation",
+    "dropout",
+    "init_weights",
+    "norm1d",
+    "norm2d",
+    "pool2d",
+]
+
+LEAK = 0.1
+"""Slope of leaky_relu below zero, max(0.1 x, x), as courses print it; torch's own default is 0.01."""
+
+GROUPS = 32
+"""Groups of group norm where they divide the channels (Wu and He 2018, "Group Normalization", section 4.1)."""
+
+
+def _leaky_relu() -> nn.Module:
+    return nn.LeakyReLU(LEAK)
+
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "leaky_relu": _leaky_relu,
+    "elu": nn.ELU,
+    "selu": nn.SELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "mish": nn.Mish,
+    "hard_swish": nn.Hardswish,
+    "softplus": nn.Softplus,
+}
+
+
+def _group_norm(channels: int) -> nn.Module:
+    return nn.GroupNorm(math.gcd(GROUPS, channels), channels)
+
+
+def _layer_norm(channels: int) -> nn.Module:
+    return nn.GroupNorm(1, channels)  # over channels and pixels of one sample, as Wu and He define it for images
+
+
+def _instance_norm(channels: int) -> nn.Module:
+    return nn.GroupNorm(channels, channels)  # unlike torch's InstanceNorm2d it also takes maps of one pixel
+
+
+def _local_response_norm(channels: int) -> nn.Module:
+    # AlexNet section 3.3: n = 5, k = 2, alpha = 1e-4, beta = 0.75; torch divides alpha by n, the paper does not
+    return nn.LocalResponseNorm(5, alpha=5 * 1e-4, beta=0.75, k=2.0)
+
+
+def _no_norm(channels: int) -> nn.Module:
+    return nn.Identity()
+
+
+NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "none": _no_norm,
+    "batch": nn.BatchNorm2d,
+    "layer": _layer_norm,
+    "group": _group_norm,
+    "instance": _instance_norm,
+    "local_response": _local_response_norm,
+}
+
+FEATURE_NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "none": _no_norm,
+    "batch": nn.BatchNorm1d,
+    "layer": nn.LayerNorm,
+}
+
+POOLS: dict[str, Callable[..., nn.Module]] = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
+
+
+def activation(name: str) -> nn.Module:
+    """The non-linearity ``name``; elementwise, not in place. Raises :class:`UnknownName`."""
+    if name not in ACTIVATIONS:
+        raise UnknownName("activation", name, list(ACTIVATIONS))
+    return ACTIVATIONS[name]()
+
+
+def norm2d(name: str, channels: int) -> nn.Module:
+    """The normalisation ``name`` of maps (b, ``channels``, h, w); the identity for none. Raises :class:`UnknownName`.
+
+    Group norm has 32 groups, or the largest divisor of 32 that divides the channels.
+    """
+    if name not in NORMS:
+        raise UnknownName("normalisation", name, list(NORMS))
+    return NORMS[name](channels)
+
+
+def norm1d(name: str, features: int) -> nn.Module:
+    """The normalisation ``name`` of vectors (b, ``features``): none, batch or layer. Raises :class:`UnknownName`."""
+    if name not in FEATURE_NORMS:
+        raise UnknownName("normalisation of vectors", name, list(FEATURE_NORMS))
+    return FEATURE_NORMS[name](features)
+
+
+def pool2d(name: str, kernel: int, stride: int | None = None, padding: int = 0, *, ceil: bool = False) -> nn.Module:
+    """Pooling ``name`` in windows of ``kernel`` x ``kernel`` pixels, which do not overlap unless ``stride`` says so.
+
+    ``ceil``: a window that reaches over the border also counts. Raises :class:`UnknownName`.
+    """
+    if name not in POOLS:
+        raise UnknownName("pooling", name, list(POOLS))
+    return POOLS[name](kernel, stride or kernel, padding, ceil_mode=ceil)
+
+
+def dropout(probability: float) -> nn.Module:
+    """Dropout of single values, or the identity where ``probability`` is 0."""
+    return nn.Dropout(probability) if probability else nn.Identity()
+
+
+def _he_fan_in(weight: Tensor) -> Tensor:
+    return nn.init.kaiming_normal_(weight, mode="fan_in", nonlinearity="relu")
+
+
+def _he_fan_out(weight: Tensor) -> Tensor:
+    return nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
+
+
+def _normal(weight: Tensor) -> Tensor:
+    return nn.init.normal_(weight, std=0.01)  # AlexNet section 5
+
+
+INITS: dict[str, Callable[[Tensor], Tensor] | None] = {
+    "torch": None,
+    "he_fan_in": _he_fan_in,
+    "he_fan_out": _he_fan_out,
+    "xavier": nn.init.xavier_uniform_,
+    "normal": _normal,
+    "orthogonal": nn.init.orthogonal_,
+}
+
+
+def init_weights(module: nn.Module, scheme: str) -> None:
+    """Draw the weights of all convolutions and linear layers in ``module``; their biases become 0.
+
+    he_fan_in, he_fan_out: normal, variance 2 / fan (He et al. 2015, "Delving Deep into Rectifiers", section 2.2).
+    xavier: uniform, variance 2 / (fan-in + fan-out) (Glorot and Bengio 2010, equation 16). normal: standard deviation
+    0.01. orthogonal: Saxe et al. 2014. torch: all stays as torch drew it. Raises :class:`UnknownName`.
+    """
+    if scheme not in INITS:
+        raise UnknownName("initialisation", scheme, list(INITS))
+    draw = INITS[scheme]
+    if draw is None:
+        return
+    for each in module.modules():
+        if isinstance(each, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            draw(each.weight)
+            if each.bias is not None:
+                nn.init.zeros_(each.bias)

@@ -1,0 +1,105 @@
+"""Convolutions and pooling, then fully connected layers: the shape that AlexNet, ZFNet and VGG have in common.
+
+A layout is data, row by row as the papers' tables have it; what can be chosen by name is a :class:`Choices`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from expflow.architectures.blocks import activation, dropout, init_weights, norm2d, pool2d
+from expflow.architectures.specs.convnet import ConvNet as ConvNetSpec
+from expflow.architectures.windows import map_size
+from expflow.data.dataspec import DataSpec
+
+Parts = OrderedDict[str, nn.Module]
+
+
+@dataclass(frozen=True)
+class Conv:
+    """``filters`` filters of ``kernel`` x ``kernel``, in ``groups`` that see a part of the channels each.
+
+    ``responds``: local response normalisation, where it is chosen, follows this layer.
+    """
+
+    filters: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+    responds: bool = False
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Pooling in windows of ``kernel`` x ``kernel``; ``ceil``: the last one may reach over the border."""
+
+    kernel: int
+    stride: int
+    padding: int = 0
+    ceil: bool = False
+
+
+def convolution(row: Conv, channels: int, number: int, spec: ConvNetSpec) -> Parts:
+    """The layers of ``row``: conv, normalisation and activation, with ``number`` behind their names.
+
+    Local response normalisation compares activations and so follows them (AlexNet, section 3.3); every other one comes
+    first. The convolution keeps its bias under batch norm too, as torchvision's does.
+    """
+    kind = spec.norm if spec.norm != "local_response" or row.responds else "none"
+    conv = nn.Conv2d(channels, row.filters, row.kernel, row.stride, row.padding, groups=row.groups)
+    parts: Parts = OrderedDict({f"conv{number}": conv, f"activation{number}": activation(spec.activation)})
+    if kind != "none":
+        parts[f"norm{number}"] = norm2d(kind, row.filters)
+    if kind not in ("none", "local_response"):
+        parts.move_to_end(f"activation{number}")
+    return parts
+
+
+def convolutions(layout: Sequence[Conv | Pool], channels: int, spec: ConvNetSpec) -> Parts:
+    """The layers of ``layout`` on maps of ``channels`` channels; a pool has the number of the convolution before it."""
+    parts: Parts = OrderedDict()
+    number = 0
+    for row in layout:
+        if isinstance(row, Pool):
+            parts[f"pool{number}"] = pool2d(spec.pool, row.kernel, row.stride, row.padding, ceil=row.ceil)
+        else:
+            number += 1
+            parts |= convolution(row, channels, number, spec)
+            channels = row.filters
+    return parts
+
+
+def classifier(features: int, num_classes: int, first: int, spec: ConvNetSpec) -> Parts:
+    """Fully connected layers with dropout after each hidden one, numbered from ``first``, and the ``head``."""
+    parts: Parts = OrderedDict(flatten=nn.Flatten())
+    for number, units in enumerate(spec.head, start=first):
+        parts[f"fc{number}"] = nn.Linear(features, units)
+        parts[f"activation{number}"] = activation(spec.activation)
+        parts[f"dropout{number}"] = dropout(spec.dropout)
+        features = units
+    parts["head"] = nn.Linear(features, num_classes)
+    return parts
+
+
+def network(parts: Parts, channels: int, first: int, spec: ConvNetSpec, data_spec: DataSpec) -> nn.Sequential:
+    """``parts``, which end in ``channels`` channels, with the classifier that fits what they leave of an image.
+
+    Raises :class:`UserError` with the smallest legal size where they leave nothing of it.
+    """
+    features = channels * math.prod(map_size(spec.name, parts.values(), data_spec))
+    whole = nn.Sequential(parts | classifier(features, data_spec.num_classes, first, spec))
+    init_weights(whole, spec.init)
+    return whole
+
+
+def build_layout(layout: Sequence[Conv | Pool], spec: ConvNetSpec, data_spec: DataSpec) -> nn.Sequential:
+    """The network of ``layout``; its layers have the papers' names, conv1, pool1 … fc6, and ``head`` for the last."""
+    rows = [row for row in layout if isinstance(row, Conv)]
+    parts = convolutions(layout, data_spec.in_channels, spec)
+    return network(parts, rows[-1].filters, len(rows) + 1, spec, data_spec)

@@ -1,0 +1,54 @@
+"""MLP-Mixer (Tolstikhin et al. 2021, "MLP-Mixer: An all-MLP Architecture for Vision", arXiv 2105.01601)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from expflow.architectures.attention import EPSILON, FeedForward
+from expflow.architectures.blocks import StochasticDepth
+from expflow.architectures.patches import PatchEmbedding, draw_weights, patch_grid, skip_rates
+from expflow.architectures.specs import mixer as specs
+from expflow.data.dataspec import DataSpec
+
+
+class MixerLayer(nn.Module):
+    """One perceptron mixes the tokens of each channel, the next the channels of each token (figure 1 of the paper)."""
+
+    def __init__(self, spec: specs.Mixer, tokens: int, skip: float) -> None:
+        super().__init__()
+        act, drop = spec.activation, spec.dropout
+        self.norm1, self.norm2 = (nn.LayerNorm(spec.width, eps=EPSILON) for _ in range(2))
+        self.token_mixing = FeedForward(tokens, spec.token_hidden, act=act, drop=drop)
+        self.channel_mixing = FeedForward(spec.width, spec.channel_hidden, act=act, drop=drop)
+        self.skip = StochasticDepth(skip, "row")
+
+    def forward(self, x_btw: Tensor) -> Tensor:
+        """(b, t, w) -> (b, t, w)."""
+        mixed_bwt = self.token_mixing(self.norm1(x_btw).transpose(1, 2))
+        x_btw = x_btw + self.skip(mixed_bwt.transpose(1, 2))
+        x_btw = x_btw + self.skip(self.channel_mixing(self.norm2(x_btw)))
+        return x_btw
+
+
+class Mixer(nn.Module):
+    """``patches``, ``layers``, ``norm``, mean over the tokens, ``head``; (b, c, h, w) -> (b, classes)."""
+
+    def __init__(self, spec: specs.Mixer, channels: int, tokens: int, num_classes: int) -> None:
+        super().__init__()
+        self.patches = PatchEmbedding(channels, spec.width, spec.patch)
+        rates = skip_rates(spec.stochastic_depth, spec.depth)
+        self.layers = nn.Sequential(*(MixerLayer(spec, tokens, skip) for skip in rates))
+        self.norm = nn.LayerNorm(spec.width, eps=EPSILON)
+        self.head = nn.Linear(spec.width, num_classes)
+        draw_weights(self, spec.init)
+
+    def forward(self, x_bchw: Tensor) -> Tensor:
+        """(b, c, h, w) -> (b, classes)."""
+        scores_bk: Tensor = self.head(self.norm(self.layers(self.patches(x_bchw))).mean(dim=1))
+        return scores_bk
+
+
+def build(spec: specs.Mixer, data_spec: DataSpec) -> Mixer:
+    """The mixer of ``spec``; raises :class:`UserError` where its patches do not tile the image."""
+    rows, columns = patch_grid(spec.patch, data_spec)
+    return Mixer(spec, data_spec.in_channels, rows * columns, data_spec.num_classes)

@@ -1,0 +1,71 @@
+"""MobileNet v1 (Howard et al. 2017, "MobileNets", arXiv 1704.04861): depthwise-separable convolutions."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from torch import nn
+
+from expflow.architectures.blocks import activation, dropout, init_weights
+from expflow.architectures.convolutions import convolution_norm
+from expflow.architectures.specs import mobilenet_v1 as specs
+from expflow.data.dataspec import DataSpec
+
+Parts = OrderedDict[str, nn.Module]
+
+STEM = 32
+LEAST = 8
+"""Channels that every layer keeps, however small the width factor."""
+
+
+def body(depth: int) -> list[tuple[int, int]]:
+    """(channels, stride) of the blocks after the stem: table 1 of the paper, where ``depth`` is 5."""
+    return [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *depth * [(512, 1)], (1024, 2), (1024, 1)]
+
+
+def scaled(channels: int, width_factor: float) -> int:
+    """``width_factor`` times as many channels, but not fewer than 8."""
+    return max(LEAST, int(channels * width_factor))
+
+
+def separable(channels_in: int, channels: int, stride: int, norm: str, act: str) -> Parts:
+    """3x3 in each channel by itself, then 1x1 across channels: (9C + C²) HW multiply-adds instead of 9C²HW."""
+    parts: Parts = OrderedDict()
+    parts["depthwise"], parts["norm1"] = convolution_norm(
+        channels_in, channels_in, 3, stride, norm=norm, groups=channels_in
+    )
+    parts["activation1"] = activation(act)
+    parts["pointwise"], parts["norm2"] = convolution_norm(channels_in, channels, 1, norm=norm)
+    parts["activation2"] = activation(act)
+    return parts
+
+
+def full(channels_in: int, channels: int, stride: int, norm: str, act: str) -> Parts:
+    """One 3x3 convolution with its norm and activation."""
+    parts: Parts = OrderedDict()
+    parts["conv"], parts["norm"] = convolution_norm(channels_in, channels, 3, stride, norm=norm)
+    parts["activation"] = activation(act)
+    return parts
+
+
+BLOCKS = {"separable": separable, "full": full}
+
+
+def build(spec: specs.MobileNetV1, data_spec: DataSpec) -> nn.Sequential:
+    """``stem``, ``block1`` …, ``pool``, ``flatten``, ``dropout``, ``head``; images of any size will do."""
+    channels = scaled(STEM, spec.width_factor)
+    stride = 2 if spec.stem == "imagenet" else 1
+    parts: Parts = OrderedDict()
+    parts["stem"] = nn.Sequential(full(data_spec.in_channels, channels, stride, spec.norm, spec.activation))
+    for number, (width, stride) in enumerate(body(spec.depth), start=1):
+        after = scaled(width, spec.width_factor)
+        block = BLOCKS[spec.convolution](channels, after, stride, spec.norm, spec.activation)
+        parts[f"block{number}"], channels = nn.Sequential(block), after
+    parts["pool"], parts["flatten"] = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    parts["dropout"] = dropout(spec.dropout)
+    parts["head"] = nn.Linear(channels, data_spec.num_classes)
+    network = nn.Sequential(parts)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            init_weights(module, spec.init)
+    return network

@@ -1,0 +1,189 @@
+"""What torchvision and timm register, and what their networks take: names and arguments, listed, described, checked."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import timm
+import torchvision
+
+from expflow.architectures.constructors import Construction, described, timm_construction, torchvision_construction
+from expflow.config.identity import canonical
+from expflow.config.spec import FieldError
+from expflow.config.wording import unknown
+from expflow.errors import UserError, nearest
+
+CONSTRUCTIONS: dict[str, Callable[[str, Mapping[str, Any]], Construction]] = {
+    "timm": timm_construction,
+    "torchvision": torchvision_construction,
+}
+
+OF_DATA = frozenset({"num_classes", "in_chans", "img_size", "image_size", "input_size"})
+"""Parameters that the data fill in."""
+
+NOT_FOR_FILES = frozenset({"cfg", "device", "dtype", "init_weights", "transform_input"})
+"""Parameters that are not about the network, or that presume the pixels of pretrained weights."""
+
+DESCRIPTIONS = {
+    "act_layer": "Non-linearity, by timm's name.",
+    "attention_dropout": "Probability to drop a weight of the attention.",
+    "attn_drop_rate": "Probability to drop a weight of the attention.",
+    "aux_logits": "Auxiliary classifiers that help to train; off unless asked for.",
+    "block_config": "Layers of each dense block.",
+    "bn_size": "Channels of a bottleneck, in units of the growth rate.",
+    "depth": "Number of layers.",
+    "depths": "Layers of each stage.",
+    "dims": "Channels of each stage.",
+    "drop_path_rate": "Stochastic depth: probability to skip the last block for a sample.",
+    "drop_rate": "Probability to drop a value that the head sees.",
+    "dropout": "Probability to drop a value.",
+    "embed_dim": "Features of each token.",
+    "global_pool": "How the head sees the last map, by timm's name.",
+    "groups": "Groups of the inner convolutions.",
+    "growth_rate": "Channels that a dense layer adds.",
+    "layers": "Blocks of each stage.",
+    "memory_efficient": "Compute again in the backward pass rather than keep.",
+    "mlp_ratio": "Hidden units of each feed-forward, in units of the width.",
+    "norm_layer": "Normalisation, by timm's name.",
+    "num_heads": "Attentions side by side in each layer.",
+    "patch_size": "Height and width of a patch in pixels.",
+    "stochastic_depth_prob": "Stochastic depth: probability to skip the last block for a sample.",
+    "width_mult": "Channels of every layer, in units of the paper's.",
+    "width_per_group": "Channels of a group in the first stage.",
+    "window_size": "Height and width of an attention window, in tokens.",
+    "zero_init_residual": "Each residual block begins as its shortcut.",
+}
+"""What frequent arguments mean, where the package's own documentation is silent."""
+
+_PLAIN = (bool, int, float, str)
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of a package's network: what it is unless a file says otherwise, and what it means."""
+
+    default: Any
+    annotation: Any
+    description: str
+
+
+@functools.cache
+def names(package: str) -> tuple[str, ...]:
+    """The classification networks that ``package`` registers."""
+    if package == "torchvision":
+        return tuple(torchvision.models.list_models(module=torchvision.models))
+    return tuple(each for each in timm.list_models() if _classifies(each))
+
+
+def _classifies(name: str) -> bool:
+    return not name.endswith("_enc")  # timm's towers of language models: maps, whatever num_classes says
+
+
+@functools.cache
+def arguments(source: str) -> dict[str, Argument]:
+    """What a file may say of the network ``package/name``, sorted; what its package fixes for that name is left out.
+
+    Raises :class:`UserError` for an unknown name.
+    """
+    package, _, name = source.partition("/")
+    if name not in names(package):
+        close = nearest(name, names(package))
+        hint = f"nearest: {package}/{close}" if close else f"it has {len(names(package))} others, such as resnet50"
+        raise UserError(f"{package} has no classification network named {name!r}; {hint}")
+    construct = CONSTRUCTIONS[package]
+    usual = construct(name, {})
+    words = {**DESCRIPTIONS, **described(usual.cls)}
+    elsewhere = f"As in {usual.cls.__module__}.{usual.cls.__qualname__}."
+    found = {}
+    for key, value in sorted(usual.parameters().items()):
+        annotation = usual.annotation(key)
+        if (
+            key not in OF_DATA | NOT_FOR_FILES
+            and _in_a_file(value, annotation)
+            and _passes(construct, name, key, value)
+        ):
+            default = False if key == "aux_logits" else value
+            found[key] = Argument(default if _is_plain(default) else None, annotation, words.get(key) or elsewhere)
+    return found
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether YAML can say it."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, _PLAIN)
+
+
+def _in_a_file(value: Any, annotation: Any) -> bool:
+    """Whether a parameter can be given by YAML: not one that takes nothing but classes and functions."""
+    text = str(annotation)
+    takes_objects = any(word in text for word in ("Callable", "Module", "Cfg", "Config", "Dict", "dict"))
+    return not (takes_objects and "str" not in text) and (_is_plain(value) or "str" in text)
+
+
+def _passes(construct: Callable[[str, Mapping[str, Any]], Construction], name: str, key: str, value: Any) -> bool:
+    """Whether the package hands an argument of the caller's on, rather than choose it itself."""
+    try:
+        return key in construct(name, {key: value}).arguments
+    except TypeError:  # given twice
+        return False
+    except Exception:  # noqa: BLE001 (the package's own code computes with it: then it does take it)
+        return True
+
+
+def check(source: str, given: Mapping[str, Any]) -> frozenset[str]:
+    """Refuse a name that the package does not know and arguments that it does not take; raises :class:`FieldError`.
+
+    Returns those arguments that have the value that they have anyhow.
+    """
+    try:
+        known = arguments(source)
+    except UserError as error:
+        raise FieldError("name", str(error)) from error
+    for key, value in given.items():
+        if key in OF_DATA:
+            raise FieldError(key, f"{source} takes it from the data; remove it here")
+        if key not in known:
+            raise FieldError(key, _refusal(source, key, known))
+        _check_type(key, value, known[key].annotation)
+    return frozenset(key for key, value in given.items() if _same(value, known[key].default))
+
+
+def _refusal(source: str, key: str, known: Mapping[str, Argument]) -> str:
+    package, _, name = source.partition("/")
+    if key in CONSTRUCTIONS[package](name, {}).parameters():
+        return f"{source} fixes it; it takes {', '.join(known)}"
+    message = unknown(key, known)
+    return message if "expected one of" in message else f"{message}; it takes {', '.join(sorted(known))}"
+
+
+def _check_type(key: str, value: Any, annotation: Any) -> None:
+    """Refuse a value that is certainly of the wrong type: only annotations of plain types say so."""
+    allowed = {each for each in (get_args(annotation) or (annotation,)) if each is not type(None)}
+    if not allowed or not allowed <= set(_PLAIN):
+        return
+    if float in allowed:
+        allowed.add(int)
+    if type(value) not in allowed:
+        words = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+        expected = " or ".join(
+            words[each] for each in _PLAIN if each in allowed and not (each is int and float in allowed)
+        )
+        raise FieldError(key, f"expected {expected}, found {value!r}")
+
+
+def _same(value: Any, default: Any) -> bool:
+    return default is not None and canonical(value) == canonical(default)
+
+
+def usual_shape(source: str) -> tuple[int, int, int]:
+    """(channels, height, width) of the images that a network is published for."""
+    package, _, name = source.partition("/")
+    if package == "timm":
+        config = timm.get_pretrained_cfg(name)
+        return (3, 224, 224) if config is None else config.input_size
+    size = 299 if name == "inception_v3" else 224
+    return 3, size, size

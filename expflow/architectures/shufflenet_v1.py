@@ -1,0 +1,103 @@
+"""ShuffleNet v1 (Zhang et al. 2018, "ShuffleNet", arXiv 1707.01083): grouped 1x1 convolutions, shuffled channels."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+
+from expflow.architectures.blocks import activation, dropout, init_weights
+from expflow.architectures.convolutions import convolution_norm
+from expflow.architectures.specs import shufflenet_v1 as specs
+from expflow.data.dataspec import DataSpec
+
+STEM = 24
+CHANNELS = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
+"""Channels of the first stage by number of groups; each later stage doubles them (table 1 of the paper)."""
+
+UNITS = (4, 8, 4)
+"""Units of the three stages; the first of each halves the image."""
+
+BOTTLENECK = 4
+"""Times as many channels leave a unit as its 3x3 convolution has."""
+
+
+def rounded(channels: float, multiple: int) -> int:
+    """The multiple of ``multiple`` nearest to ``channels``, at least one."""
+    return max(1, round(channels / multiple)) * multiple
+
+
+class ChannelShuffle(nn.Module):
+    """Deal the channels of each group out to all groups (figure 1 of the paper)."""
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, x_bchw: Tensor) -> Tensor:
+        """(b, groups * n, h, w) -> the same shape, channels in the order n * groups."""
+        b, channels, h, w = x_bchw.shape
+        x_bgnhw = x_bchw.view(b, self.groups, channels // self.groups, h, w)
+        return x_bgnhw.transpose(1, 2).reshape(b, channels, h, w)
+
+
+class Unit(nn.Module):
+    """A bottleneck whose 1x1 convolutions are grouped and whose 3x3 is depthwise (figure 2, b and c).
+
+    At stride 1 the input is added; at stride 2 it is pooled and joined, so that the convolutions make only the
+    channels that are missing. ``grouped`` says whether the first 1x1 has groups; in the net's first unit it has not.
+    """
+
+    def __init__(
+        self, channels_in: int, channels: int, spec: specs.ShuffleNetV1, *, stride: int, grouped: bool
+    ) -> None:
+        super().__init__()
+        inner, self.joins = channels // BOTTLENECK, stride == 2
+        made = channels - channels_in if self.joins else channels
+        first = spec.groups if grouped else 1
+        self.conv1, self.norm1 = convolution_norm(channels_in, inner, 1, norm=spec.norm, groups=first)
+        self.shuffle = ChannelShuffle(spec.groups) if spec.shuffle else nn.Identity()
+        self.conv2, self.norm2 = convolution_norm(inner, inner, 3, stride, norm=spec.norm, groups=inner)
+        self.conv3, self.norm3 = convolution_norm(inner, made, 1, norm=spec.norm, groups=spec.groups)
+        self.activation = activation(spec.activation)
+        self.shortcut = nn.AvgPool2d(3, 2, padding=1) if self.joins else nn.Identity()
+
+    def forward(self, x_bchw: Tensor) -> Tensor:
+        """(b, channels_in, h, w) -> (b, channels, ceil(h / stride), ceil(w / stride))."""
+        y_bchw = self.shuffle(self.activation(self.norm1(self.conv1(x_bchw))))
+        y_bchw = self.norm3(self.conv3(self.norm2(self.conv2(y_bchw))))
+        x_bchw = self.shortcut(x_bchw)
+        out_bchw: Tensor = self.activation(torch.cat([x_bchw, y_bchw], 1) if self.joins else x_bchw + y_bchw)
+        return out_bchw
+
+
+def make_stem(channels_in: int, channels: int, spec: specs.ShuffleNetV1) -> nn.Sequential:
+    """A 3x3 convolution; imagenet: of stride 2, and max pooling after it."""
+    parts: OrderedDict[str, nn.Module] = OrderedDict()
+    large = spec.stem == "imagenet"
+    parts["conv"], parts["norm"] = convolution_norm(channels_in, channels, 3, 2 if large else 1, norm=spec.norm)
+    parts["activation"] = activation(spec.activation)
+    if large:
+        parts["pool"] = nn.MaxPool2d(3, 2, padding=1)
+    return nn.Sequential(parts)
+
+
+def build(spec: specs.ShuffleNetV1, data_spec: DataSpec) -> nn.Sequential:
+    """``stem``, ``stage1`` to ``stage3``, ``pool``, ``flatten``, ``dropout``, ``head``; images of any size will do."""
+    channels = rounded(STEM * spec.width_factor, spec.groups)
+    width = rounded(CHANNELS[spec.groups] * spec.width_factor, BOTTLENECK * spec.groups)
+    parts: OrderedDict[str, nn.Module] = OrderedDict(stem=make_stem(data_spec.in_channels, channels, spec))
+    for number, units in enumerate(UNITS, start=1):
+        stage = [Unit(channels, width, spec, stride=2, grouped=number > 1)]
+        stage += [Unit(width, width, spec, stride=1, grouped=True) for _ in range(units - 1)]
+        parts[f"stage{number}"] = nn.Sequential(*stage)
+        channels, width = width, 2 * width
+    parts["pool"], parts["flatten"] = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    parts["dropout"] = dropout(spec.dropout)
+    parts["head"] = nn.Linear(channels, data_spec.num_classes)
+    network = nn.Sequential(parts)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            init_weights(module, spec.init)
+    return network

@@ -1,0 +1,1 @@
+"""Arguments of the architectures, a module for each family beside its network. Nothing here imports torch."""

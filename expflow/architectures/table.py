@@ -1,0 +1,280 @@
+"""The layer table of lectures and papers, for any network: sizes, memory, parameters, multiply-adds, receptive field.
+
+The real module runs on the meta device, and each of its layers is watched while it does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+from torch.utils.weak import WeakIdKeyDictionary
+
+from expflow.architectures.accounting import evaluating, measured
+from expflow.architectures.receptive import Pair, Sight, Window, sight_after, window_of
+from expflow.config.spec import Spec
+from expflow.data.dataspec import DataSpec
+
+Shape = tuple[int, ...]
+
+BYTES = 4
+"""Of one value: fp32, as the lectures count."""
+
+UNDIVIDED = (nn.MultiheadAttention,)
+"""Modules that are one layer although they have parts: they use their parts' weights without calling them."""
+
+_FUNCTIONS = {"addmm": "linear", "mm": "linear", "bmm": "matmul", "baddbmm": "matmul"}
+_FUNCTIONS |= {"max_pool2d_with_indices": "max_pool2d", "_adaptive_avg_pool2d": "adaptive_avg_pool2d"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One call of one layer. Shapes are of one sample; None where it was not called, or there is no such thing.
+
+    ``memory_kb``: the output in fp32, in units of 1024 bytes. ``macs``: multiply-adds of convolutions and matrix
+    products, biases not counted. ``pool_ops``: values that a pool compares or adds up. ``field``: height and width in
+    pixels of what one output sees, None after attention and others that mix positions freely.
+    """
+
+    layer: str
+    type: str
+    input: Shape | None = None
+    output: Shape | None = None
+    kernel: Pair | None = None
+    stride: Pair | None = None
+    padding: Pair | None = None
+    groups: int = 1
+    memory_kb: float = 0.0
+    params: int = 0
+    macs: int = 0
+    pool_ops: int = 0
+    field: Pair | None = None
+
+    @property
+    def passes_on(self) -> bool:
+        """Whether it costs nothing and keeps the shape, as activations and dropout do."""
+        return not (self.params or self.macs or self.pool_ops) and self.input == self.output
+
+
+@dataclass(frozen=True)
+class Table:
+    """The layers of one network in the order in which they run, for one image of the shape ``input``."""
+
+    model: str
+    input: tuple[int, int, int]
+    rows: tuple[Row, ...]
+
+    @property
+    def params(self) -> int:
+        """Parameters, each once, those of layers that did not run (such as auxiliary heads) included."""
+        return sum(row.params for row in self.rows)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of convolutions and matrix products."""
+        return sum(row.macs for row in self.rows)
+
+    @property
+    def pool_ops(self) -> int:
+        """Operations of pools, which some tables add to the multiply-adds."""
+        return sum(row.pool_ops for row in self.rows)
+
+    @property
+    def memory_kb(self) -> float:
+        """Outputs of convolutions, matrix products and pools, as the lectures add them up."""
+        return sum(row.memory_kb for row in self.rows if row.macs or row.pool_ops)
+
+    @property
+    def all_memory_kb(self) -> float:
+        """Outputs of all layers: what training keeps if nothing works in place."""
+        return sum(row.memory_kb for row in self.rows)
+
+    def totals(self) -> dict[str, float]:
+        """The sums over all rows by name."""
+        names = ("params", "macs", "pool_ops", "memory_kb", "all_memory_kb")
+        return {name: getattr(self, name) for name in names}
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: model, input, rows and totals."""
+        rows = [asdict(row) for row in self.rows]
+        return {"model": self.model, "input": list(self.input), "rows": rows, "totals": self.totals()}
+
+
+def layer_table(spec: Spec, data_spec: DataSpec) -> Table:
+    """The table of the network that ``spec`` describes, for one image of ``data_spec``; nothing is allocated.
+
+    Raises :class:`~expflow.errors.UserError` with the reason when it cannot be built or cannot take such an image.
+    """
+
+    def measure(network: nn.Module) -> tuple[Row, ...]:
+        return tuple(rows_of(network, torch.zeros(1, *data_spec.image_shape)))
+
+    return Table(spec.name, data_spec.image_shape, measured(spec, data_spec, measure))
+
+
+def rows_of(network: nn.Module, x_1chw: Tensor) -> list[Row]:
+    """One row for each call of a layer while ``x_1chw`` passes through ``network`` in eval mode.
+
+    A layer is a module without parts. What a module with parts computes by itself has rows of its own (in lower case),
+    and so have its own parameters. Layers that did not run stand at the end.
+    """
+    watch = _Watch(x_1chw)
+    with ExitStack() as stack:
+        stack.enter_context(evaluating(network))
+        for handle in watch.attach(network):
+            stack.callback(handle.remove)
+        stack.enter_context(watch)
+        network(x_1chw)
+    watch.add_idle(network)
+    return watch.rows
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    """The tensors in what a module or an operation is given or gives."""
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, list | tuple):
+        for each in values:
+            yield from _tensors(each)
+    elif isinstance(values, Mapping):
+        yield from _tensors(list(values.values()))
+
+
+def _shape(tensor: Tensor | None) -> Shape | None:
+    return None if tensor is None else tuple(tensor.shape[1:])
+
+
+@dataclass
+class _Open:
+    """A layer that is running."""
+
+    windows: list[Window] = field(default_factory=list)
+    macs: int = 0
+
+
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees every operation of a running network, and through hooks in which layer it happens."""
+
+    def __init__(self, x_1chw: Tensor) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.rows: list[Row] = []
+        self._image: Pair = (x_1chw.shape[2], x_1chw.shape[3])
+        self._sights: Any = WeakIdKeyDictionary()
+        self._sights[x_1chw] = Sight((1, 1))
+        self._paths: list[str] = [""]
+        self._open: _Open | None = None
+        self._counted: set[int] = set()
+
+    # Hooks: which layer runs
+
+    def attach(self, network: nn.Module) -> Iterator[Any]:
+        """Hook every layer, and the modules around them; yields what removes the hooks."""
+        inside: set[str] = set()
+        for path, module in network.named_modules():
+            if any(path.startswith(f"{outer}.") or not outer for outer in inside):
+                continue
+            if isinstance(module, UNDIVIDED):
+                inside.add(path)
+            if isinstance(module, UNDIVIDED) or next(module.children(), None) is None:
+                yield module.register_forward_pre_hook(self._enter_layer())
+                yield module.register_forward_hook(self._leave_layer(path), with_kwargs=True)
+            else:
+                yield module.register_forward_pre_hook(self._enter(path))
+                yield module.register_forward_hook(self._leave)
+
+    def _enter(self, path: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any) -> None:
+            self._paths.append(path)
+            if params := self._new_parameters(module, recurse=False):
+                self.rows.append(Row(path or "parameters", type(module).__name__, params=params))
+
+        return hook
+
+    def _leave(self, module: nn.Module, args: Any, out: Any) -> None:
+        self._paths.pop()
+
+    def _enter_layer(self) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any) -> None:
+            self._open = _Open()
+
+        return hook
+
+    def _leave_layer(self, path: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
+            done, self._open = self._open or _Open(), None
+            name = path or type(module).__name__.lower()
+            params = self._new_parameters(module, recurse=True)
+            self._add(name, type(module).__name__, (args, kwargs), out, done, params)
+
+        return hook
+
+    def _new_parameters(self, module: nn.Module, *, recurse: bool) -> int:
+        """Number of the module's parameters that no row has counted yet."""
+        new = {id(each): each.numel() for each in module.parameters(recurse) if id(each) not in self._counted}
+        self._counted |= new.keys()
+        return sum(new.values())
+
+    def add_idle(self, network: nn.Module) -> None:
+        """Rows for the parameters of modules that were not called."""
+        for path, module in network.named_modules():
+            if params := self._new_parameters(module, recurse=False):
+                self.rows.append(Row(path, type(module).__name__, params=params))
+
+    # Operations: what they cost, and what they see
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out, op = func(*args, **kwargs), func.overloadpacket
+        formula = flop_registry.get(op)  # as torch's FlopCounterMode, which counts each multiply-add as two
+        macs = formula(*args, **kwargs, out_val=out) // 2 if formula is not None else 0
+        self._see(op, args, out)
+        window = window_of(op, args, out)
+        pooled = window is not None and window.pool_ops > 0
+        if self._open is not None:
+            self._open.macs += macs
+            self._open.windows += [window] if window is not None else []
+        elif macs or pooled:
+            name = str(op).removeprefix("aten.")
+            name = _FUNCTIONS.get(name, name)
+            done = _Open([window] if window is not None else [], macs)
+            self._add(_joined(self._paths[-1], name), name, args, out, done, 0)
+        return out
+
+    def _see(self, op: Any, args: Any, out: Any) -> None:
+        seen = [(each, self._sights[each]) for each in _tensors(args) if each in self._sights]
+        if seen:
+            for each in _tensors(out):
+                self._sights[each] = sight_after(op, args, seen, each, self._image)
+
+    def _add(self, layer: str, kind: str, given: Any, out: Any, done: _Open, params: int) -> None:
+        first, result = next(_tensors(given), None), next(_tensors(out), None)
+        window = done.windows[0] if done.windows else None
+        sight = self._sights.get(result) if result is not None else None
+        self.rows.append(
+            Row(
+                layer,
+                kind,
+                input=_shape(first),
+                output=_shape(result),
+                kernel=window.kernel if window else None,
+                stride=window.stride if window else None,
+                padding=window.padding if window else None,
+                groups=window.groups if window else 1,
+                memory_kb=0.0 if result is None else math.prod(result.shape[1:]) * BYTES / 1024,
+                params=params,
+                macs=done.macs,
+                pool_ops=sum(each.pool_ops for each in done.windows),
+                field=sight.field if sight is not None else None,
+            )
+        )

@@ -1,0 +1,60 @@
+"""Vision Transformer (Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", arXiv 2010.11929)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from expflow.architectures.attention import EPSILON, EncoderLayer, Positions
+from expflow.architectures.blocks import dropout
+from expflow.architectures.patches import PatchEmbedding, draw_weights, patch_grid, skip_rates
+from expflow.architectures.specs import vit as specs
+from expflow.data.dataspec import DataSpec
+
+
+class ViT(nn.Module):
+    """``patches``, ``positions``, ``layers``, ``norm``, ``head``; those names are what freezing addresses.
+
+    With ``cls`` pooling a learned token in front of the patches gathers what the head sees (section 3.1 of the paper);
+    with ``average`` the head sees the mean of all patches.
+    """
+
+    def __init__(self, spec: specs.ViT, channels: int, patches: int, num_classes: int) -> None:
+        super().__init__()
+        width, extra = spec.width, int(spec.pooling == "cls")
+        self.patches = PatchEmbedding(channels, width, spec.patch)
+        self.cls = nn.Parameter(torch.randn(1, 1, width) * EPSILON) if extra else None
+        self.positions = Positions(spec.positions, patches + extra, width)
+        self.drop = dropout(spec.dropout)
+        self.layers = nn.Sequential(
+            *(
+                EncoderLayer(
+                    width,
+                    spec.heads,
+                    spec.hidden,
+                    act=spec.activation,
+                    drop=spec.dropout,
+                    skip=skip,
+                    norm_place=spec.norm_place,
+                )
+                for skip in skip_rates(spec.stochastic_depth, spec.depth)
+            )
+        )
+        self.norm = nn.LayerNorm(width, eps=EPSILON) if spec.norm_place == "pre" else nn.Identity()
+        self.head = nn.Linear(width, num_classes)
+        draw_weights(self, spec.init)
+
+    def forward(self, x_bchw: Tensor) -> Tensor:
+        """(b, c, h, w) -> (b, classes)."""
+        x_btw = self.patches(x_bchw)
+        if self.cls is not None:
+            x_btw = torch.cat([self.cls.expand(len(x_btw), -1, -1), x_btw], dim=1)
+        x_btw = self.norm(self.layers(self.drop(self.positions(x_btw))))
+        scores_bk: Tensor = self.head(x_btw[:, 0] if self.cls is not None else x_btw.mean(dim=1))
+        return scores_bk
+
+
+def build(spec: specs.ViT, data_spec: DataSpec) -> ViT:
+    """The vision transformer of ``spec``; raises :class:`UserError` where its patches do not tile the image."""
+    rows, columns = patch_grid(spec.patch, data_spec)
+    return ViT(spec, data_spec.in_channels, rows * columns, data_spec.num_classes)

@@ -1,0 +1,45 @@
+"""Losses of regression, used on classes: how far the scores lie from the one-hot target.
+
+All are sums over the classes, the squared Euclidean norm first of all; torch's losses of these names divide by their
+number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from expflow.data.dataspec import DataSpec
+from expflow.losses import specs
+from expflow.losses.targets import one_hot
+
+
+class Distance(nn.Module):
+    """L = sum_c d(s_c - y_c) for a distance d per class."""
+
+    def __init__(self, elementwise: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.elementwise = elementwise
+
+    def forward(self, scores_bc: Tensor, target: Tensor) -> Tensor:
+        """(b, classes) scores and (b,) labels, or (b, classes) targets, -> (b,) values."""
+        return self.elementwise(scores_bc, one_hot(target, scores_bc)).sum(1)
+
+
+def build_squared(spec: specs.Squared, data_spec: DataSpec) -> Distance:
+    """L = ||s - y||^2 (Gauss 1809). Scores 0.5, 2, -1 with the second label: 0.25 + 1 + 1 = 2.25."""
+    return Distance(nn.MSELoss(reduction="none"))
+
+
+def build_l1(spec: specs.L1, data_spec: DataSpec) -> Distance:
+    """L = sum_c |s_c - y_c| (Laplace 1774). Scores 0.5, 2, -1 with the second label: 0.5 + 1 + 1 = 2.5."""
+    return Distance(nn.L1Loss(reduction="none"))
+
+
+def build_smooth_l1(spec: specs.SmoothL1, data_spec: DataSpec) -> Distance:
+    """d(t) = t^2 / (2 beta) where |t| < beta, else |t| - beta / 2 (Girshick 2015, "Fast R-CNN", equation 3, beta 1).
+
+    Scores 0.5, 2, -1 with the second label at beta 1: 0.125 + 0.5 + 0.5 = 1.125.
+    """
+    return Distance(nn.SmoothL1Loss(beta=spec.beta, reduction="none"))

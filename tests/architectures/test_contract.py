@@ -1,0 +1,137 @@
+"""What every architecture that has a name must do, whoever wrote it."""
+
+import json
+import pickle
+
+import pytest
+import torch
+
+from expflow.architectures import build, count
+from expflow.architectures.accounting import count_parameters, multiply_adds
+from expflow.architectures.catalogue import entry, shown_with, usual_data
+from expflow.architectures.outputs import WithAuxiliary
+from expflow.architectures.specs.adapters import FAMILIES
+from expflow.architectures.table import Table, layer_table, rows_of
+from expflow.config import load
+from expflow.errors import ExperimentInvalid
+from expflow.registry import MODELS
+
+CLASSES = 7
+
+COMPILED = ["convmixer", "densenet", "mlp", "resnet", "shufflenet_v1", "vit"]
+"""One of each kind: a second each is too much for all of them."""
+
+SMALL = {
+    # name -> arguments of a small one, and an image that it takes
+    "alexnet": ({"head": [16]}, (3, 67, 67)),
+    "convmixer": ({"patch": 2, "depth": 2, "width": 8, "kernel": 3}, (3, 8, 8)),
+    "densenet": ({"depth": 10, "growth": 4}, (1, 8, 8)),
+    "gmlp": ({"patch": 4, "depth": 2, "width": 8}, (3, 8, 8)),
+    "googlenet": ({"modules": [1, 2, 1]}, (3, 96, 96)),
+    "lecture_net": ({}, (1, 28, 28)),
+    "lenet5": ({}, (1, 32, 32)),
+    "linear": ({}, (1, 8, 8)),
+    "mixer": ({"patch": 4, "depth": 2, "width": 8}, (3, 8, 8)),
+    "mlp": ({"depth": 2, "hidden": 5}, (3, 4, 5)),
+    "mobilenet_v1": ({"stem": "cifar", "width_factor": 0.125, "depth": 1}, (1, 32, 32)),
+    "perceptron": ({}, (1, 8, 8)),
+    "resnet": ({"depth": 8, "width": 4}, (3, 9, 9)),
+    "shufflenet_v1": ({"stem": "cifar", "width_factor": 0.25}, (3, 32, 32)),
+    "two_layer": ({}, (1, 8, 8)),
+    "vgg": ({"stages": [[1, 4], [2, 8]], "head": [8]}, (1, 9, 9)),
+    "vit": ({"patch": 4, "depth": 2, "width": 8, "heads": 2}, (3, 8, 8)),
+    "zfnet": ({"head": [16]}, (3, 64, 64)),
+}
+NATIVE = sorted(set(MODELS.names()) - FAMILIES.keys())
+OF_PACKAGES = [*sorted(FAMILIES), "timm/resnet10t", "torchvision/shufflenet_v2_x0_5"]
+NAMES = [*NATIVE, *OF_PACKAGES]
+
+
+def small(name):
+    """(spec, data): small for a family of ours, of the published size for a package's."""
+    arguments, shape = SMALL.get(name, ({}, None))
+    spec = MODELS.spec(name).model_validate_json(json.dumps({"name": name, **arguments}))
+    return spec, shown_with(shape, CLASSES) if shape else usual_data(spec, classes=CLASSES)
+
+
+def learnt(network, x_bchw):
+    """Scores of a pass in train mode, after which gradients are there."""
+    output = network.train()(x_bchw)
+    parts = (output.logits, *output.auxiliary) if isinstance(output, WithAuxiliary) else (output,)
+    sum(part.square().sum() for part in parts).backward()
+    return parts[0]
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers_each_time():
+    torch.manual_seed(0)
+
+
+def test_every_family_of_ours_has_a_small_case():
+    assert SMALL.keys() == set(NATIVE)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_built_counted_trained_and_pickled_without_memory(name):
+    spec, data = small(name)
+    with torch.device("meta"):
+        network = build(spec, data)
+        x_bchw = torch.zeros(1, *data.image_shape)
+        table = Table(name, data.image_shape, tuple(rows_of(network, x_bchw)))
+        assert table.params == count_parameters(network)
+        assert table.macs == multiply_adds(network, x_bchw) > 0
+        assert network.training
+        assert network.eval()(x_bchw).shape == (1, CLASSES)
+        assert learnt(network, torch.zeros(2, *data.image_shape)).shape == (2, CLASSES)
+    without = [path for path, each in network.named_parameters() if each.grad is None]
+    assert not without
+    again = pickle.loads(pickle.dumps(network))
+    assert [tuple(each.shape) for each in again.parameters()] == [tuple(each.shape) for each in network.parameters()]
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_a_small_one_computes_learns_and_comes_back_from_a_pickle(name):
+    spec, data = small(name)
+    network = build(spec, data)
+    x_bchw = torch.randn(3, *data.image_shape)
+    assert learnt(network, x_bchw).isfinite().all()
+    assert all(each.grad is not None and each.grad.isfinite().all() for each in network.parameters())
+    again = pickle.loads(pickle.dumps(network)).eval()
+    with torch.no_grad():
+        assert torch.equal(again(x_bchw), network.eval()(x_bchw))
+    counted, table = count(spec, data), layer_table(spec, data)
+    assert (table.params, table.macs) == (counted.params, counted.macs)
+    assert counted.params == count_parameters(network)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_wrong_argument_is_refused_with_the_right_ones(name, tmp_path):
+    arguments = {"name": name, **SMALL.get(name, ({},))[0], "qqqq": 3}
+    file = tmp_path / "wrong.yaml"
+    file.write_text(f"data: digits\nmodel: {json.dumps(arguments)}\ntask: classification\noptimizer: sgd\n")
+    with pytest.raises(ExperimentInvalid) as raised:
+        load(file)
+    (problem,) = raised.value.problems
+    assert (problem.line, problem.key) == (2, "model.qqqq")
+    assert "unknown key; expected one of: " in problem.message
+    if name in NATIVE:
+        assert all(each.name in problem.message for each in entry(name).arguments)
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_every_argument_has_a_description_and_the_family_a_source(name):
+    found = entry(name)
+    assert found.summary.endswith(".")
+    assert all(each.description.endswith(".") for each in found.arguments)
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_it_survives_the_compiler(name):
+    torch.compiler.reset()  # or it counts the networks before this one as recompilations
+    spec, data = small(name)
+    network = build(spec, data).eval()
+    x_bchw = torch.randn(2, *data.image_shape)
+    with torch.no_grad():
+        # captured whole and lowered, but not made into machine code, which takes half a minute for each
+        compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
+        assert torch.allclose(compiled(x_bchw), network(x_bchw), atol=1e-5)

@@ -1,0 +1,24 @@
+"""Published accuracy is found by what a network costs."""
+
+from expflow.architectures.published import all_published, published
+
+
+def test_a_network_is_known_by_its_parameters_and_multiply_adds():
+    found = published(25_557_032, 4_089_184_256)
+    assert found.weights == "ResNet50_Weights.IMAGENET1K_V2"  # the recommended ones, not the older
+    assert found.top1 == 0.80858
+    assert published(138_357_544, 15_470_264_320).top1 == 0.71592
+
+
+def test_the_stride_in_another_place_is_another_network():
+    assert published(25_557_032, 3_858_000_000) is None
+
+
+def test_an_unknown_network_has_no_accuracy():
+    assert published(62_378_344, 1_135_256_096) is None
+    assert published(25_557_032, None) is None
+
+
+def test_every_accuracy_is_a_share():
+    assert len(all_published()) > 80
+    assert all(0.4 < each.top1 < 0.95 and each.gmacs > 0 for each in all_published())

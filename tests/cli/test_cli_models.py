@@ -1,0 +1,121 @@
+"""The commands models, models show and models compare."""
+
+import csv
+import io
+import json
+
+import pytest
+
+from expflow import cli
+from expflow.registry import MODELS
+
+
+def call(*arguments):
+    with pytest.raises(SystemExit) as left:
+        cli.main(["models", *arguments])
+    return left.value.code
+
+
+def said(capsys, *arguments):
+    assert call(*arguments) == 0
+    return capsys.readouterr().out
+
+
+def refused(capsys, *arguments):
+    assert call(*arguments) == 2
+    return capsys.readouterr().err
+
+
+def test_without_a_name_all_are_listed(capsys):
+    lines = said(capsys).splitlines()
+    assert {line.split()[0] for line in lines[1:]} >= set(MODELS.names())
+
+
+def test_the_list_as_json_has_every_key_with_its_meaning(capsys):
+    found = json.loads(said(capsys, "--json"))
+    assert [each["name"] for each in found["models"]] == MODELS.names()
+    keys = [key for each in found["models"] for key in each["arguments"]]
+    assert all(key["description"] for key in keys)
+
+
+def test_alexnets_table(capsys):
+    out = said(capsys, "show", "alexnet")
+    lines = out.splitlines()
+    first = next(line for line in lines if line.startswith("conv1"))
+    assert first.split() == "conv1 Conv2d 3x227x227 11 4 0 96x55x55 1,134.4 34,944 105,415,200 11".split()  # noqa: SIM905
+    assert "parameters     62,378,344" in lines
+    assert "multiply-adds  1,135,256,096 (with the pools' 1,102,176: 1,136,358,272)" in lines
+
+
+def test_keys_input_and_classes_of_the_network_can_be_set(capsys):
+    out = said(
+        capsys, "show", "mlp", "--set", "hidden=7", "--set", "model.depth=2", "--input", "1x4x5", "--classes", "3"
+    )
+    assert "parameters     227" in out  # 20 * 7 + 7, 7 * 7 + 7, 7 * 3 + 3
+
+
+def test_a_table_as_json(capsys):
+    found = json.loads(said(capsys, "show", "mlp,hidden=5", "--input", "1x2x2", "--classes", "2", "--json"))
+    assert found["totals"]["params"] == 4 * 5 + 5 + 5 * 2 + 2
+    assert found["keys"]["hidden"] == 5
+    assert (found["input"], found["classes"]) == ([1, 2, 2], 2)
+    assert [row["layer"] for row in found["rows"] if row["macs"]] == ["hidden1", "head"]
+
+
+def test_a_table_as_csv_adds_up(capsys):
+    rows = list(csv.DictReader(io.StringIO(said(capsys, "show", "alexnet", "--csv"))))
+    assert sum(int(row["params"]) for row in rows) == 62_378_344
+    assert rows[0]["output"] == "96x55x55"
+
+
+@pytest.mark.parametrize("ending", ["png", "svg"])
+def test_bars_are_drawn(capsys, tmp_path, ending):
+    file = tmp_path / f"bars.{ending}"
+    assert "figure" in said(capsys, "show", "lenet5", "--bars", str(file))
+    assert file.read_bytes()[:5] in (b"\x89PNG\r", b"<?xml")
+
+
+def test_several_names_are_compared(capsys):
+    lines = said(capsys, "vgg,layers=11", "alexnet").splitlines()
+    assert lines[1].split()[:4] == ["vgg,layers=11", "3x224x224", "132,863,336", "7,609,090,048"]
+    assert lines[1].split()[-2:] == ["69.02", "VGG11_Weights.IMAGENET1K_V1"]
+    assert lines[2].split()[:4] == ["alexnet", "3x227x227", "62,378,344", "1,135,256,096"]
+
+
+def test_compare_may_be_said(capsys):
+    names = ("vgg,layers=11", "alexnet")
+    assert said(capsys, "compare", *names) == said(capsys, *names)
+
+
+def test_a_comparison_as_json_with_a_chart_keeps_stdout_clean(capsys, tmp_path):
+    file = tmp_path / "chart.png"
+    found = json.loads(said(capsys, "vgg,layers=11", "alexnet", "--json", "--out", str(file)))
+    assert [each["top1"] for each in found] == [0.6902, None]
+    assert file.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_chart_needs_an_accuracy(capsys, tmp_path):
+    assert "no chart" in refused(capsys, "mlp", "linear", "--out", str(tmp_path / "chart.png"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("show", "alexnett"), "nearest: alexnet"),
+        (("show", "mlp", "--set", "depht=3"), "nearest valid key: depth"),
+        (("show", "mlp", "--set", "depth"), "expected key=value"),
+        (("show", "mlp", "--set", "depth=deep"), "whole number"),
+        (("show", "resnet", "--set", "depth=21"), "nearest: 20 and 26"),
+        (("show", "mlp", "--input", "3x224"), "such as 3x224x224"),
+        (("show", "mlp", "--input", "3x0x4"), "such as 3x224x224"),
+        (("show", "mlp", "--bars", "bars.txt"), "expected a file that ends in .png or .svg"),
+        (("show", "alexnet", "--input", "3x20x20"), "cannot take images of 20x20"),
+        (("alexnett", "mlp"), "nearest: alexnet"),
+    ],
+)
+def test_what_cannot_be_built_says_why(capsys, arguments, message):
+    assert message in refused(capsys, *arguments)
+
+
+def test_a_file_that_cannot_be_written_says_so(capsys, tmp_path):
+    assert "cannot be written" in refused(capsys, "show", "linear", "--bars", str(tmp_path / "no" / "bars.png"))
