@@ -48,6 +48,8 @@ def test_commands_of_the_documents_exist(page):
             assert set(arguments) <= targets(), line
         elif program == "expflow":
             command = root.commands[arguments[0]]
+            if len(arguments) > 1 and arguments[1] in getattr(command, "commands", {}):
+                command = command.commands[arguments[1]]
             known = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
             assert {each for each in arguments[1:] if each.startswith("-")} <= known, line
 
