@@ -30,7 +30,7 @@ AsCsv = Annotated[bool, typer.Option("--csv", help="Print it as CSV.")]
 Names = Annotated[
     list[str],
     typer.Argument(
-        metavar="MODEL...",
+        metavar="MODEL",
         help="Architectures; each may carry keys of its own: resnet,layout=imagenet,depth=50",
         show_default=False,
     ),

@@ -78,6 +78,14 @@ def test_settings_and_the_name_they_make(tmp_path, sets, name):
     assert loaded(tmp_path, BASE, sets).name == name
 
 
+@pytest.mark.parametrize("nothing", ["null", "~", ""])
+def test_setting_nothing_deletes(tmp_path, nothing):
+    text = BASE.replace("depth: 20", "depth: 20, width: 32")
+    changed = loaded(tmp_path, text, [f"model.width={nothing}"])
+    assert changed.experiment.recipe == loaded(tmp_path, BASE).experiment.recipe
+    assert changed.name == "exp+model.width=null"
+
+
 def test_a_setting_replaces_a_dimension_whole(tmp_path):
     text = BASE + "sweep: {space: {optimizer.lr: {uniform: [0, 1]}}, searcher: {name: random, trials: 3}}\n"
     found = loaded(tmp_path, text, ["sweep.space.optimizer.lr={loguniform: [1e-3, 1]}"])

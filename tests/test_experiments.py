@@ -1,0 +1,90 @@
+"""The shipped experiments: every network in them can be built for its data, and costs what the papers say."""
+
+from pathlib import Path
+
+import pytest
+
+from expflow.architectures import count
+from expflow.architectures.catalogue import shown_with
+from expflow.config import load
+from expflow.config.identity import canonical, dump
+
+FOLDER = Path(__file__).parents[1] / "experiments"
+EXPERIMENTS = sorted(FOLDER.glob("*.yaml"))
+DIGITS, COLOURS = 8, 3
+CLASSES = {"imagenet": 1000, "cifar10": 10}
+
+
+def recipes(name):
+    loaded = load(FOLDER / f"{name}.yaml")
+    return [(values, loaded.configure(values)) for values in loaded.grid()]
+
+
+def data_of(recipe):
+    """Images and classes of the recipe's data, without the data."""
+    if recipe.data.name == "digits":
+        return shown_with((1, DIGITS, DIGITS), 10)
+    size = recipe.data.image_size
+    return shown_with((COLOURS, size, size), CLASSES[recipe.data.path.name])
+
+
+def counted(name):
+    return [(values, count(recipe.model, data_of(recipe))) for values, recipe in recipes(name)]
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_every_network_of_an_experiment_can_be_built(path):
+    models = {}
+    for _, recipe in recipes(path.stem):
+        models[canonical([dump(recipe.model), recipe.data.name])] = recipe
+    assert models
+    for recipe in models.values():
+        assert count(recipe.model, data_of(recipe)).macs > 0
+
+
+def test_the_ten_resnexts_are_those_of_the_paper():
+    found = counted("resnext_groups")
+    rows = [(each["model"]["depth"], each["model"]["groups"], each["model"]["group_width"]) for each, _ in found]
+    shapes = [(1, 64), (2, 40), (4, 24), (8, 14), (32, 4)]
+    assert rows == [(depth, *shape) for depth in (50, 101) for shape in shapes]
+    assert [each.params for _, each in found] == [
+        25_557_032, 25_425_000, 25_292_968, 25_603_016, 25_028_904,
+        44_549_160, 44_456_296, 44_363_432, 45_104_328, 44_177_704,
+    ]  # fmt: skip
+    giga = [round(each.macs / 1e9, 3) for _, each in found]
+    assert giga == [4.089, 4.125, 4.160, 4.267, 4.230, 7.801, 7.844, 7.886, 8.077, 7.970]
+
+
+def test_residual_nets_of_imagenet_and_cifar_have_their_published_sizes():
+    assert [each.params for _, each in counted("resnet_depth_imagenet")] == [
+        11_689_512, 21_797_672, 25_557_032, 44_549_160, 60_192_808,
+    ]  # fmt: skip
+    cifar = {each["model.depth"]: cost.params for each, cost in counted("resnet_depth_cifar10")}
+    assert cifar == {20: 269_722, 32: 464_154, 56: 853_018, 110: 1_727_962}
+
+
+def test_alexnet_and_zfnet_are_the_lectures():
+    params = [each.params for _, each in counted("alexnet_to_zfnet")]
+    assert params[:2] == [60_965_224, 62_378_344]  # two streams, one
+
+
+def test_small_filters_see_as_much_with_fewer_weights():
+    found = {(each["model.field"], each["model.small"]): cost for each, cost in counted("small_filters")}
+    width, pixels = 32, DIGITS**2
+    for field, weights in ((5, (25, 18)), (7, (49, 27))):
+        large, small = found[field, False], found[field, True]
+        assert large.params - small.params == (weights[0] - weights[1]) * width**2
+        assert large.macs - small.macs == (weights[0] - weights[1]) * width**2 * pixels
+
+
+def test_a_bottleneck_has_four_times_the_channels_at_about_the_price():
+    found = {(each["model.block"], each["model.width"]): cost.macs for each, cost in counted("bottleneck_cost")}
+    assert 0.9 < found["bottleneck", 16] / found["basic", 16] < 1.4  # the first block of a stage is dearer
+    assert found["basic", 64] > 12 * found["bottleneck", 16]
+
+
+def test_separable_convolutions_cost_8_times_less():
+    found = {
+        (each["model.width_factor"], each["model.convolution"]): cost.macs for each, cost in counted("mobile_width")
+    }
+    assert 7 < found[0.5, "full"] / found[0.5, "separable"] < 9
