@@ -25,6 +25,7 @@ from expflow.sweep.conductor import Conductor, Observer
 from expflow.sweep.files import write_experiment
 from expflow.sweep.plan import Plan
 from expflow.sweep.provenance import check_code
+from expflow.training.contract import runner_of
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def _run_on_ray(plan: Plan, conductor: Conductor) -> None:
 
     name = f"expflow-{uuid.uuid4().hex[:8]}"
     experiment = plan.loaded.experiment
-    runner = getattr(experiment.task, "runner", "expflow.training.lightning_runner:run").partition(":")[0]
+    runner = runner_of(experiment.recipe).partition(":")[0]
     scratch = Path(tempfile.mkdtemp(prefix="expflow-tune-"))
     lockstep = conductor.decides
     paths = (str(experiment.file.parent),)
