@@ -98,6 +98,10 @@ def build_task(recipe: Recipe, data_spec: DataSpec) -> LightningModule:
         raise UserError(f"task {spec.name} cannot be built: {type(error).__name__}: {error}") from error
     if not isinstance(task, LightningModule):
         raise UserError(f"task {spec.name} is a {type(task).__name__}; a LightningModule is needed")
+    if recipe.trainer.channels_last:  # images follow the weights they meet first
+        import torch
+
+        task.to(memory_format=torch.channels_last)
     return task
 
 

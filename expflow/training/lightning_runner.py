@@ -7,7 +7,6 @@ import time
 from dataclasses import replace
 from typing import Any
 
-import torch
 from pytorch_lightning import LightningModule, Trainer
 
 from expflow.config.schema import Recipe
@@ -32,8 +31,6 @@ def run(attempt: Attempt, world: World, on_report: OnReport) -> Outcome:
         seed_everything(attempt.seed)
         feed = open_feed(attempt, world)
         task = build_task(attempt.recipe, feed.spec)
-        if attempt.recipe.trainer.channels_last:
-            task = task.to(memory_format=torch.channels_last)  # images follow the weights they meet first
         seed_everything(_training_seed(attempt.seed, world.rank))
         return _train(attempt, world, on_report, feed, task, begun)
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 
@@ -80,8 +79,6 @@ def step_seconds(recipe: Recipe, data_root: Path, threads: int = 1, steps: int =
         seed_everything(0)
         feed = open_feed(Attempt(recipe, 0, data_root), world)
         task = build_task(recipe, feed.spec)
-        if recipe.trainer.channels_last:
-            task = task.to(memory_format=torch.channels_last)
         watch = _Stopwatch()
         limits: dict[str, Any] = {
             "max_epochs": 1,
