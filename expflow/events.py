@@ -14,7 +14,11 @@ from typing import Any, ClassVar, Literal
 Status = Literal["done", "failed", "stopped"]
 """How a trial ended: at its full budget, by a failure that is not retried, or early by the scheduler's decision."""
 
-Decision = Literal["continue", "stop", "pause"]
+Decision = Literal["continue", "stop", "pause", "resume"]
+"""A paused trial keeps its last checkpoint and waits until it is resumed or stopped."""
+
+Phase = Literal["search", "confirm"]
+"""Why a trial exists: the searcher proposed it, or its config is among the leaders and gets new seeds."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,9 @@ class Proposed(Event):
     recipe: dict[str, Any]
     budget: dict[str, Any] = field(default_factory=dict)
     """The recipe's budget fields (``trainer.epochs``): another budget reopens the same trial."""
+    draw: int = 0
+    """Which of the searcher's suggestions this is, from 1: those in between repeated configs that were known."""
+    phase: Phase = "search"
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,7 @@ class Reported(Event):
 
 @dataclass(frozen=True)
 class Decided(Event):
-    """What the scheduler said about a report. Only written where it is not ``continue``."""
+    """What the scheduler said: about a report, or later about a paused trial. Not written where it is ``continue``."""
 
     kind: ClassVar[str] = "decided"
     trial: str
@@ -92,7 +99,10 @@ class Decided(Event):
 
 @dataclass(frozen=True)
 class Forked(Event):
-    """A trial took over another one's weights at ``step`` and a changed config (population based training)."""
+    """A trial took over another one's weights at ``step`` and a changed config (population based training).
+
+    ``values`` are all searched values that it goes on with; its ids stay those of the config it began with.
+    """
 
     kind: ClassVar[str] = "forked"
     trial: str
@@ -115,7 +125,7 @@ class CheckpointSaved(Event):
 
 @dataclass(frozen=True)
 class AttemptFailed(Event):
-    """An attempt failed. ``failure`` is its class: ``code``, ``diverged``, ``worker_lost`` or ``storage``."""
+    """An attempt failed. ``failure`` is its class, one of :data:`expflow.sweep.failures.RULES`."""
 
     kind: ClassVar[str] = "attempt_failed"
     trial: str

@@ -25,12 +25,18 @@ class Header:
     """What to type to continue."""
     plan: str = ""
     """Hash of what is searched (space, searcher, seeds, base recipe): another plan starts another set of trials."""
+    search: str = ""
+    """Hash of what the searcher's proposals depend on. While it stays, an edited plan goes on with the same searcher."""
     about: Mapping[str, str] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     """The base recipe, resolved, as it would be written in YAML."""
     space: tuple[Mapping[str, Any], ...] = ()
     """The searched dimensions (:class:`expflow.config.schema.Dimension` as plain data)."""
     seeds: tuple[int, ...] = (0,)
+    confirm: Mapping[str, Any] = field(default_factory=dict)
+    """``seeds`` and ``top`` where the leaders are trained again with seeds of their own; else empty."""
+    warm_start: tuple[Mapping[str, Any], ...] = ()
+    """What the searcher was told of an earlier sweep: ``values`` and ``score`` of each config."""
     searcher: str = "grid"
     scheduler: str = "none"
     metric: str = "val/top1"
@@ -62,7 +68,7 @@ class Header:
         """The header that ``data`` describes; unknown fields of a newer expflow are ignored."""
         known = {each.name for each in fields(cls)}
         values = {key: value for key, value in data.items() if key in known}
-        for key in ("sets", "space", "seeds"):
+        for key in ("sets", "space", "seeds", "warm_start"):
             if key in values:
                 values[key] = tuple(values[key])
         return cls(**values)
