@@ -7,7 +7,9 @@
     │   ├── AddressUnknown         FILE | NAME | NAME/best | NAME/3fa9 that leads nowhere
     │   ├── DataInvalid            a data source's files are there but are not what it reads
     │   ├── CodeChanged            the user's modules, or expflow, changed since the results were made
-    │   └── LedgerMismatch         the ledger belongs to another experiment or to other data
+    │   ├── LedgerMismatch         the ledger belongs to another experiment or to other data
+    │   ├── CheckpointMismatch     a checkpoint of another architecture, or of a schedule of another length
+    │   └── CheckpointUnsaveable   a module keeps something in its checkpoint that is neither tensor nor plain data
     ├── Missing                    exit 3: something outside is not there
     │   ├── DataMissing            a data source's files
     │   ├── PackageMissing         an optional package
@@ -18,9 +20,13 @@
     │   ├── LedgerLocked           another driver works on this sweep
     │   ├── LedgerDamaged          a record other than a torn last line does not read
     │   ├── ShardCorrupt           a shard differs from its manifest
+    │   ├── CheckpointDamaged      a checkpoint is not what was written
+    │   ├── CheckpointUnsafe       a file of weights asks for more than tensors: reading it could run code
     │   └── StaleDriver            this driver was replaced: its writes are refused
     ├── TrialError                 a trial's own failure; never leaves the sweep, only names the trial
-    │   └── Diverged               the loss became infinite or not a number
+    │   ├── Diverged               the loss became infinite or not a number
+    │   ├── DiskFull               no room for a checkpoint; the one before is intact
+    │   └── Preempted              asked to leave before its end, with its checkpoint written
     └── Interrupted                exit 130 or 143: stopped by a signal, everything saved
 
 A message says what happened, where, and what to do.
@@ -104,6 +110,14 @@ class LedgerMismatch(UserError):
     """The ledger belongs to another experiment, or its data are not today's data."""
 
 
+class CheckpointMismatch(UserError):
+    """A checkpoint does not fit what is to be trained: other layers, or a schedule of another length."""
+
+
+class CheckpointUnsaveable(UserError):
+    """A module or callback wants something saved that is neither a tensor nor plain data."""
+
+
 class Missing(ExpflowError):
     """Something outside of expflow is not there."""
 
@@ -156,6 +170,14 @@ class ShardCorrupt(Refused):
     """A shard or its manifest is not what was written."""
 
 
+class CheckpointDamaged(Refused):
+    """A checkpoint's files are not what its manifest says, or there is no manifest."""
+
+
+class CheckpointUnsafe(Refused):
+    """A file of weights asks for globals other than tensors and plain data; it is not read."""
+
+
 class StaleDriver(Refused):
     """This driver was replaced by a newer one; what it writes is refused."""
 
@@ -166,6 +188,14 @@ class TrialError(ExpflowError):
 
 class Diverged(TrialError):
     """The loss became infinite or not a number."""
+
+
+class DiskFull(TrialError):
+    """There is no room for a checkpoint. The ones before it are intact."""
+
+
+class Preempted(TrialError):
+    """The attempt was asked to leave; it goes on from its newest checkpoint."""
 
 
 class Interrupted(ExpflowError):

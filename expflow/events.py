@@ -113,7 +113,7 @@ class Forked(Event):
 
 @dataclass(frozen=True)
 class CheckpointSaved(Event):
-    """A checkpoint was renamed into place; ``path`` is relative to the experiment's folder."""
+    """A checkpoint was renamed into place; ``path`` is relative to the experiment's folder, ``size`` in bytes."""
 
     kind: ClassVar[str] = "checkpoint"
     trial: str
@@ -121,6 +121,17 @@ class CheckpointSaved(Event):
     step: int
     path: str
     sha256: str
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class CheckpointRefused(Event):
+    """An attempt passed over a checkpoint because it is damaged; ``reason`` says what differs from its manifest."""
+
+    kind: ClassVar[str] = "checkpoint_refused"
+    trial: str
+    attempt: int
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -166,6 +177,7 @@ EVENTS: dict[str, type[Event]] = {
         Decided,
         Forked,
         CheckpointSaved,
+        CheckpointRefused,
         AttemptFailed,
         TrialEnded,
         DriverStopped,

@@ -31,10 +31,26 @@ class About(Model):
     time: str = execution("", description="How long it takes, and on what.")
 
 
+class Checkpointing(Model):
+    """When a trial saves its state, and how much of it is kept. There is always room for at least two checkpoints."""
+
+    at_end: bool = execution(True, description="Save when the trial ends, so that it can be tested, shown and extended.")
+    every_seconds: float | None = execution(60.0, gt=0, description="Seconds of training between two checkpoints.")
+    every_epochs: int | None = execution(None, ge=1, description="Epochs between two checkpoints.")
+    every_steps: int | None = execution(None, ge=1, description="Optimizer steps between two checkpoints.")
+    keep: int = execution(2, ge=2, description="Newest checkpoints of a trial that are kept.")
+    allow: tuple[str, ...] = execution(
+        (), description="Classes (package.module:Name) that a checkpoint may hold besides tensors and plain data."
+    )
+
+
 class Trainer(Model):
     """How long and how one trial trains."""
 
     epochs: int = budget(10, ge=1, description="Passes over the training set.")
+    checkpoint: Checkpointing = execution(
+        default_factory=Checkpointing, description="When the trial saves its state, so that a kill costs little."
+    )
     validate_every: int = execution(1, ge=1, description="Epochs between validations; the last epoch always has one.")
     channels_last: bool = identity(
         False, description="Lay images and weights out with channels last, which convolutions are quicker with."

@@ -26,11 +26,22 @@ class World:
 
 
 @dataclass(frozen=True)
+class Fence:
+    """For whom an attempt writes: the driver of ``epoch`` of the experiment in ``folder``, while it is the newest."""
+
+    folder: Path
+    epoch: int
+
+
+@dataclass(frozen=True)
 class Attempt:
     """All that one attempt at a trial needs, besides the world it runs in.
 
     ``data_root`` is the folder of prepared shards (None where the task needs no data), ``folder`` the trial's own
-    folder for logs and checkpoints (None: keep nothing).
+    folder for logs and checkpoints (None: keep nothing). An attempt goes on from the newest checkpoint in ``folder``
+    that reads; ``resume`` is the checkpoint of another trial to begin with where there is none.
+    ``forks`` counts how often the trial took over another one's weights: its checkpoints from before the last fork are
+    not its own any more. ``number`` is the attempt's number, from 1; ``fence`` is checked before anything is written.
     """
 
     recipe: Recipe
@@ -38,6 +49,9 @@ class Attempt:
     data_root: Path | None = None
     folder: Path | None = None
     resume: Path | None = None
+    forks: int = 0
+    number: int = 1
+    fence: Fence | None = None
 
 
 @dataclass(frozen=True)
@@ -49,21 +63,68 @@ class Outcome:
     weights: str = ""
 
 
+@dataclass(frozen=True)
+class Began:
+    """The attempt begins at ``step``, from the checkpoint at ``path`` (None: from fresh weights).
+
+    ``refused`` says of each newer checkpoint why it was passed over.
+    """
+
+    step: int
+    path: Path | None = None
+    refused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint was renamed into place at ``path``. ``sha256`` is that of its manifest, which holds all others."""
+
+    step: int
+    path: Path
+    sha256: str
+    size: int
+    """Bytes of all its files."""
+
+
 LIGHTNING = "expflow.training.lightning_runner:run"
 """The runner of every task that does not name another one."""
 
 OnReport = Callable[[Report], bool]
 """Called with each report; returns whether to go on."""
 
+Notice = Began | Saved
+OnNotice = Callable[[Notice], None]
+"""Called once when the attempt begins, and after each checkpoint (by rank 0 alone)."""
 
-def run_trial(attempt: Attempt, world: World, on_report: OnReport) -> Outcome:
-    """Train one trial to its end, or until ``on_report`` says no.
+Leave = Callable[[], bool]
+"""Asked after each step: whether to write a checkpoint and leave, because this process has to go."""
+
+
+def _nobody_listens(notice: Notice) -> None:
+    pass
+
+
+def _stay() -> bool:
+    return False
+
+
+def run_trial(
+    attempt: Attempt,
+    world: World,
+    on_report: OnReport,
+    *,
+    on_notice: OnNotice = _nobody_listens,
+    leave: Leave = _stay,
+) -> Outcome:
+    """Train one trial to its end, or until ``on_report`` says no or ``leave`` says yes.
 
     The task's spec names its runner (``runner``, a dotted path): Lightning for real tasks, a script for tests.
-    Raises what the trial raises; :class:`~expflow.errors.Diverged` when the loss is not finite.
+    Raises what the trial raises; :class:`~expflow.errors.Diverged` when the loss is not finite,
+    :class:`~expflow.errors.Preempted` after ``leave`` said yes, :class:`~expflow.errors.DiskFull` without room for a
+    checkpoint, and :class:`~expflow.errors.StaleDriver` when a newer driver has taken over.
     """
-    runner: Callable[[Attempt, World, OnReport], Outcome] = load_dotted(runner_of(attempt.recipe))
-    return runner(attempt, world, on_report)
+    runner: Callable[..., Outcome] = load_dotted(runner_of(attempt.recipe))
+    return runner(attempt, world, on_report, on_notice=on_notice, leave=leave)
 
 
 def runner_of(recipe: Recipe) -> str:

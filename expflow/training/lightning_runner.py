@@ -12,14 +12,14 @@ from pytorch_lightning import LightningModule, Trainer
 from expflow.config.schema import Recipe
 from expflow.errors import UserError
 from expflow.tasks import build_task, cost
-from expflow.training.contract import Attempt, OnReport, Outcome, World
+from expflow.training.contract import Attempt, Leave, OnNotice, OnReport, Outcome, World
 from expflow.training.feed import Feed, open_feed
 from expflow.training.isolation import isolated, seed_everything
 from expflow.training.reporter import Reporter, finite_metrics
 from expflow.training.weights import digest
 
 
-def run(attempt: Attempt, world: World, on_report: OnReport) -> Outcome:
+def run(attempt: Attempt, world: World, on_report: OnReport, *, on_notice: OnNotice, leave: Leave) -> Outcome:
     """Train ``attempt`` and report each validated epoch (see :func:`expflow.training.run_trial`).
 
     Two runs of one attempt on CPU give equal weights, whatever ran before them in this process.

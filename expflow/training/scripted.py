@@ -11,12 +11,14 @@ from collections.abc import Iterator, Mapping
 from expflow.errors import Diverged, TrialError
 from expflow.events import Report
 from expflow.tasks.specs import Action, Scripted
-from expflow.training.contract import Attempt, OnReport, Outcome, World
+from expflow.training.contract import Attempt, Leave, OnNotice, OnReport, Outcome, World
 
 ONE_DAY = 86_400.0
 
 
-def run(attempt: Attempt, world: World, on_report: OnReport) -> Outcome:
+def run(
+    attempt: Attempt, world: World, on_report: OnReport, *, on_notice: OnNotice | None = None, leave: Leave | None = None
+) -> Outcome:
     """Do what the script says. Each report is one step; progress counts reports towards those the script has.
 
     Raises :class:`TrialError` on ``raise`` and :class:`Diverged` on ``nan``.
