@@ -168,6 +168,9 @@ OPTIMIZERS = Registry(
         "sgd": "expflow.optim.specs:SGD",
         "adam": "expflow.optim.specs:Adam",
         "adamw": "expflow.optim.specs:AdamW",
+        "rmsprop": "expflow.optim.specs:RMSprop",
+        "lars": "expflow.optim.specs:LARS",
+        "lamb": "expflow.optim.specs:LAMB",
     },
 )
 SCHEDULES = Registry(
@@ -175,8 +178,12 @@ SCHEDULES = Registry(
     {
         "constant": "expflow.optim.specs:Constant",
         "step": "expflow.optim.specs:Step",
+        "multi_step": "expflow.optim.specs:MultiStep",
         "cosine": "expflow.optim.specs:Cosine",
+        "polynomial": "expflow.optim.specs:Polynomial",
         "one_cycle": "expflow.optim.specs:OneCycle",
+        "triangular": "expflow.optim.specs:Triangular",
+        "plateau": "expflow.optim.specs:Plateau",
     },
 )
 TASKS = Registry(

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import InstanceOf, SkipValidation, model_validator
+from pydantic import Field, InstanceOf, SkipValidation, model_validator
 
 from expflow.config.spec import FieldError, Model, Spec, budget, execution, identity
+from expflow.errors import UserError
 
 Slot = SkipValidation[InstanceOf[Spec] | Mapping[str, InstanceOf[Spec]]]
 """One component, or several under the user's names."""
@@ -34,7 +35,9 @@ class About(Model):
 class Checkpointing(Model):
     """When a trial saves its state, and how much of it is kept. There is always room for at least two checkpoints."""
 
-    at_end: bool = execution(True, description="Save when the trial ends, so that it can be tested, shown and extended.")
+    at_end: bool = execution(
+        True, description="Save when the trial ends, so that it can be tested, shown and extended."
+    )
     every_seconds: float | None = execution(60.0, gt=0, description="Seconds of training between two checkpoints.")
     every_epochs: int | None = execution(None, ge=1, description="Epochs between two checkpoints.")
     every_steps: int | None = execution(None, ge=1, description="Optimizer steps between two checkpoints.")
@@ -42,6 +45,25 @@ class Checkpointing(Model):
     allow: tuple[str, ...] = execution(
         (), description="Classes (package.module:Name) that a checkpoint may hold besides tensors and plain data."
     )
+
+
+class EarlyStopping(Model):
+    """When a trial ends before its last epoch because it no longer gets better; its result is then its last report."""
+
+    metric: str = identity("val/loss", description="What is watched, after every validation.")
+    mode: Literal["max", "min"] | None = identity(None, description="Direction of a metric of your own.")
+    patience: int = identity(3, ge=0, description="Validations without improvement that are put up with.")
+    min_delta: float = identity(0.0, ge=0, description="How much better counts as an improvement.")
+
+    @model_validator(mode="after")
+    def _direction_is_known(self) -> Self:
+        from expflow.config.space import metric_mode  # it imports this module
+
+        try:
+            metric_mode(self.metric, self.mode)
+        except UserError as error:
+            raise FieldError("metric", str(error)) from error
+        return self
 
 
 class Trainer(Model):
@@ -55,9 +77,56 @@ class Trainer(Model):
     channels_last: bool = identity(
         False, description="Lay images and weights out with channels last, which convolutions are quicker with."
     )
+    accumulate: int = identity(
+        1,
+        ge=1,
+        description="Batches whose gradients make one optimizer step, as if they were one batch; an epoch's last step"
+        " takes what is left.",
+    )
+    clip_norm: float | None = identity(
+        None, gt=0, description="Longest gradient over all weights; a longer one is shortened to it before the step."
+    )
+    clip_value: float | None = identity(
+        None, gt=0, description="Largest absolute value in a gradient; larger ones are cut off."
+    )
+    precision: Literal[32, "tf32", "16-mixed", "bf16-mixed"] = identity(
+        32,
+        description="Numbers of the computation: 32 bits throughout; products of 19 bits (tf32, on GPUs that have it);"
+        " or half precision where it is safe, 16-mixed with scaled gradients, bf16-mixed without.",
+    )
+    compile: bool | Literal["default", "reduce-overhead", "max-autotune"] = identity(
+        False, description="Compile the network with torch.compile, in the mode that is named; true is `default`."
+    )
+    ema: float | None = identity(
+        None,
+        gt=0,
+        lt=1,
+        description="Decay of an exponential mean of the weights, 0.999 for example; everything but training uses it.",
+    )
+    early_stopping: EarlyStopping | None = identity(
+        None, description="End the trial once a metric stops getting better; by default all epochs are trained."
+    )
+    image_sizes: tuple[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]], ...] = identity(
+        (),
+        description="Progressive image size: pairs of an epoch and the height and width of training images from then"
+        " on, [[0, 16], [10, 32]]; before the first pair, and in evaluation, images keep the data's size.",
+    )
     lightning: dict[str, Any] = identity(
         default_factory=dict, description="Keyword arguments passed on to lightning's Trainer."
     )
+
+    @model_validator(mode="after")
+    def _one_kind_of_clipping(self) -> Self:
+        if self.clip_norm is not None and self.clip_value is not None:
+            raise FieldError("clip_value", "give clip_norm or clip_value, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _sizes_in_order(self) -> Self:
+        epochs = [epoch for epoch, _ in self.image_sizes]
+        if epochs != sorted(set(epochs)):
+            raise FieldError("image_sizes", f"expected rising epochs, found {', '.join(map(str, epochs))}")
+        return self
 
 
 class Resources(Model):

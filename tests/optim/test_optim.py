@@ -5,11 +5,27 @@ import math
 import pytest
 import torch
 from pydantic import ValidationError
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.lr_scheduler import CyclicLR, LinearLR, OneCycleLR, PolynomialLR, ReduceLROnPlateau
 
 from expflow.config.spec import Foreign
+from expflow.errors import UserError
 from expflow.optim import build_optimizer, build_schedule
-from expflow.optim.specs import SGD, Adam, AdamW, Constant, Cosine, OneCycle, Step
+from expflow.optim.specs import (
+    LAMB,
+    LARS,
+    SGD,
+    Adam,
+    AdamW,
+    Constant,
+    Cosine,
+    MultiStep,
+    OneCycle,
+    Plateau,
+    Polynomial,
+    RMSprop,
+    Step,
+    Triangular,
+)
 
 
 def after(spec, gradients, start=1.0):
@@ -56,6 +72,149 @@ def test_adams_first_step_has_the_length_of_the_rate():
 def test_adam_penalises_the_gradient_and_adamw_the_weight():
     assert after(Adam(name="adam", lr=0.1, weight_decay=0.5), [3.0]) == pytest.approx(0.9)
     assert after(AdamW(name="adamw", lr=0.1, weight_decay=0.5), [3.0]) == pytest.approx(1 - 0.1 * 0.5 - 0.1)
+
+
+def test_rmsprop_divides_by_the_root_of_the_mean_square():
+    spec = RMSprop(name="rmsprop", lr=0.1, alpha=0.75, weight_decay=0.5)
+    first = 1 - 0.1 * 2.5 / math.sqrt(0.25 * 2.5**2)
+    gradient = 1 + 0.5 * first
+    mean = 0.75 * 0.25 * 2.5**2 + 0.25 * gradient**2
+    assert after(spec, [2.0, 1.0]) == pytest.approx(first - 0.1 * gradient / math.sqrt(mean))
+
+
+def test_centred_rmsprop_subtracts_the_mean_and_momentum_keeps_a_share():
+    centred = RMSprop(name="rmsprop", lr=0.1, alpha=0.75, centered=True)
+    assert after(centred, [2.0]) == pytest.approx(1 - 0.1 * 2 / math.sqrt(0.25 * 4 - (0.25 * 2) ** 2))
+    kept = RMSprop(name="rmsprop", lr=0.1, alpha=0.75, momentum=0.5)
+    second = 1 / math.sqrt(0.75 * 1 + 0.25 * 1)
+    assert after(kept, [2.0, 1.0]) == pytest.approx(1 - 0.1 * 2 - 0.1 * (0.5 * 2 + second))
+
+
+def vector_after(spec, gradients, start):
+    weight = torch.nn.Parameter(torch.tensor(start, dtype=torch.float64))
+    optimizer = build_optimizer(spec)([weight])
+    for gradient in gradients:
+        weight.grad = torch.tensor(gradient, dtype=torch.float64)
+        optimizer.step()
+    return weight.tolist()
+
+
+def test_lars_takes_steps_as_long_as_trust_times_the_weights():
+    spec = LARS(name="lars", lr=0.5, momentum=0.9, trust=0.1, decay_norm_and_bias=True)
+    # |w| = 5, |g| = 10: ratio 0.05, so the first step is 0.5 * 0.05 * g
+    first = [3 - 0.5 * 0.05 * 6, 4 - 0.5 * 0.05 * 8]
+    assert vector_after(spec, [[6.0, 8.0]], [3.0, 4.0]) == pytest.approx(first)
+    decayed = LARS(name="lars", lr=0.5, momentum=0.9, trust=0.1, weight_decay=0.2, decay_norm_and_bias=True)
+    ratio = 0.1 * 5 / (10 + 0.2 * 5)
+    wanted = [3 - 0.5 * ratio * (6 + 0.2 * 3), 4 - 0.5 * ratio * (8 + 0.2 * 4)]
+    assert vector_after(decayed, [[6.0, 8.0]], [3.0, 4.0]) == pytest.approx(wanted)
+
+
+def test_lars_keeps_a_share_of_its_scaled_step():
+    spec = LARS(name="lars", lr=0.5, momentum=0.9, trust=0.1, decay_norm_and_bias=True)
+    once = vector_after(spec, [[6.0, 8.0]], [3.0, 4.0])
+    ratio = 0.1 * math.hypot(*once) / 10
+    step = [0.9 * 0.05 * g + ratio * g for g in (6.0, 8.0)]
+    twice = [w - 0.5 * s for w, s in zip(once, step, strict=True)]
+    assert vector_after(spec, [[6.0, 8.0]] * 2, [3.0, 4.0]) == pytest.approx(twice)
+
+
+def test_lamb_takes_adams_step_with_the_length_of_the_weights():
+    spec = LAMB(name="lamb", lr=0.1, eps=1e-12, weight_decay=0.5, decay_norm_and_bias=True)
+    # Adam's first step is the gradient's sign, here (1, -1); the decay adds half of the weights
+    update = [1 + 0.5 * 3, -1 + 0.5 * 4]
+    ratio = 5 / math.hypot(*update)
+    wanted = [3 - 0.1 * ratio * update[0], 4 - 0.1 * ratio * update[1]]
+    assert vector_after(spec, [[60.0, -80.0]], [3.0, 4.0]) == pytest.approx(wanted)
+
+
+def small_net():
+    net = torch.nn.Sequential()
+    net.add_module("stem", torch.nn.Conv2d(1, 2, 3))
+    net.add_module("norm", torch.nn.BatchNorm2d(2))
+    net.add_module("body", torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2, bias=False)))
+    net.add_module("head", torch.nn.Linear(2, 3))
+    return net
+
+
+def listed(optimizer, net):
+    """Group name -> (rate, decay, names of its parameters)."""
+    names = {id(each): name for name, each in net.named_parameters()}
+    return {
+        group.get("name", ""): (group["lr"], group["weight_decay"], [names[id(each)] for each in group["params"]])
+        for group in optimizer.param_groups
+    }
+
+
+def test_without_exceptions_there_is_one_group():
+    net = small_net()
+    found = listed(build_optimizer(SGD(name="sgd", lr=0.5, weight_decay=0.1))(net), net)
+    assert found == {"": (0.5, 0.1, [name for name, _ in net.named_parameters()])}
+    spared = SGD(name="sgd", lr=0.5, decay_norm_and_bias=False)  # there is no decay to be spared from
+    assert list(listed(build_optimizer(spared)(net), net)) == [""]
+
+
+def test_norms_and_biases_are_spared_the_decay():
+    net = small_net()
+    spec = AdamW(name="adamw", lr=0.5, weight_decay=0.1, decay_norm_and_bias=False)
+    plain = ["stem.bias", "norm.weight", "norm.bias", "body.0.bias", "head.bias"]
+    assert listed(build_optimizer(spec)(net), net) == {
+        "other": (0.5, 0.1, ["stem.weight", "body.0.weight", "body.1.weight", "head.weight"]),
+        "other, no decay": (0.5, 0.0, plain),
+    }
+    assert len(build_optimizer(spec)(net.parameters()).param_groups) == 2
+
+
+def test_layerwise_optimizers_take_plain_steps_on_norms_and_biases():
+    weight, bias = torch.nn.Parameter(torch.full((1, 2), 2.0)), torch.nn.Parameter(torch.full((2,), 2.0))
+    optimizer = build_optimizer(LARS(name="lars", lr=0.5, momentum=0.0, weight_decay=0.1))([weight, bias])
+    weight.grad, bias.grad = torch.ones(1, 2), torch.ones(2)
+    optimizer.step()
+    assert bias.tolist() == [1.5, 1.5]
+    assert 1.99 < weight[0, 0].item() < 2
+
+
+def test_rates_are_scaled_by_the_longest_path_that_fits():
+    net = small_net()
+    spec = SGD(name="sgd", lr=0.5, lr_scale={"backbone": 0.1, "body": 0.4, "body.1": 0.2})
+    assert listed(build_optimizer(spec)(net), net) == {
+        "backbone": (0.05, 0.0, ["stem.weight", "stem.bias", "norm.weight", "norm.bias"]),
+        "body": (0.2, 0.0, ["body.0.weight", "body.0.bias"]),
+        "body.1": (0.1, 0.0, ["body.1.weight"]),
+        "other": (0.5, 0.0, ["head.weight", "head.bias"]),
+    }
+
+
+def test_a_schedule_keeps_the_scales():
+    net = small_net()
+    optimizer = build_optimizer(SGD(name="sgd", lr=0.5, lr_scale={"stem": 0.1}))(net)
+    build_schedule(Cosine(name="cosine", warmup_steps=2, warmup_from=0.5))(optimizer, 10, 5)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.025, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("scale", "message"),
+    [
+        ({"stm": 0.1}, r"optimizer\.lr_scale\.stm: no module .* nearest: stem"),
+        ({"zzz": 0.1}, "there are stem, norm, body, head"),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_refused(scale, message):
+    with pytest.raises(UserError, match=message):
+        build_optimizer(SGD(name="sgd", lr_scale=scale))(small_net())
+
+
+def test_scaled_rates_need_a_module():
+    with pytest.raises(UserError, match="hand over the module"):
+        build_optimizer(SGD(name="sgd", lr_scale={"stem": 0.1}))(small_net().parameters())
+
+
+def test_the_backbone_of_a_net_without_a_head_is_all_but_its_last_linear_layer():
+    net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU(), torch.nn.Linear(2, 2, bias=False))
+    spec = SGD(name="sgd", lr=1.0, lr_scale={"backbone": 0.1})
+    assert [group["lr"] for group in build_optimizer(spec)(net).param_groups] == [0.1, 1.0]
+    with pytest.raises(UserError, match="no linear layer"):
+        build_optimizer(spec)(torch.nn.Conv2d(1, 1, 1))
 
 
 def test_constant_stays():
@@ -129,3 +288,131 @@ def test_the_users_own_schedule_is_given_what_its_signature_names():
 
 def test_the_users_own_optimizer_is_given_the_parameters():
     assert after(Foreign(name="torch.optim:RMSprop", lr=0.1), [1.0]) == pytest.approx(1 - 0.1 / 0.1, abs=1e-6)
+
+
+def torchs(make, steps, lr=0.5, **arguments):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr)
+    schedule, seen = make(optimizer, **arguments), []
+    for _ in range(steps):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return seen
+
+
+def test_multi_step_changes_at_its_epochs():
+    seen = rates(MultiStep(name="multi_step", at=[1, 3], factor=0.1))
+    assert seen == pytest.approx([0.5] * 4 + [0.05] * 8 + [0.005] * 8)
+
+
+def test_multi_step_wants_rising_epochs():
+    with pytest.raises(ValidationError, match="rising epochs, found 3, 1"):
+        MultiStep(name="multi_step", at=[3, 1])
+
+
+@pytest.mark.parametrize("power", [1.0, 2.0])
+def test_polynomial_is_torchs(power):
+    wanted = torchs(PolynomialLR, 20, total_iters=20, power=power)
+    assert rates(Polynomial(name="polynomial", power=power)) == pytest.approx(wanted)
+
+
+def test_polynomial_ends_at_its_final_share():
+    seen = rates(Polynomial(name="polynomial", final=0.2))
+    assert seen[19] == pytest.approx(0.5 * (0.2 + 0.8 / 20))
+
+
+@pytest.mark.parametrize(("shrink", "mode"), [(1.0, "triangular"), (0.5, "triangular2")])
+def test_triangular_is_torchs(shrink, mode):
+    torchs_own = torchs(CyclicLR, 20, base_lr=0.05, max_lr=0.5, step_size_up=3, mode=mode, cycle_momentum=False)
+    seen = rates(Triangular(name="triangular", half_cycle=0.75, low=0.1, shrink=shrink))
+    assert seen == pytest.approx(torchs_own)
+
+
+def test_the_warm_up_is_torchs_straight_line():
+    wanted = torchs(LinearLR, 20, start_factor=0.1, total_iters=6)
+    assert rates(Constant(name="constant", warmup_steps=6, warmup_from=0.1)) == pytest.approx(wanted)
+    assert rates(Constant(name="constant", warmup_epochs=1.5, warmup_from=0.1)) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        Cosine(name="cosine", warmup_steps=4, warmup_from=0.2),
+        Polynomial(name="polynomial", warmup_steps=4, warmup_from=0.2),
+        Triangular(name="triangular", half_cycle=1, warmup_steps=4, warmup_from=0.2),
+    ],
+)
+def test_after_a_warm_up_the_schedule_begins_at_its_beginning(spec):
+    cold = spec.model_copy(update={"warmup_steps": 0})
+    seen, wanted = rates(spec), rates(cold, epochs=4)
+    start = wanted[0]
+    assert seen[:5] == pytest.approx([start * share for share in (0.2, 0.4, 0.6, 0.8, 1.0)])
+    assert seen[4:] == pytest.approx(wanted)
+
+
+def test_steps_at_epochs_count_those_of_the_warm_up():
+    warm = rates(MultiStep(name="multi_step", at=[2], warmup_epochs=1, warmup_from=0.5))
+    assert warm[:4] == pytest.approx([0.25, 0.3125, 0.375, 0.4375])
+    assert warm[4:] == pytest.approx([0.5] * 4 + [0.05] * 12)
+    assert rates(Step(name="step", every=2, warmup_epochs=1))[8] == pytest.approx(0.05)
+
+
+def test_one_way_to_say_the_warm_up():
+    with pytest.raises(ValidationError, match="not both"):
+        Constant(name="constant", warmup_steps=3, warmup_epochs=1)
+
+
+LOSSES = [1.0, 0.9, 0.95, 0.9, 0.85, 0.86, 0.87, 0.88, 0.8, 0.9, 0.9, 0.9]
+
+
+@pytest.mark.parametrize(("patience", "min_delta"), [(0, 0.0), (1, 0.0), (2, 0.04)])
+def test_a_plateau_is_torchs(patience, min_delta):
+    def seen(make, tell):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+        schedule, values = make(optimizer), []
+        for loss in LOSSES:
+            optimizer.step()
+            tell(schedule, loss)
+            values.append(optimizer.param_groups[0]["lr"])
+        return values
+
+    def tell(schedule, loss):
+        schedule.step()
+        schedule.observe(loss)
+
+    spec = Plateau(name="plateau", factor=0.5, patience=patience, min_delta=min_delta, final=0.1)
+    torchs_own = {"factor": 0.5, "patience": patience, "threshold": min_delta, "threshold_mode": "abs", "min_lr": 0.05}
+    wanted = seen(lambda optimizer: ReduceLROnPlateau(optimizer, **torchs_own), lambda each, loss: each.step(loss))
+    assert seen(lambda optimizer: build_schedule(spec)(optimizer, 100, 1), tell) == pytest.approx(wanted)
+    assert wanted[-1] < 0.5
+
+
+def test_a_plateau_warms_up_by_steps_and_goes_on_from_its_state():
+    spec = Plateau(
+        name="plateau", mode="max", metric="val/own", patience=0, factor=0.1, warmup_steps=2, warmup_from=0.5
+    )
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = build_schedule(spec)(optimizer, 100, 4)
+    seen = [optimizer.param_groups[0]["lr"]]
+    for value in (0.5, 0.4, 0.3):
+        optimizer.step()
+        schedule.step()
+        schedule.observe(value)
+        seen.append(optimizer.param_groups[0]["lr"])
+    assert seen == pytest.approx([0.5, 0.75, 0.1, 0.01])
+    again = build_schedule(spec)(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0), 100, 4)
+    again.load_state_dict(schedule.state_dict())
+    again.observe(0.6)
+    assert (again.scale, again.best, again.bad) == (pytest.approx(0.01), 0.6, 0)
+
+
+def test_a_plateau_needs_to_know_which_way_is_better():
+    with pytest.raises(ValidationError, match="nearest: val/loss"):
+        Plateau(name="plateau", metric="val/los")
+
+
+@pytest.mark.parametrize("spec", [OneCycle(name="one_cycle"), Plateau(name="plateau"), Cosine(name="cosine")])
+def test_the_state_of_a_schedule_holds_no_code(spec, tmp_path):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
+    torch.save(build_schedule(spec)(optimizer, 10, 5).state_dict(), tmp_path / "state")
+    torch.load(tmp_path / "state", weights_only=True)

@@ -1,0 +1,56 @@
+"""The trainer's keys: what each one takes, and what a wrong value is told."""
+
+import re
+
+import pytest
+
+from expflow.config.identity import config_id, dump, identity_tree, recipe_from_identity
+from expflow.config.reading import parse
+from expflow.config.schema import Recipe, Trainer
+from expflow.config.wording import check_model
+from expflow.tasks.specs import Scripted
+
+
+def read(text):
+    problems = []
+    trainer = check_model(Trainer, parse(text, "x.yaml"), ("trainer",), problems)
+    return trainer, [str(each) for each in problems]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "precision: tf32",
+        "compile: reduce-overhead",
+        "ema: 0.999",
+        "accumulate: 4",
+        "clip_norm: 1",
+        "early_stopping: {}",
+        "early_stopping: {metric: val/mine, mode: max}",
+        "image_sizes: [[0, 16], [10, 32]]",
+    ],
+)
+def test_a_key_that_is_used_makes_another_config_and_reads_back(text):
+    trainer, problems = read(text)
+    assert problems == []
+    plain, used = (Recipe(task=Scripted(name="scripted"), trainer=each) for each in (Trainer(), trainer))
+    assert config_id(plain) != config_id(used)
+    assert recipe_from_identity(identity_tree(used))["trainer"] == dump(trainer)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("precision: 16", "expected 32, tf32, 16-mixed or bf16-mixed, found 16"),
+        ("ema: 1", "expected less than 1"),
+        ("early_stopping: {metric: val/lss}", "x.yaml:1:26: trainer.early_stopping.metric: .* nearest: val/loss"),
+        ("early_stopping: {patients: 2}", "unknown key; nearest valid key: patience"),
+        ("image_sizes: [[3, 16], [1, 32]]", "x.yaml:1:14: trainer.image_sizes: expected rising epochs, found 3, 1"),
+        ("image_sizes: [0, 16]", "expected a list, found 0"),
+        ("clip_norm: 1\nclip_value: 2", "x.yaml:2:13: trainer.clip_value: give clip_norm or clip_value, not both"),
+    ],
+)
+def test_a_wrong_value_is_told_what_is_right_and_where(text, message):
+    trainer, problems = read(text)
+    assert trainer is None
+    assert re.search(message, problems[0])
