@@ -25,8 +25,11 @@
     │   └── StaleDriver            this driver was replaced: its writes are refused
     ├── TrialError                 a trial's own failure; never leaves the sweep, only names the trial
     │   ├── Diverged               the loss became infinite or not a number
+    │   ├── OutOfMemory            it needs more memory than the device or the host has
     │   ├── DiskFull               no room for a checkpoint; the one before is intact
-    │   └── Preempted              asked to leave before its end, with its checkpoint written
+    │   ├── Preempted              asked to leave before its end, with its checkpoint written
+    │   ├── RankLost               a rank's process died, or stopped answering
+    │   └── RanksDisagree          the ranks of a trial were given different things to train
     └── Interrupted                exit 130 or 143: stopped by a signal, everything saved
 
 A message says what happened, where, and what to do.
@@ -190,12 +193,24 @@ class Diverged(TrialError):
     """The loss became infinite or not a number."""
 
 
+class OutOfMemory(TrialError):
+    """A trial needs more memory than there is, on the device or on the host."""
+
+
 class DiskFull(TrialError):
     """There is no room for a checkpoint. The ones before it are intact."""
 
 
 class Preempted(TrialError):
     """The attempt was asked to leave; it goes on from its newest checkpoint."""
+
+
+class RankLost(TrialError):
+    """A rank's process died, or stopped answering. Nothing is wrong with the others, but they cannot go on."""
+
+
+class RanksDisagree(TrialError):
+    """The ranks of one trial were given different things to train."""
 
 
 class Interrupted(ExpflowError):
