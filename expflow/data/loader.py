@@ -19,6 +19,10 @@ Batch = dict[str, torch.Tensor]
 split), ``valid`` bool (false for padding, which no loss and no metric may count)."""
 
 
+EVALUATED_AT_ONCE = 1024
+"""Samples of a batch that is only evaluated, where the recipe names no batch size."""
+
+
 class Position:
     """Where a loader stands: the epoch, and the batches of it that were handed out.
 
@@ -143,11 +147,20 @@ class Loader:
 def loader_for(
     spec: Source, root: Path, split: str, *, seed: int, shuffle: bool, rank: int = 0, ranks: int = 1, threads: int = 1
 ) -> Loader:
-    """The loader that a recipe's data asks for; ``threads`` is what the rank computes with (``workers: auto``)."""
+    """The loader that a recipe's data asks for; ``threads`` is what the rank computes with (``workers: auto``).
+
+    ``batch_size: all`` makes one batch of the training samples, padded to equal shares; what is only evaluated comes in
+    batches of at most :data:`EVALUATED_AT_ONCE`, which changes no metric.
+    """
+    batch_size = spec.batch_size
+    if batch_size == "all":
+        samples = read_manifest(root).samples(split)
+        samples = min(samples, spec.limit or samples) if shuffle else min(samples, EVALUATED_AT_ONCE)
+        batch_size = max(1, -(-samples // ranks)) * ranks
     return Loader(
         root,
         split,
-        batch_size=spec.batch_size,
+        batch_size=batch_size,
         seed=seed,
         shuffle=shuffle,
         rank=rank,

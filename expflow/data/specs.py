@@ -17,7 +17,11 @@ HOW_SAMPLES_ARE_USED = frozenset({"batch_size", "limit"})
 class Source(Spec):
     """What every data source takes."""
 
-    batch_size: int = identity(64, description="Samples of one optimizer step, over all ranks.", ge=1)
+    batch_size: PositiveInt | Literal["all"] = identity(
+        64,
+        description="Samples of one batch, over all ranks; `all` takes the whole training set at once (full-batch"
+        " gradient descent).",
+    )
     limit: int | None = identity(
         None, description="Train on this many samples only, drawn by split_seed; val and test stay whole.", ge=1
     )

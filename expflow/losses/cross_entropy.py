@@ -30,10 +30,21 @@ def build(spec: specs.CrossEntropy, data_spec: DataSpec) -> nn.Module:
     return nn.CrossEntropyLoss(_weights(spec, data_spec), label_smoothing=spec.label_smoothing, reduction="none")
 
 
+class NegativeLogLikelihood(nn.NLLLoss):
+    """Torch's, which also takes (b, classes) shares of labels."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """(b, classes) log-probabilities and (b,) labels, or (b, classes) shares of labels, -> (b,) values."""
+        if target.ndim < input.ndim:
+            return super().forward(input, target)
+        weighted_bc = input if self.weight is None else input * self.weight
+        return -(weighted_bc * target).sum(1)
+
+
 def build_nll(spec: specs.NLL, data_spec: DataSpec) -> nn.Module:
     """(b, classes) log-probabilities q and (b,) labels y -> (b,) values -w_y q_y.
 
     After a log-softmax it is the cross-entropy. The networks here give scores instead: this loss is for the user's
     own that end in a log-softmax, and would be without a lower bound on scores.
     """
-    return nn.NLLLoss(_weights(spec, data_spec), reduction="none")
+    return NegativeLogLikelihood(_weights(spec, data_spec), reduction="none")

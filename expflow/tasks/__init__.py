@@ -32,10 +32,12 @@ def _build_slots(recipe: Recipe, data_spec: DataSpec) -> dict[str, Any]:
 
     from expflow import architectures, losses, optim
 
+    half = recipe.trainer.precision == "16-mixed"
+    clipped = recipe.trainer.clip_norm is not None or recipe.trainer.clip_value is not None
     makers: dict[str, Callable[[Spec], Any]] = {
         "model": lambda spec: architectures.build(spec, data_spec),
         "loss": lambda spec: losses.build(spec, data_spec),
-        "optimizer": optim.build_optimizer,
+        "optimizer": lambda spec: optim.build_optimizer(spec, fused=not (half and clipped)),
         "schedule": optim.build_schedule,
     }
     slots = {
@@ -105,13 +107,31 @@ def build_task(recipe: Recipe, data_spec: DataSpec) -> LightningModule:
     return task
 
 
+_COUNTS: dict[str, Count] = {}
+_MOST_COUNTS = 256
+"""Counts that a process keeps; then it begins anew."""
+
+
 def cost(recipe: Recipe, data_spec: DataSpec) -> Count:
     """Parameters and multiply-adds of what the recipe trains, built on the meta device.
+
+    Counted once in a process for each network and data: trials of many rates or seeds share it.
 
     Only a task of ours fixes what enters its network; for the user's own the multiply-adds are None where the network
     does not take an image, and a task without a model slot counts with its own parameters.
     Raises :class:`UserError` with the reason when a network cannot be built.
     """
+    if not isinstance(recipe.model, Spec) or isinstance(recipe.model, Foreign):
+        return _count(recipe, data_spec)  # a name of the user's may stand for other code later
+    key = repr((recipe.model, isinstance(recipe.task, Foreign), data_spec))
+    if key not in _COUNTS:
+        if len(_COUNTS) >= _MOST_COUNTS:
+            _COUNTS.clear()
+        _COUNTS[key] = _count(recipe, data_spec)
+    return _COUNTS[key]
+
+
+def _count(recipe: Recipe, data_spec: DataSpec) -> Count:
     from expflow.architectures import accounting, count
 
     if recipe.model is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,7 +19,11 @@ from expflow.optim import OptimizerFactory, ScheduleFactory
 from expflow.tasks import specs
 
 Batch = dict[str, Tensor]
-"""``image`` (b, c, h, w) uint8, ``label`` (b,) int64, ``valid`` (b,) bool, false for padding."""
+"""``image`` (b, c, h, w) uint8, ``label`` (b,) int64 or (b, classes) shares of a mixed image, ``valid`` (b,) bool,
+false for padding."""
+
+Mix = Callable[[Batch], Batch]
+"""Makes of a batch on the device one with mixed images and soft labels (MixUp, CutMix)."""
 
 
 class Classification(LightningModule):
@@ -29,10 +34,14 @@ class Classification(LightningModule):
     ``penalty`` and ``penalty_strength`` are what the size of the weights adds to what is minimised; ``*/loss`` is
     without it, so that fits on different penalties compare. So are the losses of auxiliary classifiers (GoogLeNet,
     section 5), which are added to what is minimised with ``auxiliary_weight`` each.
+
+    ``mix``, where it is set, is called with every training batch. Batches whose gradients are accumulated count by
+    their samples, so that they make the step that they would make as one batch.
     """
 
     _mean: Tensor
     _std: Tensor
+    mix: Mix | None = None
 
     def __init__(
         self,
@@ -53,6 +62,8 @@ class Classification(LightningModule):
         self._top5 = data_spec.num_classes > 5
         self._sums: Tensor | None = None
         self._train_sums: Tensor | None = None
+        self._accumulate = 1
+        self._group: tuple[Tensor, Tensor] | None = None
         channels = data_spec.in_channels
         scale = 255.0  # the DataSpec's mean and std are of images scaled to 0..1
         mean = torch.tensor(data_spec.mean or [0.0] * channels) * scale
@@ -65,8 +76,9 @@ class Classification(LightningModule):
         return self.model((image_bchw - self._mean) / self._std)  # type: ignore[no-any-return]
 
     def _losses(self, scores: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Mean loss over the valid samples, and their number."""
+        """Mean loss over the valid samples, and their number; at least in single precision."""
         valid = batch["valid"]
+        scores = scores.float() if scores.dtype.itemsize < 4 else scores
         values = self.loss(scores, batch["label"])
         if values.ndim == 0:  # a loss of the user's that averages by itself: padding must not reach it
             values = self.loss(scores[valid], batch["label"][valid])
@@ -83,7 +95,7 @@ class Classification(LightningModule):
 
     @staticmethod
     def _hits(scores: Tensor, batch: Batch, k: int) -> Tensor:
-        label = batch["label"]
+        label = batch["label"] if batch["label"].ndim == 1 else batch["label"].argmax(1)
         hit = scores.argmax(1) == label if k == 1 else (scores.topk(k, 1).indices == label[:, None]).any(1)
         return (hit & batch["valid"]).sum().double()
 
@@ -101,16 +113,57 @@ class Classification(LightningModule):
             return None
         return penalty(self._penalty, penalised(self.model), self._penalty_strength)
 
+    def on_train_start(self) -> None:
+        """Ask once how many batches make a step."""
+        self._accumulate = self.trainer.accumulate_grad_batches
+
+    def _everywhere(self, loss: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """``loss`` and ``samples`` of this rank -> a loss whose mean over ranks is that of all their samples, and these.
+
+        DDP averages the gradients of ranks as if each had as many samples; a batch with padding has fewer on some.
+        """
+        ranks = self.trainer.world_size
+        if ranks == 1:
+            return loss, samples
+        total: Any = self.trainer.strategy.reduce(samples.clone(), reduce_op="sum")
+        return loss * (samples * ranks / total.clamp(min=1)), total
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The batch's mean loss, the weighted ones of auxiliary classifiers, and the penalty."""
+        if self.mix is not None:
+            batch = self.mix(batch)
         output = self(batch["image"])
         scores, auxiliary = output if isinstance(output, WithAuxiliary) else (output, ())
         loss, samples = self._losses(scores, batch)
         self._add(scores, batch, loss, samples, (1,))
         for each in auxiliary:
             loss = loss + self._auxiliary_weight * self._losses(each, batch)[0]
+        loss, samples = self._everywhere(loss, samples)
         added = self._penalty_value()
-        return loss if added is None else loss + added
+        loss = loss if added is None else loss + added
+        return loss if self._accumulate == 1 else loss * self._weight(samples).to(loss.dtype)
+
+    def _weight(self, samples: Tensor) -> Tensor:
+        """What a batch's loss counts beside that of its group's first batch; all are summed up in ``_group``."""
+        first, total = (
+            self._group if self._group is not None else (samples.double().clamp(min=1), samples.new_zeros(()))
+        )
+        self._group = first, total + samples
+        return samples / first
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Make the accumulated gradient that of the mean over the group's samples.
+
+        Lightning has divided each loss by ``accumulate_grad_batches``, as if all batches were full and all groups too.
+        """
+        if self._group is None:
+            return
+        first, total = self._group
+        factor = self._accumulate * first / total.clamp(min=1)
+        self._group = None
+        for parameter in self.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(factor)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Adds the batch to the epoch's sums."""
@@ -135,9 +188,20 @@ class Classification(LightningModule):
         if value is not None:
             self.log_dict({"train/penalty": value})
 
+    def epoch_state(self) -> dict[str, Tensor]:
+        """The training sums of the epoch so far, for a checkpoint within it."""
+        return {} if self._sums is None else {"sums": self._sums}
+
+    def load_epoch_state(self, state: dict[str, Tensor]) -> None:
+        """Take the sums of an epoch up again."""
+        self._sums = state["sums"].to(self.device)
+
     def configure_optimizers(self) -> Any:
         """The recipe's optimizer, its schedule moved once per optimizer step."""
-        optimizer = self._optimizer(self.parameters())
+        optimizer = self._optimizer(self.model)
+        networks = {id(each) for each in self.model.parameters()}
+        if others := [each for each in self.parameters() if id(each) not in networks]:  # a loss may learn as well
+            optimizer.add_param_group({"params": others})
         total_steps = int(self.trainer.estimated_stepping_batches)
         steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         schedule = self._schedule(optimizer, total_steps, steps_per_epoch)

@@ -56,11 +56,15 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended when it did not raise. ``weights``: sha256 over the final weights, "" without weights."""
+    """How an attempt ended when it did not raise. ``weights``: sha256 over the final weights, "" without weights.
+
+    ``reason`` says why a trial ended before its last epoch by its own recipe (early stopping); "" where it did not.
+    """
 
     step: int
     stopped: bool
     weights: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ OnReport = Callable[[Report], bool]
 
 Notice = Began | Saved
 OnNotice = Callable[[Notice], None]
-"""Called once when the attempt begins, and after each checkpoint (by rank 0 alone)."""
+"""Called by rank 0 alone: once when the attempt begins, and after each checkpoint."""
 
 Leave = Callable[[], bool]
 """Asked after each step: whether to write a checkpoint and leave, because this process has to go."""

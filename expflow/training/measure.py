@@ -33,7 +33,10 @@ class StepSeconds:
     def trial_seconds(self, recipe: Recipe, samples: Mapping[str, int]) -> float:
         """A whole trial: its epochs, its validations, and ``fit/*`` over the training set at the end."""
         size = getattr(recipe.data, "batch_size", 1)
-        train, val = (math.ceil(samples.get(split, 0) / size) for split in ("train", "val"))
+        train, val = (
+            min(1, samples.get(split, 0)) if size == "all" else math.ceil(samples.get(split, 0) / size)
+            for split in ("train", "val")
+        )
         epochs = recipe.trainer.epochs
         validations = math.ceil(epochs / recipe.trainer.validate_every)
         return epochs * train * self.train + (validations * val + train) * self.evaluate

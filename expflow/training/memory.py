@@ -1,0 +1,51 @@
+"""Running out of memory, by the name of what would help: the batch size, and how much was in use."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from expflow.config.schema import Recipe
+from expflow.errors import OutOfMemory
+
+_ON_CPU = ("not enough memory", "can't allocate memory", "Cannot allocate memory")
+"""What torch's CPU allocator says, as a plain RuntimeError."""
+
+
+@contextmanager
+def memory_watched(recipe: Recipe) -> Iterator[None]:
+    """Run the body; raise :class:`OutOfMemory` where it runs out of memory, on the device or on the host.
+
+    The peak is the body's own on a device, and that of the whole process since its start on the host.
+    """
+    on_device = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    if on_device:
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        yield
+        return
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    # outside of the handler nothing holds the failed step's tensors any more
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        peak, where = torch.cuda.max_memory_allocated(), "on the device"
+        torch.cuda.empty_cache()
+    else:
+        peak, where = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "in this process"
+    size = getattr(recipe.data, "batch_size", None)
+    batch = f" with data.batch_size {size}" if size is not None else ""
+    raise OutOfMemory(
+        f"out of memory{batch}, at a peak of {peak / 2**30:.2f} GiB {where}; a smaller batch with trainer.accumulate"
+        f" takes less ({said})"
+    )
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _ON_CPU)
