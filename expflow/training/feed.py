@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,6 +37,19 @@ class Feed:
         if self.module is not None:
             return {"datamodule": self.module}
         return {"train_dataloaders": self.train, "val_dataloaders": self.val}
+
+    def watched(self, watch: Callable[[Any], Any]) -> Feed:
+        """The same feed with ``watch(loader)`` in the place of its training loader."""
+        if self.module is None:
+            return replace(self, train=watch(self.train))
+        made = self.module.train_dataloader
+
+        @functools.wraps(made)  # Lightning looks behind it for whether the user wrote one
+        def train_dataloader() -> Any:
+            return watch(made())
+
+        self.module.train_dataloader = train_dataloader
+        return self
 
     @property
     def for_validation(self) -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import random
-import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
@@ -12,11 +13,18 @@ from pytorch_lightning import LightningModule, Trainer
 from expflow.config.schema import Recipe
 from expflow.errors import UserError
 from expflow.tasks import build_task, cost
-from expflow.training.contract import Attempt, Leave, OnNotice, OnReport, Outcome, World
+from expflow.training.arguments import computing, early_reason, recipe_callbacks, trainer_arguments
+from expflow.training.checkpoints.callback import Checkpointer, read
+from expflow.training.checkpoints.choice import choose
+from expflow.training.contract import Attempt, Began, Leave, OnNotice, OnReport, Outcome, World
 from expflow.training.feed import Feed, open_feed
 from expflow.training.isolation import isolated, seed_everything
+from expflow.training.memory import memory_watched
+from expflow.training.ranks import agree, shared_decision, trainer_options
 from expflow.training.reporter import Reporter, finite_metrics
 from expflow.training.weights import digest
+
+logger = logging.getLogger(__name__)
 
 
 def run(attempt: Attempt, world: World, on_report: OnReport, *, on_notice: OnNotice, leave: Leave) -> Outcome:
@@ -24,51 +32,76 @@ def run(attempt: Attempt, world: World, on_report: OnReport, *, on_notice: OnNot
 
     Two runs of one attempt on CPU give equal weights, whatever ran before them in this process.
     """
-    if attempt.resume is not None:
-        raise UserError("a Lightning trial starts from the beginning: it cannot go on from a checkpoint yet")
-    begun = time.monotonic()
-    with isolated(threads=world.threads, deterministic=not world.gpus):
+    agree(attempt, world)
+    on_report = shared_decision(on_report, world)
+    choice = choose(attempt)
+    for reason in choice.refused:
+        logger.warning("passed over: %s", reason)
+    if world.rank == 0:
+        on_notice(Began(choice.step, choice.path, choice.refused))
+    with memory_watched(attempt.recipe), isolated(threads=world.threads, deterministic=not world.gpus):
         seed_everything(attempt.seed)
         feed = open_feed(attempt, world)
         task = build_task(attempt.recipe, feed.spec)
-        seed_everything(_training_seed(attempt.seed, world.rank))
-        return _train(attempt, world, on_report, feed, task, begun)
+        loaded = read(choice, task, world, attempt.recipe.trainer.checkpoint.allow)
+        seed_everything(_training_seed(attempt.seed, world.rank, 0 if loaded is None or loaded.rank else choice.step))
+        reporter = _reporter(attempt.recipe, on_report)
+        checkpointer = Checkpointer(attempt, world, loaded=loaded, check=reporter.check, notify=on_notice, leave=leave)
+        with computing(attempt.recipe, task):
+            return _train(attempt, world, on_report, feed, task, reporter, checkpointer, choice.path)
 
 
-def _training_seed(seed: int, rank: int) -> int:
-    """Seed of all randomness after the weights are drawn: it differs between ranks, which share the weights alone."""
-    return random.Random(f"training {seed} {rank}").getrandbits(32)  # noqa: S311 (no secret: it must be repeatable)
+def _training_seed(seed: int, rank: int, step: int) -> int:
+    """Seed of all randomness after the weights are drawn: it differs between ranks, which share the weights alone.
+
+    ``step`` is 0 except for a rank that goes on from a checkpoint which it had no part in.
+    """
+    place = f"{rank} {step}" if step else f"{rank}"
+    return random.Random(f"training {seed} {place}").getrandbits(32)  # noqa: S311 (no secret: it must be repeatable)
+
+
+def _reporter(recipe: Recipe, on_report: OnReport) -> Reporter:
+    return Reporter(on_report, epochs=recipe.trainer.epochs, validate_every=recipe.trainer.validate_every)
 
 
 def _train(
-    attempt: Attempt, world: World, on_report: OnReport, feed: Feed, task: LightningModule, begun: float
+    attempt: Attempt,
+    world: World,
+    on_report: OnReport,
+    feed: Feed,
+    task: LightningModule,
+    reporter: Reporter,
+    checkpointer: Checkpointer,
+    start: Path | None,
 ) -> Outcome:
     recipe = attempt.recipe
-    reporter = Reporter(on_report, epochs=recipe.trainer.epochs, validate_every=recipe.trainer.validate_every)
-    trainer = make_trainer(recipe, world, reporter)
-    _fit(trainer, task, feed)
+    trainer = make_trainer(recipe, world, reporter, checkpointer)
+    _fit(trainer, task, feed.watched(checkpointer.watch), start)
     step = trainer.global_step
     if reporter.last is not None and not reporter.stopped:
         metrics = dict(reporter.last.metrics)
         if not reporter.validated_last:
             metrics |= _evaluate(trainer, task, feed.for_validation, step)
         metrics |= _as_fit(_evaluate(trainer, task, feed.fit, step))
-        metrics |= _costs(recipe, feed, begun)
+        metrics |= _costs(recipe, feed, checkpointer.seconds)
         on_report(replace(reporter.last, metrics=metrics))
-    return Outcome(step, reporter.stopped, digest(task))
+    return Outcome(step, reporter.stopped, digest(task), early_reason(trainer))
 
 
-def _fit(trainer: Trainer, task: LightningModule, feed: Feed) -> None:
-    """``Trainer.fit``; a Ctrl-C in it, which Lightning turns into an exit with code 1, is a KeyboardInterrupt again."""
+def _fit(trainer: Trainer, task: LightningModule, feed: Feed, start: Path | None) -> None:
+    """``Trainer.fit``, from the checkpoint ``start`` where there is one.
+
+    A Ctrl-C in it, which Lightning turns into an exit with code 1, is a KeyboardInterrupt again.
+    """
     try:
-        trainer.fit(task, **feed.for_fit)
+        trainer.fit(task, ckpt_path=start, **feed.for_fit)
     except SystemExit as error:
         if isinstance(error.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from error
         raise
 
 
-def make_trainer(recipe: Recipe, world: World, reporter: Reporter) -> Trainer:
+def make_trainer(recipe: Recipe, world: World, reporter: Reporter, checkpointer: Checkpointer) -> Trainer:
     """Lightning's Trainer without its loggers, checkpoints, bars and summaries, which are ours to do.
 
     Raises :class:`UserError` where ``trainer.lightning`` sets what the recipe or the runner decides.
@@ -78,12 +111,15 @@ def make_trainer(recipe: Recipe, world: World, reporter: Reporter) -> Trainer:
         "check_val_every_n_epoch": recipe.trainer.validate_every,
         "accelerator": "gpu" if world.gpus else "cpu",
         "devices": 1,
-        "callbacks": [reporter],
+        "callbacks": [*recipe_callbacks(recipe), reporter, checkpointer],
+        "plugins": [checkpointer.files],
         "logger": False,
         "enable_progress_bar": False,
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
         "use_distributed_sampler": False,
+        **trainer_arguments(recipe, world),
+        **trainer_options(world),
     }
     theirs = recipe.trainer.lightning
     if taken := sorted(ours.keys() & theirs.keys()):
@@ -107,8 +143,7 @@ def _as_fit(metrics: dict[str, float]) -> dict[str, float]:
     return {"fit" + name.removeprefix("val"): value for name, value in metrics.items() if name.startswith("val/")}
 
 
-def _costs(recipe: Recipe, feed: Feed, begun: float) -> dict[str, float]:
-    seconds = time.monotonic() - begun
+def _costs(recipe: Recipe, feed: Feed, seconds: float) -> dict[str, float]:
     counted = cost(recipe, feed.spec)
     macs = {} if counted.macs is None else {"cost/macs": float(counted.macs)}
     return {"cost/params": float(counted.params), "cost/seconds": seconds, **macs}

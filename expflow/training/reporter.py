@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -33,12 +34,26 @@ class Reporter(Checkpoint):
         self.stopped = False
         self.last: Report | None = None
         self._validated = 0
+        self._early = False
         self._restore_random_state: Callable[[], None] | None = None
 
     @property
     def validated_last(self) -> bool:
         """Whether the last epoch was validated."""
         return self.last is not None and self.last.metrics["progress/epoch"] == self._validated
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has been validated, and the last report, which the runner has not sent yet."""
+        return {"validated": self._validated, "last": asdict(self.last) if self.last else None, "early": self._early}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave."""
+        self._validated, self._early = state_dict["validated"], state_dict["early"]
+        self.last = Report(**state_dict["last"]) if state_dict["last"] else None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A training that had ended early ends again at once."""
+        trainer.should_stop = trainer.should_stop or self._early
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember which epoch was validated, and let training go on as if it had not been."""
@@ -56,12 +71,13 @@ class Reporter(Checkpoint):
         if isinstance(loss, Tensor):
             self._losses.append(loss.detach())
         if len(self._losses) >= CHECK_EVERY or trainer.is_last_batch:
-            self._check_losses(trainer.global_step)
+            self.check(trainer.global_step)
         if trainer.is_last_batch:
             # a torch DataLoader draws a number when validation begins: how often one validates must change no weights
             self._restore_random_state = hold_random_state()
 
-    def _check_losses(self, step: int) -> None:
+    def check(self, step: int) -> None:
+        """Look at the losses since the last look. Raises :class:`Diverged`, with the step, where one is not finite."""
         if not self._losses:
             return
         finite = torch.stack(self._losses).isfinite().tolist()
@@ -80,7 +96,7 @@ class Reporter(Checkpoint):
         metrics = finite_metrics(trainer.callback_metrics, trainer.global_step)
         report = Report(trainer.global_step, metrics | {"progress/epoch": float(epoch)}, min(1.0, epoch / self._epochs))
         if ending:
-            self.last = report
+            self.last, self._early = report, epoch < self._epochs
         elif not self._send(report):
             self.stopped = trainer.should_stop = True
 

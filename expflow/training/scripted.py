@@ -17,7 +17,12 @@ ONE_DAY = 86_400.0
 
 
 def run(
-    attempt: Attempt, world: World, on_report: OnReport, *, on_notice: OnNotice | None = None, leave: Leave | None = None
+    attempt: Attempt,
+    world: World,
+    on_report: OnReport,
+    *,
+    on_notice: OnNotice | None = None,
+    leave: Leave | None = None,
 ) -> Outcome:
     """Do what the script says. Each report is one step; progress counts reports towards those the script has.
 

@@ -1,0 +1,147 @@
+"""What a training's state is besides what Lightning saves: random generators, and the metrics of an unfinished epoch.
+
+The only file that touches Lightning's private names. Lightning saves neither what ``self.log`` has added up within an
+epoch nor the metrics of earlier epochs, and it takes the first epoch after a resume for one whose metrics are unknown.
+Then a training that was cut within an epoch would report other numbers than one that was not.
+``tests/training/test_checkpoint_state.py`` notices when one of these names changes.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from torch import Tensor
+from torchmetrics import Metric
+
+State = dict[str, Any]
+
+
+def random_state() -> State:
+    """The state of every random generator of this process, as tensors and plain data."""
+    kind, keys, place, has_gauss, gauss = tuple(np.random.get_state())
+    cuda = [torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    return {
+        "python": random.getstate(),
+        "numpy": [kind, torch.from_numpy(np.asarray(keys, np.int64)), place, has_gauss, gauss],
+        "torch": torch.get_rng_state(),
+        "cuda": cuda,
+    }
+
+
+def restore_random_state(state: Mapping[str, Any]) -> None:
+    """Put back what :func:`random_state` gave."""
+    version, words, gauss_next = state["python"]
+    random.setstate((version, tuple(words), gauss_next))
+    kind, keys, place, has_gauss, gauss = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), place, has_gauss, gauss))
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"][0])
+
+
+def settle_between_epochs(loops: State) -> None:
+    """Let the progress that Lightning saved say that no epoch has begun since the last one ended.
+
+    It is taken in the hook at an epoch's start, when everything of the epoch before is done; saved earlier, a plateau
+    schedule would miss its step.
+    """
+    fit = loops["fit_loop"]
+    for counts in fit["epoch_progress"].values():
+        counts["ready"] = counts["started"] = counts["completed"] = counts["processed"]
+    batches = fit["epoch_loop.batch_progress"]
+    batches["current"] = dict.fromkeys(batches["current"], 0)
+    batches["is_last_batch"] = False
+
+
+def position(loops: Mapping[str, Any]) -> tuple[int, int]:
+    """Whole epochs, and batches of the next one, that the saved progress counts."""
+    fit = loops["fit_loop"]
+    return fit["epoch_progress"]["current"]["processed"], fit["epoch_loop.batch_progress"]["current"]["completed"]
+
+
+def forget_the_restart(trainer: Trainer) -> None:
+    """Let Lightning treat the rest of a resumed epoch like any other: its end moves plateau schedules too."""
+    trainer.fit_loop._restarting = False
+
+
+def epoch_state(task: LightningModule, trainer: Trainer, waiting: Mapping[str, State]) -> State:
+    """What has been added up in the epoch so far, on this rank: by torchmetrics, by ``self.log``, by the task itself.
+
+    A task that sums by itself says so with ``epoch_state()`` and takes it back with ``load_epoch_state(state)``.
+    ``waiting`` is what an earlier resume has not handed back yet.
+    """
+    own: Callable[[], State] | None = getattr(task, "epoch_state", None)
+    logged = {key: _logged(item) for key, item in _results(trainer) if item.is_tensor and not item.has_reset}
+    return {
+        "metrics": {name: _metric(metric) for name, metric in _metrics(task)},
+        "logged": {**waiting, **logged},
+        "task": own() if own is not None else {},
+    }
+
+
+def restore_epoch_state(task: LightningModule, state: Mapping[str, Any]) -> None:
+    """Put back what torchmetrics and the task had added up; ``state["logged"]`` is for :func:`merge_logged`."""
+    metrics = dict(_metrics(task))
+    for name, saved in state["metrics"].items():
+        if name in metrics:
+            _restore_metric(metrics[name], saved)
+    if state["task"]:
+        task.load_epoch_state(state["task"])  # type: ignore[operator]  # the task that gave it has the way back
+
+
+def merge_logged(trainer: Trainer, waiting: dict[str, State]) -> None:
+    """Add what ``self.log`` had summed up before the cut to what it sums now, as soon as it logs the same again.
+
+    Lightning creates its sums when something is logged first, so nothing can be put back before that. The sum of a
+    first value and the saved sum is bit for bit the sum that would stand there without the cut.
+    """
+    for key, item in _results(trainer) if waiting else ():
+        saved = None if item.has_reset else waiting.pop(key, None)
+        if saved is None:
+            continue
+        value = saved["value"].to(item.value.device)
+        if item.meta.is_max_reduction or item.meta.is_min_reduction:
+            item.value = item.meta.reduce_fx(item.value, value)
+        else:
+            item.value = value + item.value
+        if item.meta.is_mean_reduction:
+            item.cumulated_batch_size = saved["batch_size"].to(value.device) + item.cumulated_batch_size
+
+
+def _results(trainer: Trainer) -> list[tuple[str, Any]]:
+    return [(key, item) for key, item in trainer.fit_loop.epoch_loop._results.items() if item.meta.on_epoch]
+
+
+def _logged(item: Any) -> State:
+    state = {"value": item.value.detach().clone()}
+    if item.meta.is_mean_reduction:
+        state["batch_size"] = item.cumulated_batch_size.detach().clone()
+    return state
+
+
+def _metrics(task: LightningModule) -> Iterator[tuple[str, Metric]]:
+    return ((name, each) for name, each in task.named_modules() if isinstance(each, Metric))
+
+
+def _metric(metric: Metric) -> State:
+    return {
+        "updates": metric.update_count,
+        "state": {name: _copied(each) for name, each in metric.metric_state.items()},
+    }
+
+
+def _copied(state: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
+    return state.detach().clone() if isinstance(state, Tensor) else [each.detach().clone() for each in state]
+
+
+def _restore_metric(metric: Metric, saved: Mapping[str, Any]) -> None:
+    for name, value in saved["state"].items():
+        moved = value.to(metric.device) if isinstance(value, Tensor) else [each.to(metric.device) for each in value]
+        setattr(metric, name, moved)
+    metric._update_count = saved["updates"]
+    metric._computed = None
