@@ -62,7 +62,7 @@ class Classification(LightningModule):
         self._top5 = data_spec.num_classes > 5
         self._sums: Tensor | None = None
         self._train_sums: Tensor | None = None
-        self._accumulate = 1
+        self._accumulate, self._ranks = 1, 1
         self._group: tuple[Tensor, Tensor] | None = None
         channels = data_spec.in_channels
         scale = 255.0  # the DataSpec's mean and std are of images scaled to 0..1
@@ -114,19 +114,18 @@ class Classification(LightningModule):
         return penalty(self._penalty, penalised(self.model), self._penalty_strength)
 
     def on_train_start(self) -> None:
-        """Ask once how many batches make a step."""
-        self._accumulate = self.trainer.accumulate_grad_batches
+        """Ask once how many batches make a step, and how many ranks there are."""
+        self._accumulate, self._ranks = self.trainer.accumulate_grad_batches, self.trainer.world_size
 
     def _everywhere(self, loss: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
         """``loss`` and ``samples`` of this rank -> a loss whose mean over ranks is that of all their samples, and these.
 
         DDP averages the gradients of ranks as if each had as many samples; a batch with padding has fewer on some.
         """
-        ranks = self.trainer.world_size
-        if ranks == 1:
+        if self._ranks == 1:
             return loss, samples
         total: Any = self.trainer.strategy.reduce(samples.clone(), reduce_op="sum")
-        return loss * (samples * ranks / total.clamp(min=1)), total
+        return loss * (samples * self._ranks / total.clamp(min=1)), total
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The batch's mean loss, the weighted ones of auxiliary classifiers, and the penalty."""

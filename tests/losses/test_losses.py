@@ -136,3 +136,30 @@ def test_a_loss_that_asks_for_the_data_is_given_them():
 def test_what_cannot_be_called_is_no_loss():
     with pytest.raises(UserError, match="needed"):
         build(Foreign(name="builtins:dict", a=1), NO_DATA)
+
+
+SOFT = torch.tensor([[0.25, 0.0, 0.75], [0.0, 1.0, 0.0]])
+SCORES = torch.tensor([[0.5, 2.0, -1.0], [1.0, -0.5, 0.3]])
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("cross_entropy", {"class_weights": (1.0, 2.0, 3.0)}),
+        ("cross_entropy", {"label_smoothing": 0.1}),
+        ("nll", {"class_weights": (1.0, 2.0, 3.0)}),
+        ("hinge", {"margin": 0.7}),
+        ("bce", {}),
+    ],
+)
+def test_a_loss_of_shares_of_labels_is_the_mean_over_the_labels(name, arguments):
+    built = loss(name, **arguments)
+    of_each = torch.stack([built(SCORES, torch.full((2,), label)) for label in range(3)], dim=1)
+    assert torch.allclose(built(SCORES, SOFT), (of_each * SOFT).sum(1))
+
+
+@pytest.mark.parametrize("name", ["squared", "l1", "smooth_l1"])
+def test_a_distance_is_that_to_the_shares(name):
+    built = loss(name)
+    assert built(SCORES, SOFT)[1].item() == pytest.approx(built(SCORES, torch.tensor([0, 1]))[1].item())
+    assert built(SOFT, SOFT).tolist() == [0, 0]

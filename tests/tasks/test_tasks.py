@@ -201,3 +201,67 @@ def test_a_script_reads_back_what_it_dumps():
     spec = Scripted(name="scripted", script=[{"report": {"val/top1": "curve"}, "repeat": 2}, {"raise": "no"}])
     assert Scripted(**spec.model_dump()) == spec
     assert Scripted(**spec.model_dump(by_alias=True)) == spec
+
+
+def test_mixed_images_are_learned_with_their_shares_and_count_by_the_larger():
+    scores = torch.randn(2, CLASSES)
+    task, logged = measured(classification(Fixed(scores)))
+    shares = torch.tensor([[0.7, 0.3, 0, 0, 0, 0], [0.2, 0.8, 0, 0, 0, 0]])
+    seen = []
+
+    def mix(found):
+        seen.append(found)
+        return {**found, "label": shares}
+
+    task.mix = mix
+    given = batch([0, 1])
+    value = task.training_step(given, 0)
+    task.on_train_epoch_end()
+    assert seen == [given]
+    assert value.item() == pytest.approx(-(scores.log_softmax(1) * shares).sum(1).mean().item())
+    assert logged["train/top1"] == (scores.argmax(1) == torch.tensor([0, 1])).double().mean().item()
+
+
+def test_validation_is_never_mixed():
+    task, logged = measured(classification(Fixed(torch.eye(CLASSES)[:2])))
+    task.mix = lambda found: 1 / 0
+    task.on_validation_start()
+    task.validation_step(batch([0, 1]), 0)
+    task.on_validation_epoch_end()
+    assert logged["val/top1"] == 1
+
+
+def test_losses_of_half_precision_scores_are_summed_in_single():
+    scores = torch.randn(3, CLASSES).bfloat16()
+    task, _ = measured(classification(Fixed(scores)))
+    value = task.training_step(batch([1, 2, 3]), 0)
+    assert value.dtype == torch.float32
+    assert value.item() == pytest.approx(nn.functional.cross_entropy(scores.float(), torch.tensor([1, 2, 3])).item())
+
+
+def test_a_loss_that_learns_is_trained_with_the_network():
+    class Stepping(Measured):
+        estimated_stepping_batches, num_training_batches, accumulate_grad_batches = 10, 5, 1
+
+    class Learns(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+    def sgd(network):
+        return torch.optim.SGD(network.parameters(), lr=0.1)
+
+    task = Classification(DATA, nn.Linear(4, CLASSES), Learns(), sgd, lambda *args: None)
+    object.__setattr__(task, "_trainer", Stepping())
+    groups = task.configure_optimizers()["optimizer"].param_groups
+    assert [len(each["params"]) for each in groups] == [2, 1]
+
+
+def test_a_count_is_made_once_for_all_rates():
+    first = cost(recipe(), DATA)
+    assert cost(recipe(optimizer=Adam(name="adam", lr=0.5)), DATA) is first
+    assert cost(recipe(model=MLP(name="mlp", hidden=3)), DATA) != first
+    assert cost(recipe(), DataSpec(DATA.fields, tuple("abc"), mean=(0.5,), std=(0.25,))) != first
+    own = recipe(model=Foreign(name=f"{USER}:Looks"))
+    wide = DataSpec({"image": FieldSpec((1, 8, 8), "uint8")}, tuple("abcdef"))
+    assert cost(own, wide) is not cost(own, wide)  # its name may stand for other code later
