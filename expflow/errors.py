@@ -186,27 +186,39 @@ class StaleDriver(Refused):
 
 
 class TrialError(ExpflowError):
-    """A trial failed by itself. Recorded with the trial; the sweep goes on."""
+    """A trial failed by itself; the sweep goes on. ``failure`` is the class that it is recorded as."""
+
+    failure = "code"
 
 
 class Diverged(TrialError):
     """The loss became infinite or not a number."""
 
+    failure = "diverged"
+
 
 class OutOfMemory(TrialError):
     """A trial needs more memory than there is, on the device or on the host."""
+
+    failure = "out_of_memory"
 
 
 class DiskFull(TrialError):
     """There is no room for a checkpoint. The ones before it are intact."""
 
+    failure = "disk_full"
+
 
 class Preempted(TrialError):
     """The attempt was asked to leave; it goes on from its newest checkpoint."""
 
+    failure = "preempted"
+
 
 class RankLost(TrialError):
     """A rank's process died, or stopped answering. Nothing is wrong with the others, but they cannot go on."""
+
+    failure = "worker_lost"
 
 
 class RanksDisagree(TrialError):

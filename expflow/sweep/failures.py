@@ -27,6 +27,7 @@ RULES: dict[str, Rule] = {
     "node_lost": Rule(3, "a machine went away, perhaps only for a while"),
     "hung": Rule(3, "a rank stopped answering, which may have been the machine's doing or not"),
     "preempted": Rule(None, "the machine was wanted for something else; the trial did nothing wrong"),
+    "disk_full": Rule(1, "a disk that is full now is full a moment later"),
     "storage": Rule(1, "what cannot be written now can hardly be written a moment later"),
 }
 """Failure class -> rule. ``expflow sweep --retry failed`` tries again whatever was given up."""

@@ -1,349 +1,201 @@
-"""Gangs: warm ranks that run trials one after another, and the dispatcher that leases them out.
+"""Gangs: warm ranks that run trials one after another, taken whole or not at all.
 
-The dispatcher is one asyncio actor beside the driver. It owns the gangs, so an idle gang outlives the end of a trial
-and Tune never sees how an attempt fails: retries happen here, on another gang, under the same trial id. What happens
-comes out as messages, in order, one queue per trial; Tune's trainables only carry them to the driver.
-
-A trial starts on a gang as soon as it is assigned and a gang is free, whether or not Tune has yet started the
-trainable that will relay it: this hides Tune's own latency behind the training of the trial before.
+A gang holds a placement group of its own. Where it has several ranks they join one process group when it is made, and
+keep it. A gang that lost a rank, or whose ranks may be out of step, is retired; the sweep makes another.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from expflow.config.schema import Recipe
+from expflow.sweep.rank import LEFT_BYTES, SILENT_SECONDS, Assignment, Message, Rank, Shape, failure
 
-Message = dict[str, Any]
+GRACE_SECONDS = 5.0
+"""What the other ranks get to end by themselves after one of them failed."""
 
-MAX_TRIES = 3
-"""Tries of one trial whose worker is lost. A trial that raises by itself is not tried again: it would raise again."""
+STACKS_SECONDS = 3.0
+"""What ranks get to write their stacks down before a hung gang is killed."""
 
+WARM_UP_SECONDS = 600.0
+"""What a new rank gets to import what it needs, from a slow disk perhaps, before its first trial begins."""
 
-@dataclass(frozen=True)
-class Shape:
-    """What one gang is made of. ``paths`` are added to the ranks' import path, relative ones as seen from the ranks'
-    working folder; ``warm`` modules are imported early."""
-
-    ranks: int = 1
-    cpus_per_rank: int = 1
-    gpus_per_rank: float = 0
-    paths: tuple[str, ...] = ()
-    warm: tuple[str, ...] = ()
+WATCH_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class Assignment:
-    """One trial for a gang. ``attempt`` is the number of the next attempt."""
+class Patience:
+    """How long an attempt may take before its gang is killed. ``stall`` is the time without a step, ``limit`` (None:
+    any) that of the whole attempt, ``silent`` that without a sign of life; all in seconds."""
 
-    trial: str
-    attempt: int
-    recipe: Recipe
-    seed: int
-    folder: str
-    data_root: str | None = None
-
-
-@contextmanager
-def _output_to(log: Path) -> Iterator[None]:
-    """Send this process's output to the trial's log, file descriptors included, so that C libraries are caught too."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    kept = [os.dup(1), os.dup(2)]
-    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        os.dup2(target, 1)
-        os.dup2(target, 2)
-        yield
-    finally:
-        os.dup2(kept[0], 1)
-        os.dup2(kept[1], 2)
-        for descriptor in (*kept, target):
-            os.close(descriptor)
-
-
-class Rank:
-    """One process of a gang. Its methods run on the process's main thread, so trials may install signal handlers."""
-
-    def __init__(self, rank: int, shape: Shape) -> None:
-        import sys
-
-        self._rank, self._shape = rank, shape
-        for path in reversed(shape.paths):
-            full = str(Path(path).absolute())  # a relative one is seen from the folder that this node unpacked
-            if full not in sys.path:
-                sys.path.insert(0, full)
-
-    def warm_up(self) -> None:
-        """Import what trials need."""
-        import importlib
-
-        for module in self._shape.warm:
-            importlib.import_module(module)
-
-    def run(self, assignment: Assignment, dispatcher: Any, lease: str) -> Message:
-        """Run one attempt to its end. Never raises: a failure is a message, so the rank stays warm."""
-        started = time.perf_counter()
-        folder = Path(assignment.folder)
-        try:
-            with _output_to(folder / "log.txt"):
-                return self._attempt(assignment, dispatcher, lease, started)
-        except OSError as error:  # the log itself cannot be written
-            return _failure(assignment, "storage", f"{folder}: {error}", "", started)
-
-    def _attempt(self, assignment: Assignment, dispatcher: Any, lease: str, started: float) -> Message:
-        from expflow.errors import Diverged, ExpflowError
-        from expflow.events import Report
-        from expflow.training import Attempt, World, run_trial
-
-        last_step = 0
-
-        def on_report(report: Report) -> bool:
-            nonlocal last_step
-            last_step = report.step
-            message = {
-                "kind": "report",
-                "trial": assignment.trial,
-                "attempt": assignment.attempt,
-                "step": report.step,
-                "metrics": {key: float(value) for key, value in report.metrics.items()},
-                "progress": report.progress,
-                "seconds": time.perf_counter() - started,
-            }
-            return bool(ray.get(dispatcher.report.remote(lease, message)))
-
-        world = World(self._rank, self._shape.ranks, self._shape.cpus_per_rank, int(self._shape.gpus_per_rank > 0))
-        data_root = Path(assignment.data_root) if assignment.data_root else None
-        attempt = Attempt(assignment.recipe, assignment.seed, data_root, Path(assignment.folder))
-        try:
-            outcome = run_trial(attempt, world, on_report)
-        except Diverged as error:
-            return _failure(assignment, "diverged", str(error), "", started)
-        except ray.exceptions.RayError as error:  # the dispatcher is gone, and with it the driver
-            return _failure(assignment, "worker_lost", str(error), "", started)
-        except (Exception, SystemExit) as error:  # noqa: BLE001  whatever the user's code raises is this trial's failure, not ours
-            traceback.print_exc()
-            text = str(error) if isinstance(error, ExpflowError) else f"{type(error).__name__}: {error}"
-            return _failure(assignment, "code", text, traceback.format_exc(), started)
-        return {
-            "kind": "ended",
-            "trial": assignment.trial,
-            "attempt": assignment.attempt,
-            "status": "stopped" if outcome.stopped else "done",
-            "step": outcome.step,
-            "seconds": time.perf_counter() - started,
-            "weights": outcome.weights,
-        }
-
-
-def _failure(assignment: Assignment, failure: str, message: str, trace: str, started: float) -> Message:
-    return {
-        "kind": "attempt_failed",
-        "trial": assignment.trial,
-        "attempt": assignment.attempt,
-        "failure": failure,
-        "message": message,
-        "traceback": trace,
-        "seconds": time.perf_counter() - started,
-    }
+    stall: float = 1800.0
+    limit: float | None = None
+    silent: float = SILENT_SECONDS
 
 
 @dataclass
 class Gang:
-    """The ranks of one gang and the placement group that holds their resources."""
+    """The ranks of one gang, the placement group that holds their resources, and the nodes that they run on."""
 
     name: str
     group: Any
     ranks: list[Any]
+    nodes: list[str] = field(default_factory=list)
+
+
+async def make_gang(name: str, shape: Shape) -> Gang:
+    """Wait for the resources of a whole gang, start its ranks, and have them meet.
+
+    A gang of one rank is ready before it has imported anything: Ray queues its first trial behind the warm-up.
+    """
+    bundle = {"CPU": float(shape.cpus_per_rank)}
+    if shape.gpus_per_rank:
+        bundle["GPU"] = float(shape.gpus_per_rank)
+    group = placement_group([bundle] * shape.ranks, strategy="PACK")
+    await group.ready()
+    ranks: list[Any] = [
+        ray.remote(Rank)
+        .options(
+            num_cpus=shape.cpus_per_rank,
+            num_gpus=shape.gpus_per_rank,
+            scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index),
+        )
+        .remote(index, shape)
+        for index in range(shape.ranks)
+    ]
+    gang = Gang(name, group, ranks)
+    for rank in ranks:
+        rank.warm_up.remote()
+    if shape.ranks > 1:
+        try:
+            meeting = await ranks[0].host.remote()
+            await asyncio.gather(*(rank.join.remote(meeting) for rank in ranks))
+        except ray.exceptions.RayError:
+            kill_gang(gang)
+            raise
+    return gang
+
+
+def kill_gang(gang: Gang) -> None:
+    """Give back all that a gang holds. Also a stopped process (SIGSTOP) goes, in about five seconds."""
+    for rank in gang.ranks:
+        ray.kill(rank, no_restart=True)
+    remove_placement_group(gang.group)
 
 
 @dataclass
-class _Trial:
-    """What the dispatcher knows of one assigned trial: its messages, and the answer its rank waits for."""
+class Life:
+    """What the ranks of a running attempt have last shown of themselves, by a monotonic clock.
 
-    assignment: Assignment
-    messages: asyncio.Queue[Message] = field(default_factory=asyncio.Queue)
-    verdict: asyncio.Queue[bool] = field(default_factory=asyncio.Queue)
-    stopped: bool = False
-
-
-class Dispatcher:
-    """Leases gangs to trials, relays their reports, tries lost attempts again.
-
-    ``lockstep`` makes every rank wait for the driver's decision about each report, as a scheduler that stops trials
-    needs; without one, ranks run ahead.
+    ``heard`` is None for a rank that still warms up. ``waiting`` says that rank 0 waits for an answer, which is
+    nobody's stall.
     """
 
-    def __init__(self, shape: Shape, gangs: int, lockstep: bool) -> None:
-        self._shape, self._lockstep = shape, lockstep
-        self._trials: dict[str, _Trial] = {}
-        self._assigned = asyncio.Condition()
-        self._free: asyncio.Queue[Gang] = asyncio.Queue()
-        self._gangs: dict[str, Gang] = {}
-        self._count = 0
-        self._wanted = gangs
-        self._released = False
-        self._tasks: set[asyncio.Task[None]] = set()
+    begun: float
+    heard: list[float | None]
+    steps: list[int]
+    stepped: float
+    wish: str = ""
+    waiting: bool = False
 
-    async def start(self) -> None:
-        """Begin to warm the gangs; returns at once."""
-        for _ in range(self._wanted):
-            self._spawn(self._add_gang())
+    @classmethod
+    def begin(cls, ranks: int, now: float) -> Life:
+        """The life of an attempt that begins now."""
+        return cls(now, [None] * ranks, [0] * ranks, now)
 
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)  # the loop keeps only weak references to tasks
-        task.add_done_callback(self._tasks.discard)
+    def beat(self, rank: int, steps: int, now: float) -> None:
+        """A sign of life of ``rank``, which has taken ``steps`` steps."""
+        self.heard[rank] = now
+        if steps != self.steps[rank]:
+            self.steps[rank], self.stepped = steps, now
 
-    async def _add_gang(self) -> None:
-        self._count += 1
-        name = f"gang-{self._count}"
-        shape = self._shape
-        bundle = {"CPU": float(shape.cpus_per_rank)}
-        if shape.gpus_per_rank:
-            bundle["GPU"] = float(shape.gpus_per_rank)
-        group = placement_group([bundle] * shape.ranks, strategy="PACK")
-        await group.ready()
-        ranks: list[Any] = [
-            ray.remote(Rank)
-            .options(
-                num_cpus=shape.cpus_per_rank,
-                num_gpus=shape.gpus_per_rank,
-                scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index),
-            )
-            .remote(index, shape)
-            for index in range(shape.ranks)
-        ]
-        gang = Gang(name, group, ranks)
-        self._gangs[name] = gang
-        # A rank takes its first trial while it still imports: Ray queues the call behind the warm-up.
-        for rank in ranks:
-            rank.warm_up.remote()
-        self._free.put_nowait(gang)
+    def fault(self, patience: Patience, now: float) -> tuple[str, str] | None:
+        """What is wrong, as failure class and words; None as long as nothing is."""
+        for rank, heard in enumerate(self.heard):
+            silence = now - (self.begun if heard is None else heard)
+            if silence > (WARM_UP_SECONDS if heard is None else patience.silent):
+                return "hung", f"rank {rank} gave no sign of life for {silence:.0f} s"
+        if not self.waiting and now - self.stepped > patience.stall:
+            return "hung", f"no step for {now - self.stepped:.0f} s (resources.stall_seconds)"
+        if patience.limit is not None and now - self.begun > patience.limit:
+            return "killed_by_limit", f"it ran for more than {patience.limit:g} s (resources.trial_seconds)"
+        return None
 
-    def _retire(self, gang: Gang) -> None:
-        """Give back all that a gang holds, and start another in its place."""
-        self._gangs.pop(gang.name, None)
-        for rank in gang.ranks:
-            ray.kill(rank, no_restart=True)
-        remove_placement_group(gang.group)
-        if not self._released:
-            self._spawn(self._add_gang())
 
-    async def assign(self, key: str, assignment: Assignment) -> None:
-        """Queue a trial under Tune's ``key``; it runs on the next free gang."""
-        trial = _Trial(assignment)
-        if self._released:  # Ray does not keep the order of calls to an asyncio actor
-            trial.messages.put_nowait({"kind": "released"})
-        async with self._assigned:
-            self._trials[key] = trial
-            self._assigned.notify_all()
-        self._spawn(self._serve(key))
+@dataclass
+class Attempt:
+    """One attempt of a gang: how it goes, and how it ends."""
 
-    async def next(self, key: str) -> list[Message]:
-        """The trial's messages since the last call, at least one; empty when the sweep is being released."""
-        async with self._assigned:
-            await self._assigned.wait_for(lambda: key in self._trials or self._released)
-        trial = self._trials.get(key)
-        if trial is None:
-            return []
-        messages = [await trial.messages.get()]
-        while not trial.messages.empty():
-            messages.append(trial.messages.get_nowait())
-        if any(message["kind"] == "released" for message in messages):
-            messages = [message for message in messages if message["kind"] != "released"]
-            if not messages or messages[-1]["kind"] != "ended":
-                return []
-        if messages[-1]["kind"] == "ended":
-            self._trials.pop(key, None)
-        return messages
+    gang: Gang
+    assignment: Assignment
+    patience: Patience
+    life: Life
+    started: float = field(default_factory=time.perf_counter)
 
-    async def report(self, key: str, message: Message) -> bool:
-        """A rank's report; answers whether it shall go on."""
-        trial = self._trials.get(key)
-        if trial is None or trial.stopped or self._released or message["attempt"] != trial.assignment.attempt:
-            return False
-        trial.messages.put_nowait(message)
-        return await trial.verdict.get() if self._lockstep else True
+    async def outcome(self, dispatcher: Any, lease: str) -> tuple[Message, bool]:
+        """The message that the attempt ends with, and whether its gang is fit for another one."""
+        running = [asyncio.ensure_future(_answer(rank, self.assignment, dispatcher, lease)) for rank in self.gang.ranks]
+        fault = await self._watch(running)
+        for each in running:
+            each.cancel()
+        results = [each.result() for each in running if each.done() and not each.cancelled()]
+        if fault is not None:
+            return self._failed(*fault), False
+        return self._verdict(results)
 
-    async def decide(self, key: str, go_on: bool) -> None:
-        """The driver's decision about the trial's last report."""
-        trial = self._trials.get(key)
-        if trial is not None:
-            trial.stopped = trial.stopped or not go_on
-            trial.verdict.put_nowait(go_on)
+    async def _watch(self, running: Sequence[asyncio.Future[Any]]) -> tuple[str, str] | None:
+        """Return when all ranks have ended, or one has failed and the others had their time; or with what is wrong."""
+        failed_at: float | None = None
+        while not all(each.done() for each in running):
+            await asyncio.wait(running, timeout=WATCH_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            now = time.monotonic()
+            if failed_at is None and any(each.done() and _failed(each.result()) for each in running):
+                failed_at = now
+            if failed_at is not None and now - failed_at > GRACE_SECONDS:
+                return None
+            if failed_at is None and (fault := self.life.fault(self.patience, now)):
+                self.life.wish = "stacks"
+                await asyncio.sleep(STACKS_SECONDS)
+                return fault
+            if any(each.done() for each in running):  # the others are at its heels; do not spin meanwhile
+                await asyncio.sleep(0.01)
+        return None
 
-    async def release(self) -> None:
-        """Let every waiting trainable go with what there is: the sweep is being stopped."""
-        self._released = True
-        async with self._assigned:
-            self._assigned.notify_all()
-        for trial in self._trials.values():
-            trial.messages.put_nowait({"kind": "released"})
-            trial.verdict.put_nowait(False)
+    def _verdict(self, results: Sequence[Any]) -> tuple[Message, bool]:
+        lost = [each for each in results if isinstance(each, BaseException)]
+        if lost:
+            kind = "node_lost" if self._node_is_gone() else "worker_lost"
+            text = str(lost[0]).strip()
+            return self._failed(kind, text.splitlines()[0] if text else type(lost[0]).__name__), False
+        failed = [each for each in results if each["kind"] == "attempt_failed"]
+        clean = all(each.get("left", 0) <= LEFT_BYTES for each in results)
+        if failed:  # ranks that failed may be out of step with each other
+            return failed[0], clean and len(self.gang.ranks) == 1
+        return results[0], clean
 
-    async def close(self) -> None:
-        """Kill all gangs."""
-        self._released = True
-        for gang in list(self._gangs.values()):
-            self._retire(gang)
+    def _node_is_gone(self) -> bool:
+        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        return any(node not in alive for node in self.gang.nodes)
 
-    async def _serve(self, key: str) -> None:
-        """Run a trial on one gang after another until an attempt ends in something other than a lost worker."""
-        trial = self._trials[key]
-        tries = 0
-        while not self._released:
-            gang = await self._free.get()
-            tries += 1
-            trial.verdict = asyncio.Queue()  # an answer that was meant for a lost attempt must not reach this one
-            trial.messages.put_nowait(
-                {
-                    "kind": "started",
-                    "trial": trial.assignment.trial,
-                    "attempt": trial.assignment.attempt,
-                    "gang": gang.name,
-                }
-            )
-            result = await self._attempt(key, trial, gang)
-            trial.messages.put_nowait(result)
-            if result["kind"] == "ended":
-                return
-            if result["failure"] != "worker_lost" or tries >= MAX_TRIES:
-                trial.messages.put_nowait(
-                    {
-                        "kind": "ended",
-                        "trial": result["trial"],
-                        "attempt": result["attempt"],
-                        "status": "failed",
-                        "step": 0,
-                        "seconds": result["seconds"],
-                        "weights": "",
-                    }
-                )
-                return
-            trial.assignment = replace(trial.assignment, attempt=trial.assignment.attempt + 1)
+    def _failed(self, kind: str, message: str) -> Message:
+        where = f"; stacks of its ranks: {self.assignment.folder}/stacks*.txt" if kind == "hung" else ""
+        return failure(self.assignment, kind, message + where, "", self.started)
 
-    async def _attempt(self, key: str, trial: _Trial, gang: Gang) -> Message:
-        """One attempt on ``gang``, which is given back, or retired where one of its ranks was lost."""
-        started = time.perf_counter()
-        me = ray.get_runtime_context().current_actor
-        try:
-            results = await asyncio.gather(*(rank.run.remote(trial.assignment, me, key) for rank in gang.ranks))
-        except ray.exceptions.RayError as error:
-            self._retire(gang)
-            text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            return _failure(trial.assignment, "worker_lost", text, "", started)
-        self._free.put_nowait(gang)
-        failed = [result for result in results if result["kind"] == "attempt_failed"]
-        return failed[0] if failed else results[0]
+
+async def _answer(rank: Any, assignment: Assignment, dispatcher: Any, lease: str) -> Any:
+    """What a rank's attempt ends with: a message, or the error that says that the process is gone."""
+    try:
+        return await rank.run.remote(assignment, dispatcher, lease)
+    except ray.exceptions.RayError as error:
+        return error
+
+
+def _failed(result: Any) -> bool:
+    return isinstance(result, BaseException) or result["kind"] == "attempt_failed"

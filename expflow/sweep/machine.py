@@ -15,7 +15,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from expflow.config.schema import Resources
 from expflow.errors import ServerUnreachable, UserError
-from expflow.sweep.gang import Shape
+from expflow.sweep.gang import Patience
+from expflow.sweep.rank import Shape
 
 _QUIET = {
     # Ray Tune's own state is a cache that nobody reads: the ledger is the truth.
@@ -39,13 +40,14 @@ new local cluster and reads the token once, so it stays the same as long as the 
 
 @dataclass(frozen=True)
 class Machine:
-    """A connected cluster: what a gang is made of, how many fit, what holds one trainable to the head node, and an
-    actor to this one."""
+    """A connected cluster: what a gang is made of, how many fit, what holds one trainable to the head node, an actor
+    to this one, and how long an attempt may take."""
 
     shape: Shape
     gangs: int
     token: dict[str, float]
     beside_us: NodeAffinitySchedulingStrategy
+    patience: Patience
 
 
 @contextmanager
@@ -151,4 +153,4 @@ def _machine(resources: Resources, foreign: bool, paths: tuple[str, ...], warm: 
     # Tune must have something to count. Trainables do no work, so they take none of the ranks' CPUs.
     token = {"node:__internal_head__": 0.0001} if foreign else {"expflow": total["expflow"] / gangs}
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return Machine(shape, gangs, token, here)
+    return Machine(shape, gangs, token, here, Patience(resources.stall_seconds, resources.trial_seconds))
