@@ -101,7 +101,7 @@ OnNotice = Callable[[Notice], None]
 """Called by rank 0 alone: once when the attempt begins, and after each checkpoint."""
 
 Leave = Callable[[], bool]
-"""Asked after each step: whether to write a checkpoint and leave, because this process has to go."""
+"""Asked after each batch: whether to write a checkpoint and leave, because this process has to go."""
 
 
 def _nobody_listens(notice: Notice) -> None:

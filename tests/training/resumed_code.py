@@ -2,11 +2,14 @@
 
 import os
 import signal
+from typing import Any, ClassVar
 
 import torch
 import torchmetrics
 from pytorch_lightning import LightningModule
 from torch import nn
+
+from tests.training import user_code
 
 
 class Dropped(nn.Module):
@@ -78,6 +81,26 @@ class OnCosine(Measuring):
         return [optimizer], [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.trainer.max_epochs)]
 
 
+class Rated(Measuring):
+    """Remembers what each of its trainings began with: weights, rate and weight decay."""
+
+    seen: ClassVar[list[Any]] = []
+
+    def __init__(self, rate: float, decay: float):
+        super().__init__()
+        self.settings = {"lr": rate, "weight_decay": decay}
+
+    def on_train_batch_start(self, batch, batch_idx):
+        if batch_idx == 0:
+            group = self.optimizers().param_groups[0]
+            weights = {name: value.clone() for name, value in self.state_dict().items()}
+            self.seen.append((weights, group["lr"], group["weight_decay"]))
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), momentum=0.9, **self.settings)
+        return [optimizer], [torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 0.5**epoch)]
+
+
 class ByHand(LightningModule):
     """Two networks, two optimizers, manual optimisation."""
 
@@ -107,3 +130,17 @@ class NanAtSix(Measuring):
     def training_step(self, batch, batch_idx):
         loss = super().training_step(batch, batch_idx)
         return loss * float("nan") if self.global_step == 5 else loss
+
+
+class Opinion:
+    """Something that is neither tensor nor plain data."""
+
+    def __init__(self, value=0):
+        self.value = value
+
+
+class KeepsAnObject(user_code.Plain):
+    """Puts an object of its own into its checkpoint."""
+
+    def on_save_checkpoint(self, checkpoint):
+        checkpoint["mine"] = Opinion(3)

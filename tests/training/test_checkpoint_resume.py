@@ -6,6 +6,7 @@ import sys
 from dataclasses import asdict
 
 import pytest
+import torch
 
 from expflow.architectures.specs.mlp import MLP
 from expflow.config.schema import Recipe, Trainer
@@ -17,8 +18,11 @@ from expflow.losses.specs import CrossEntropy
 from expflow.optim.specs import SGD, Adam, Constant, OneCycle
 from expflow.tasks.specs import Classification
 from expflow.training import Attempt, Began, Saved, World, run_trial
+from expflow.training.checkpoints import adopt
 from expflow.training.checkpoints import state as training_state
+from expflow.training.checkpoints.tensors import weights_of
 from tests.training import resumed_code
+from tests.training.resumed_code import Rated
 
 CODE = resumed_code.__name__
 STEPS = 4
@@ -44,9 +48,9 @@ def recipe(epochs=2, *, trainer=None, checkpoint=None, **changes):
     return Recipe(**filled, trainer=Trainer.model_validate(settings))
 
 
-def own(task, epochs=2, **changes):
+def own(task, epochs=2, task_arguments=None, **changes):
     none = {"model": None, "loss": None, "optimizer": None, "schedule": None}
-    return recipe(epochs, task=Foreign(name=f"{CODE}:{task}"), **(none | changes))
+    return recipe(epochs, task=Foreign(name=f"{CODE}:{task}", **(task_arguments or {})), **(none | changes))
 
 
 class Told:
@@ -96,14 +100,18 @@ def cut(recipe, root, folder, question):
 # between any two steps
 
 
-@pytest.mark.parametrize("question", range(1, 2 * STEPS - 1))
+@pytest.mark.parametrize("question", [*range(1, STEPS), STEPS + 1, *range(STEPS + 9, 2 * STEPS + 8)])
 def test_a_trial_that_was_cut_anywhere_is_the_trial_that_was_not(root, tmp_path, question):
-    """Streaming data, dropout, momentum, a schedule over the whole course; weights and reports are equal."""
+    """Streaming data, dropout, momentum, a schedule over the whole course; weights and reports are equal.
+
+    A trial asks after each of its 4 training and 8 validation batches; asked while it validates, it ends that first.
+    """
     whole, heard = train(recipe(), root)
     told = cut(recipe(), root, tmp_path, question)
-    step = told.saved()[-1]
+    step = question if question < STEPS else max(STEPS, question - 8)
+    assert told.saved()[-1] == step
     again, _ = train(recipe(), root, tmp_path, told)
-    assert told.began().step == step == question
+    assert told.began().step == step
     assert again == whole
     assert told.reports == heard.reports
 
@@ -157,7 +165,7 @@ OTHERS = {
 @pytest.mark.parametrize("name", OTHERS)
 def test_so_it_is_with(root, tmp_path, name):
     whole, heard = train(OTHERS[name](), root)
-    for question in (1, 2, STEPS // 2 + 1, STEPS, STEPS + 1):
+    for question in (1, 2, STEPS // 2 + 1, STEPS, STEPS + 10):
         folder = tmp_path / str(question)
         told = Told(leave_at=question)
         try:
@@ -174,7 +182,7 @@ def test_a_loader_without_a_position_is_saved_between_epochs(tmp_path):
     plain = {"data": Foreign(name="tests.training.user_code:Blobs"), "model": MLP(name="mlp", hidden=8)}
     whole, heard = train(recipe(4, **plain), None)
     told = cut(recipe(4, **plain), None, tmp_path, 2)
-    assert told.saved() == [8]
+    assert told.saved() == [4]
     again, _ = train(recipe(4, **plain), None, tmp_path, told)
     assert again == whole
     assert told.reports == heard.reports
@@ -288,3 +296,29 @@ def test_nothing_is_written_without_a_folder(root, tmp_path, monkeypatch):
     with pytest.raises(Preempted):
         train(recipe(), root, None, told)
     assert list(tmp_path.iterdir()) == []
+
+
+# taken over by another trial
+
+
+def test_a_fork_keeps_the_weights_and_takes_its_own_rates(root, tmp_path):
+    """Population based training: the state of one trial goes on under the recipe of another."""
+
+    def with_rate(rate, decay):
+        return own("Rated", task_arguments={"rate": rate, "decay": decay}, checkpoint={"every_epochs": 1})
+
+    train(with_rate(0.1, 0.0), root, tmp_path / "donor")
+    source = tmp_path / "donor" / "checkpoints" / "step-000000004"
+    target = with_rate(0.04, 0.01)
+    adopt(source, tmp_path / "target", attempt=Attempt(target, 1, forks=1))
+    Rated.seen.clear()
+    outcome, told = train(target, root, tmp_path / "target", seed=1, forks=1)
+    assert told.began().step == STEPS
+    assert outcome.step == 2 * STEPS
+    [(weights, rate, decay)] = Rated.seen
+    assert all(torch.equal(weights[name], value) for name, value in weights_of(source).items())
+    assert (rate, decay) == (pytest.approx(0.04 / 2), 0.01)  # the schedule halves the rate each epoch
+    again, _ = train(target, root, None, seed=1, forks=1, resume=source)
+    assert again == outcome
+    after, told = train(target, root, tmp_path / "target", seed=1, forks=1)
+    assert (after, told.began().step) == (outcome, 2 * STEPS)

@@ -57,6 +57,7 @@ class Loaded:
 
     path: Path
     manifest: Manifest
+    borrowed: bool
     trainer: State
     rank: State | None
 
@@ -69,8 +70,8 @@ class Loaded:
 def read(choice: Choice, task: LightningModule, world: World, allow: tuple[str, ...]) -> Loaded | None:
     """The chosen checkpoint for this rank; None where there is none.
 
-    A rank that had no part in writing it (there are more ranks now) draws other random numbers from there on, and
-    counts the metrics of an unfinished epoch anew.
+    A rank that had no part in writing it (another trial did, or there were other ranks) draws random numbers of its own
+    from there on, and counts the metrics of an unfinished epoch anew.
     Raises CheckpointMismatch, naming layers and both shapes, where it is of another architecture.
     """
     if choice.path is None or choice.manifest is None:
@@ -79,14 +80,14 @@ def read(choice: Choice, task: LightningModule, world: World, allow: tuple[str, 
     if different := difference(weights, task.state_dict()):
         raise CheckpointMismatch(f"{choice.path} is of another architecture:\n{different}")
     shared = load(choice.path / state_file(0), allow)
-    same_ranks = choice.manifest.ranks == world.ranks
-    if not same_ranks:
-        logger.warning("%s was written by %d ranks, now there are %d", choice.path, choice.manifest.ranks, world.ranks)
-    mine: State | None = shared["rank"]
-    if world.rank:
-        mine = load(choice.path / state_file(world.rank), allow)["rank"] if same_ranks else None
     restored: State = {**shared["trainer"], "state_dict": weights}
-    return Loaded(choice.path, choice.manifest, restored, mine)
+    restored["loops"]["fit_loop"]["state_dict"].pop("combined_loader", None)  # see Checkpointer.on_train_start
+    if choice.manifest.ranks != world.ranks:
+        logger.warning("%s was written by %d ranks, now there are %d", choice.path, choice.manifest.ranks, world.ranks)
+    if choice.borrowed or choice.manifest.ranks != world.ranks:
+        return Loaded(choice.path, choice.manifest, choice.borrowed, restored, None)
+    mine = shared["rank"] if world.rank == 0 else load(choice.path / state_file(world.rank), allow)["rank"]
+    return Loaded(choice.path, choice.manifest, False, restored, mine)
 
 
 class Files(CheckpointIO):
@@ -129,7 +130,7 @@ class Checkpointer(Checkpoint):
         world: World,
         *,
         loaded: Loaded | None,
-        check: Callable[[int], None],
+        check: Callable[[], None],
         notify: OnNotice,
         leave: Leave,
     ) -> None:
@@ -147,7 +148,9 @@ class Checkpointer(Checkpoint):
         self._saved_step = loaded.manifest.step if loaded else 0
         self._step, self._stepped = self._saved_step, False
         self._ask_at = 0
+        self._told_to_leave = self._leave_agreed = False
         self._trainer: Trainer | None = None
+        self._own: training_state.Settings | None = None
         self._handler = signal.getsignal(signal.SIGTERM)
 
     def watch(self, loader: Any) -> Any:
@@ -185,6 +188,8 @@ class Checkpointer(Checkpoint):
                 raise CheckpointMismatch(f"{self._loaded.path} cannot be trained on for longer: {reason}")
         if self._loaded.rank is not None:
             trainer.callback_metrics.update(self._loaded.rank["metrics"])
+        if self._loaded.borrowed:
+            self._own = training_state.Settings(trainer)
 
     def _agree_on_the_start(self, trainer: Trainer) -> None:
         step = float(self._saved_step)
@@ -200,11 +205,17 @@ class Checkpointer(Checkpoint):
         """Within an epoch: its data, its sums and the random state come back. Nothing has been drawn from them yet."""
         if signal.getsignal(signal.SIGTERM) != self._handler and self._handler is not None:
             signal.signal(signal.SIGTERM, self._handler)  # Lightning's own ends the process with nothing saved
-        if self._loaded is not None and self._loaded.rank is not None and self._loaded.within_epoch:
-            if self.loader is not None:  # Lightning forgets this where a module asks for the number of steps before
-                self.loader.load_state_dict(self._loaded.rank["loader"])
-            training_state.restore_epoch_state(pl_module, self._loaded.rank["epoch"])
-            training_state.restore_random_state(self._loaded.rank["random"])
+        if self._own is not None:
+            self._own.put_back(trainer)
+        if self._loaded is None or not self._loaded.within_epoch:
+            return
+        rank = self._loaded.rank
+        if self.loader is not None:  # Lightning forgets this where a module asks for the number of steps beforehand
+            place = {key: value for key, value in self._loaded.manifest.loader.items() if key in ("epoch", "batch")}
+            self.loader.load_state_dict(rank["loader"] if rank else {**self.loader.state_dict(), **place})
+        if rank is not None:
+            training_state.restore_epoch_state(pl_module, rank["epoch"])
+            training_state.restore_random_state(rank["random"])
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """The first batch after a resume: from here on the epoch is like any other."""
@@ -218,8 +229,13 @@ class Checkpointer(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Note whether the batch ended with an optimizer step: gradients that still add up are not saved."""
+        self._told_to_leave = self._leave() or self._told_to_leave
         training_state.merge_logged(trainer, self._waiting)
         self._stepped, self._step = trainer.global_step > self._step, trainer.global_step
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
+        """Ask here too, because whoever answers sees by it that the trial lives; it leaves when validation is over."""
+        self._told_to_leave = self._leave() or self._told_to_leave
 
     def between_batches(self) -> None:
         """The loader is asked for the next batch: save, or leave, if it is time."""
@@ -233,14 +249,12 @@ class Checkpointer(Checkpoint):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """An epoch begins, and all of the one before is done."""
-        if self._loaded is not None and self._loaded.rank is not None:  # between epochs, or this hook were not called
+        if self._loaded is not None and self._loaded.rank is not None:  # it was saved between epochs
             training_state.restore_random_state(self._loaded.rank["random"])
         self._waiting.clear()
         self._stepped = False
         if trainer.global_step > self._saved_step and self._is_time(trainer, epoch=trainer.current_epoch):
             self._save(trainer, between_epochs=True)
-        elif self._leave_agreed:
-            raise Preempted(f"asked to leave at step {trainer.global_step}")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The end: what is tested, shown and extended later."""
@@ -249,13 +263,11 @@ class Checkpointer(Checkpoint):
 
     # when
 
-    _leave_agreed = False
-
     def _is_time(self, trainer: Trainer, *, epoch: int | None) -> bool:
         """Whether to save now. The same on all ranks."""
         rules, step = self._rules, trainer.global_step
         due = time.monotonic() - self._saved_at >= rules.every_seconds if rules.every_seconds else False
-        due, self._leave_agreed = self._agreed(trainer, due, self._leave(), now=epoch is not None)
+        due, self._leave_agreed = self._agreed(trainer, due, self._told_to_leave, now=epoch is not None)
         if rules.every_steps and step // rules.every_steps > self._saved_step // rules.every_steps:
             due = True
         if rules.every_epochs and epoch and epoch % rules.every_epochs == 0:
@@ -279,7 +291,7 @@ class Checkpointer(Checkpoint):
 
     def _save(self, trainer: Trainer, *, between_epochs: bool) -> None:
         step = trainer.global_step
-        self._check(step)
+        self._check()
         if self._parent is not None:
             saved = self._write(trainer, Draft(self._parent, step, self._tag), between_epochs)
             self._saved_step, self._saved_at = step, time.monotonic()

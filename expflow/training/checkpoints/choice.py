@@ -21,7 +21,7 @@ FOLDER = "checkpoints"
 class Choice:
     """A verified checkpoint, or none. ``refused`` says of each newer one why it was passed over.
 
-    ``borrowed`` is true of another trial's checkpoint: its weights and course go on, under another recipe.
+    ``borrowed`` is true of what another trial saved: its weights and its course go on, under this trial's recipe.
     """
 
     path: Path | None = None
@@ -47,7 +47,7 @@ def choose(attempt: Attempt) -> Choice:
         if manifest is None or manifest.forks != attempt.forks:
             continue
         if (manifest.config, manifest.seed) == (config, attempt.seed):
-            return Choice(path, manifest, tuple(refused))
+            return Choice(path, manifest, tuple(refused), borrowed=bool(manifest.origin))
         refused.append(f"{path} is of config {manifest.config}, seed {manifest.seed}: not this trial's")
     if attempt.resume is None:
         return Choice(refused=tuple(refused))
@@ -96,7 +96,13 @@ def adopt(source: Path, folder: Path, *, attempt: Attempt) -> Path:
     except OSError as error:
         draft.discard()
         raise storage_error(draft.final, error) from error
-    own = replace(manifest, config=config_id(attempt.recipe), seed=attempt.seed, forks=attempt.forks)
+    own = replace(
+        manifest,
+        config=config_id(attempt.recipe),
+        seed=attempt.seed,
+        forks=attempt.forks,
+        origin=manifest.origin or manifest.config,
+    )
     draft.commit(own, tuple(manifest.files), lambda: None)
     return draft.final
 

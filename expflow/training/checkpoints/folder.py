@@ -34,7 +34,8 @@ _NAME = re.compile(r"step-(\d{9,})")
 class Manifest:
     """What a checkpoint is, and the files it consists of.
 
-    ``config`` and ``seed`` say whose it is, ``forks`` how often that trial had taken over another one's weights,
+    ``config`` and ``seed`` say whose it is, ``forks`` how often that trial had taken over another one's weights, and
+    ``origin`` from which config, where this is what it took over and has not trained on yet;
     ``budget`` what it was to train for. ``epoch`` counts whole passes over the training set and ``batch`` the batches
     of the next one; ``loader`` is the data's own position. ``lock_epoch`` is that of the driver it was written for.
     ``files`` holds sha256 and bytes of each file; ``sha256`` is that of all the rest of the manifest.
@@ -44,6 +45,7 @@ class Manifest:
     config: str
     seed: int
     forks: int = 0
+    origin: str = ""
     ranks: int = 1
     epoch: int = 0
     batch: int = 0
@@ -64,14 +66,8 @@ class Manifest:
 
     def sealed(self, files: Mapping[str, Mapping[str, Any]]) -> Manifest:
         """This manifest with its files and its own checksum."""
-        whole = replace(self, files=dict(files), sha256="")
-        return replace(whole, sha256=whole.digest())
-
-    def digest(self) -> str:
-        """sha256 over everything but itself."""
-        body = asdict(self)
-        del body["sha256"]
-        return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        whole = replace(self, files=dict(files))
+        return replace(whole, sha256=_checksum(asdict(whole)))
 
 
 class Hashed:
@@ -144,7 +140,7 @@ class Draft:
             sync_folder(self.folder)
             allowed()
             if self.final.exists():  # damaged, or from before a fork: what is valid is never written again
-                _remove(self.final)
+                remove(self.final)
             self.folder.rename(self.final)
             sync_folder(self.final.parent)
         except OSError as error:
@@ -169,14 +165,14 @@ def read_manifest(path: Path) -> Manifest:
         data = json.loads((path / MANIFEST).read_bytes())
         known = {each.name for each in fields(Manifest)}
         manifest = Manifest(**{key: value for key, value in data.items() if key in known})
-        newer = int(manifest.format) > FORMAT
+        newer, intact = int(manifest.format) > FORMAT, _checksum(data) == manifest.sha256
     except FileNotFoundError as error:
         raise CheckpointDamaged(f"{path} has no {error.filename and Path(error.filename).name}") from error
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointDamaged(f"{path / MANIFEST} does not read: {error}") from error
     if newer:
         raise CheckpointDamaged(f"{path} has format {manifest.format}; this expflow reads up to {FORMAT}")
-    if manifest.digest() != manifest.sha256:
+    if not intact:
         raise CheckpointDamaged(f"{path / MANIFEST} is not what was written: its checksum differs")
     return manifest
 
@@ -218,7 +214,7 @@ def prune(parent: Path, keep: int, newest: Path) -> list[Path]:
     earlier = [path for path in found(parent) if step_of(path) < step_of(newest)]
     gone = [path for path in found(parent) if step_of(path) > step_of(newest)] + earlier[keep - 1 :]
     for path in gone:
-        _remove(path)
+        remove(path)
     return gone
 
 
@@ -229,7 +225,7 @@ def sweep_up(parent: Path, tag: str) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
     """Take a checkpoint out of sight in one step, then remove it: nobody sees a part of it."""
     hidden = path.with_name(f".{path.name}-{os.getpid()}.gone")
     shutil.rmtree(hidden, ignore_errors=True)
@@ -238,6 +234,12 @@ def _remove(path: Path) -> None:
     except FileNotFoundError:
         return
     shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _checksum(manifest: Mapping[str, Any]) -> str:
+    """sha256 over everything in a manifest but itself, fields of a newer expflow included."""
+    body = {key: value for key, value in manifest.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _entry(path: Path) -> dict[str, Any]:

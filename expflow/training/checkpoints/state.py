@@ -3,7 +3,7 @@
 The only file that touches Lightning's private names. Lightning saves neither what ``self.log`` has added up within an
 epoch nor the metrics of earlier epochs, and it takes the first epoch after a resume for one whose metrics are unknown.
 Then a training that was cut within an epoch would report other numbers than one that was not.
-``tests/training/test_checkpoint_state.py`` notices when one of these names changes.
+``tests/training/test_checkpoint_resume.py`` notices when one of these names changes.
 """
 
 from __future__ import annotations
@@ -42,6 +42,37 @@ def restore_random_state(state: Mapping[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"][0])
+
+
+class Settings:
+    """What a recipe sets its optimizers and schedules to, kept while another recipe's state is loaded into them.
+
+    The rate keeps its place in the schedule: what it was scaled to there, it is scaled to of the new base rate.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._groups = [
+            [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+            for optimizer in trainer.optimizers
+        ]
+
+    def put_back(self, trainer: Trainer) -> None:
+        """Set the optimizers and schedules of ``trainer``, which hold the other recipe's state, to these settings."""
+        for optimizer, groups in zip(trainer.optimizers, self._groups, strict=True):
+            for group, own in zip(optimizer.param_groups, groups, strict=True):
+                base, loaded = _base_rate(own), _base_rate(group)
+                rate = group["lr"] * (base / loaded) if loaded else own["lr"]
+                group.update(own | {"lr": rate})
+        for config in trainer.lr_scheduler_configs:
+            scheduler = config.scheduler
+            rates = [group["lr"] for group in scheduler.optimizer.param_groups]
+            if hasattr(scheduler, "base_lrs"):
+                scheduler.base_lrs = [_base_rate(group) for group in scheduler.optimizer.param_groups]
+            scheduler._last_lr = rates
+
+
+def _base_rate(group: Mapping[str, Any]) -> float:
+    return float(group.get("initial_lr", group["lr"]))
 
 
 def settle_between_epochs(loops: State) -> None:
