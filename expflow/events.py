@@ -148,7 +148,10 @@ class AttemptFailed(Event):
 
 @dataclass(frozen=True)
 class TrialEnded(Event):
-    """A trial is over, one way or another. ``weights`` is the sha256 of its final weights ("" where it has none)."""
+    """A trial is over, one way or another. ``weights`` is the sha256 of its final weights ("" where it has none).
+
+    ``reason`` says why a trial that is done ended before its last epoch: its recipe stopped it early.
+    """
 
     kind: ClassVar[str] = "ended"
     trial: str
@@ -157,6 +160,7 @@ class TrialEnded(Event):
     step: int
     seconds: float
     weights: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True)

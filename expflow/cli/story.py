@@ -64,7 +64,8 @@ def _said(record: Record) -> str:
         case Decided() as event:
             return f"step {event.step}: the scheduler said {event.decision}"
         case TrialEnded() as event:
-            return f"{event.status} after {seconds_text(event.seconds)}"
+            why = f" ({event.reason})" if event.reason else ""
+            return f"{event.status} after {seconds_text(event.seconds)}{why}"
     return ""
 
 

@@ -31,6 +31,8 @@ class Reporter(Checkpoint):
     def __init__(self, send: Callable[[Report], bool], *, epochs: int, validate_every: int) -> None:
         self._send, self._epochs, self._every = send, epochs, validate_every
         self._losses: list[Tensor] = []
+        self._steps: list[int] = []
+        self._step = 0
         self.stopped = False
         self.last: Report | None = None
         self._validated = 0
@@ -54,6 +56,7 @@ class Reporter(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A training that had ended early ends again at once."""
         trainer.should_stop = trainer.should_stop or self._early
+        self._step = trainer.global_step
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember which epoch was validated, and let training go on as if it had not been."""
@@ -68,15 +71,17 @@ class Reporter(Checkpoint):
     ) -> None:
         """Remember the loss, and look at the remembered ones now and then and at the end of the epoch."""
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        stepped, self._step = trainer.global_step != self._step, trainer.global_step
         if isinstance(loss, Tensor):
             self._losses.append(loss.detach())
+            self._steps.append(self._step if stepped else self._step + 1)  # else it is accumulated for the next step
         if len(self._losses) >= CHECK_EVERY or trainer.is_last_batch:
-            self.check(trainer.global_step)
+            self.check()
         if trainer.is_last_batch:
             # a torch DataLoader draws a number when validation begins: how often one validates must change no weights
             self._restore_random_state = hold_random_state()
 
-    def check(self, step: int) -> None:
+    def check(self) -> None:
         """Look at the losses since the last look. Raises :class:`Diverged`, with the step, where one is not finite."""
         if not self._losses:
             return
@@ -84,8 +89,9 @@ class Reporter(Checkpoint):
         if not all(finite):
             first = finite.index(False)
             value = self._losses[first].item()
-            raise Diverged(f"the loss became {value} at step {step - len(finite) + 1 + first}; a lower rate may help")
+            raise Diverged(f"the loss became {value} at step {self._steps[first]}; a lower rate may help")
         self._losses.clear()
+        self._steps.clear()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the epoch, unless it is neither validated nor the last one."""

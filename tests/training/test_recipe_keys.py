@@ -12,7 +12,7 @@ from expflow.config.spec import Foreign
 from expflow.data.build import prepare
 from expflow.data.loader import loader_for
 from expflow.data.specs import Digits
-from expflow.errors import OutOfMemory, UserError
+from expflow.errors import Diverged, OutOfMemory, UserError
 from expflow.optim.specs import SGD, Adam, Constant, Plateau
 from expflow.tasks.specs import Classification
 from expflow.training import World
@@ -315,3 +315,9 @@ def test_a_batch_of_all_is_shared_among_ranks(digits):
 def test_two_ways_to_say_the_same_are_refused():
     with pytest.raises(UserError, match=r"trainer\.lightning\.accumulate_grad_batches cannot be set"):
         train(recipe(1, {"accumulate": 2, "lightning": {"accumulate_grad_batches": 2}}), world=World())
+
+
+def test_divergence_while_accumulating_names_the_optimizer_step():
+    task = Foreign(name="tests.training.user_code:NanAt", step=3)
+    with pytest.raises(Diverged, match="nan at step 3;"):
+        train(recipe(2, {"accumulate": 2}, task=task, data=in_order(), **NOTHING))
