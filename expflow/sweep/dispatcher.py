@@ -59,6 +59,7 @@ class Dispatcher:
         self._released = False
         self._running = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._making: set[asyncio.Task[Gang]] = set()
 
     async def start(self) -> None:
         """Begin to warm the gangs; returns at once."""
@@ -73,8 +74,13 @@ class Dispatcher:
     async def _add_gang(self) -> None:
         while not self._released:
             self._count += 1
+            making = asyncio.ensure_future(make_gang(f"gang-{self._count}", self._shape))
+            self._making.add(making)
+            making.add_done_callback(self._making.discard)
             try:
-                gang = await make_gang(f"gang-{self._count}", self._shape)
+                gang = await making
+            except asyncio.CancelledError:
+                return
             except ray.exceptions.RayError:  # a rank died before all had met; its node may be going away
                 await asyncio.sleep(AGAIN_SECONDS)
                 continue
@@ -176,6 +182,8 @@ class Dispatcher:
         while self._running and time.monotonic() < give_up:
             await asyncio.sleep(0.05)
         self._released = True
+        for each in list(self._making):
+            each.cancel()
         for gang in list(self._gangs.values()):
             self._retire(gang)
 

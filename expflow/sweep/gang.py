@@ -58,29 +58,32 @@ async def make_gang(name: str, shape: Shape) -> Gang:
     bundle = {"CPU": float(shape.cpus_per_rank)}
     if shape.gpus_per_rank:
         bundle["GPU"] = float(shape.gpus_per_rank)
-    group = placement_group([bundle] * shape.ranks, strategy="PACK")
-    await group.ready()
-    ranks: list[Any] = [
+    gang = Gang(name, placement_group([bundle] * shape.ranks, strategy="PACK"), [])
+    try:
+        await _start(gang, shape)
+    except BaseException:  # also where nobody waits for it any more
+        kill_gang(gang)
+        raise
+    return gang
+
+
+async def _start(gang: Gang, shape: Shape) -> None:
+    await gang.group.ready()
+    gang.ranks += [
         ray.remote(Rank)
         .options(
             num_cpus=shape.cpus_per_rank,
             num_gpus=shape.gpus_per_rank,
-            scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index),
+            scheduling_strategy=PlacementGroupSchedulingStrategy(gang.group, placement_group_bundle_index=index),
         )
         .remote(index, shape)
         for index in range(shape.ranks)
     ]
-    gang = Gang(name, group, ranks)
-    for rank in ranks:
+    for rank in gang.ranks:
         rank.warm_up.remote()
     if shape.ranks > 1:
-        try:
-            meeting = await ranks[0].host.remote()
-            await asyncio.gather(*(rank.join.remote(meeting) for rank in ranks))
-        except ray.exceptions.RayError:
-            kill_gang(gang)
-            raise
-    return gang
+        meeting = await gang.ranks[0].host.remote()
+        await asyncio.gather(*(rank.join.remote(meeting) for rank in gang.ranks))
 
 
 def kill_gang(gang: Gang) -> None:
