@@ -18,7 +18,8 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from expflow.errors import RankLost
+from expflow.config.schema import Resources
+from expflow.errors import RankLost, UserError
 from expflow.training.contract import Attempt, Leave, OnNotice, OnReport, Outcome, World
 
 LOOPBACK = "127.0.0.1"
@@ -28,6 +29,27 @@ _GRACE_SECONDS = 5.0
 
 _POLL_SECONDS = 0.2
 """How soon a request to leave reaches the ranks."""
+
+
+def world_here(resources: Resources) -> World:
+    """Rank 0's world on this machine, with a GPU for each rank where there are enough of them.
+
+    Raises :class:`UserError` where ``resources`` asks for more GPUs than there are.
+    """
+    gpus = resources.gpus_per_rank
+    if gpus == 0:
+        return World(ranks=resources.ranks, threads=resources.cpus_per_rank)
+    import torch
+
+    there = torch.cuda.device_count()
+    if gpus == "auto":
+        gpus = 1 if there >= resources.ranks else 0
+    if resources.ranks * gpus > there:
+        raise UserError(
+            f"resources asks for {resources.ranks} x {gpus:g} GPUs, this machine has {there}; lower ranks, or set "
+            "gpus_per_rank: 0 to train on the CPU"
+        )
+    return World(ranks=resources.ranks, threads=resources.cpus_per_rank, gpus=int(gpus > 0))
 
 
 @dataclass(frozen=True)
