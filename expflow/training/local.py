@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 from expflow.config.schema import Resources
@@ -39,9 +40,7 @@ def world_here(resources: Resources) -> World:
     gpus = resources.gpus_per_rank
     if gpus == 0:
         return World(ranks=resources.ranks, threads=resources.cpus_per_rank)
-    import torch
-
-    there = torch.cuda.device_count()
+    there = _gpus_here()
     if gpus == "auto":
         gpus = 1 if there >= resources.ranks else 0
     if resources.ranks * gpus > there:
@@ -50,6 +49,15 @@ def world_here(resources: Resources) -> World:
             "gpus_per_rank: 0 to train on the CPU"
         )
     return World(ranks=resources.ranks, threads=resources.cpus_per_rank, gpus=int(gpus > 0))
+
+
+def _gpus_here() -> int:
+    """GPUs that torch can use. Where the system has no such device, torch is not imported to say so."""
+    if not any(Path("/dev").glob("nvidia[0-9]*")) and not Path("/dev/dxg").exists():
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
 
 
 @dataclass(frozen=True)
