@@ -14,8 +14,9 @@ from expflow.config.schema import Recipe
 from expflow.errors import UserError
 from expflow.tasks import build_task, cost
 from expflow.training.arguments import computing, early_reason, recipe_callbacks, trainer_arguments
-from expflow.training.checkpoints.callback import Checkpointer, read
+from expflow.training.checkpoints.callback import Checkpointer
 from expflow.training.checkpoints.choice import choose
+from expflow.training.checkpoints.reading import read
 from expflow.training.contract import Attempt, Began, Leave, OnNotice, OnReport, Outcome, World
 from expflow.training.feed import Feed, open_feed
 from expflow.training.isolation import isolated, seed_everything

@@ -6,7 +6,9 @@
 ``extension`` whether a longer training can go on from one
 ``tensors``   files of tensors and plain data, read without running code (torch)
 ``state``     what a checkpoint of a Lightning training holds besides Lightning's own (torch, Lightning)
-``callback``  when it is written, and the way back (Lightning)
+``reading``   one of them in memory (torch, Lightning)
+``loaders``   training loaders that can be saved within an epoch (Lightning)
+``callback``  when a training is saved, and the way back (Lightning)
 """
 
 from expflow.training.checkpoints.choice import Choice, adopt, choose

@@ -11,30 +11,29 @@ what it has added up. Whether the time has come, or whether one of them has to l
 
 from __future__ import annotations
 
-import logging
+import functools
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
-from pytorch_lightning.utilities import CombinedLoader
 
 from expflow.config.identity import config_id
 from expflow.config.schema import Recipe
 from expflow.errors import CheckpointMismatch, ExpflowError, Preempted, RanksDisagree, StorageUnwritable
 from expflow.ledger.lock import check_epoch
 from expflow.training.checkpoints import state as training_state
-from expflow.training.checkpoints.choice import FOLDER, Choice
+from expflow.training.checkpoints.choice import FOLDER
 from expflow.training.checkpoints.extension import stretched
 from expflow.training.checkpoints.folder import Draft, Manifest, prune, sweep_up, verify
-from expflow.training.checkpoints.tensors import WEIGHTS, difference, dump, load, plain, state_file
+from expflow.training.checkpoints.loaders import Tapped, watched_loader
+from expflow.training.checkpoints.reading import Loaded
+from expflow.training.checkpoints.tensors import WEIGHTS, dump, plain, state_file
 from expflow.training.contract import Attempt, Leave, OnNotice, Saved, World
 
 AGREE_SECONDS = 1.0
@@ -44,50 +43,7 @@ MOST_STEPS = 64
 NOT_NEEDED = ("hyper_parameters", "hparams_name", "hparams_type", "datamodule_hyper_parameters")
 """What Lightning would save of a module's constructor: the recipe has it, and it may hold any object."""
 
-POSITIONED = ("state_dict", "load_state_dict", "__len__")
-"""What a loader must have for a training to be saved within an epoch."""
-
-logger = logging.getLogger(__name__)
 State = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A checkpoint in memory: what Lightning restores, what this rank does, and what the manifest says."""
-
-    path: Path
-    manifest: Manifest
-    borrowed: bool
-    trainer: State
-    rank: State | None
-
-    @property
-    def within_epoch(self) -> bool:
-        """Whether an epoch has begun."""
-        return self.manifest.batch > 0
-
-
-def read(choice: Choice, task: LightningModule, world: World, allow: tuple[str, ...]) -> Loaded | None:
-    """The chosen checkpoint for this rank; None where there is none.
-
-    A rank that had no part in writing it (another trial did, or there were other ranks) draws random numbers of its own
-    from there on, and counts the metrics of an unfinished epoch anew.
-    Raises CheckpointMismatch, naming layers and both shapes, where it is of another architecture.
-    """
-    if choice.path is None or choice.manifest is None:
-        return None
-    weights = load(choice.path / WEIGHTS, allow)
-    if different := difference(weights, task.state_dict()):
-        raise CheckpointMismatch(f"{choice.path} is of another architecture:\n{different}")
-    shared = load(choice.path / state_file(0), allow)
-    restored: State = {**shared["trainer"], "state_dict": weights}
-    restored["loops"]["fit_loop"]["state_dict"].pop("combined_loader", None)  # see Checkpointer.on_train_start
-    if choice.manifest.ranks != world.ranks:
-        logger.warning("%s was written by %d ranks, now there are %d", choice.path, choice.manifest.ranks, world.ranks)
-    if choice.borrowed or choice.manifest.ranks != world.ranks:
-        return Loaded(choice.path, choice.manifest, choice.borrowed, restored, None)
-    mine = shared["rank"] if world.rank == 0 else load(choice.path / state_file(world.rank), allow)["rank"]
-    return Loaded(choice.path, choice.manifest, False, restored, mine)
 
 
 class Files(CheckpointIO):
@@ -108,7 +64,7 @@ class Files(CheckpointIO):
             self.error = error
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> State:
-        """What :func:`read` has read and checked."""
+        """What :func:`~expflow.training.checkpoints.reading.read` has read and checked."""
         if self._loaded is None:
             raise TypeError(f"nothing was read from {path}")
         return self._loaded.trainer
@@ -141,7 +97,7 @@ class Checkpointer(Checkpoint):
         self._tag = f"-e{attempt.fence.epoch if attempt.fence else 0}-a{attempt.number}"
         self.files = Files(loaded)
         self.loader: Any = None
-        """The training loader, where it knows its position (set by :class:`Tapped`)."""
+        """The training loader, where it knows its position."""
         self._waiting: dict[str, State] = dict(loaded.rank["epoch"]["logged"]) if loaded and loaded.rank else {}
         self._begun = self._saved_at = time.monotonic()
         self._spent = loaded.manifest.seconds if loaded else 0.0
@@ -154,17 +110,10 @@ class Checkpointer(Checkpoint):
         self._handler = signal.getsignal(signal.SIGTERM)
 
     def watch(self, loader: Any) -> Any:
-        """``loader`` so that a training on it can be saved: between epochs, and within them if it has a position.
-
-        Several loaders in one mapping or list are watched each for itself, and saved between epochs alone.
-        """
-        if isinstance(loader, Mapping):
-            return {name: Later(each) for name, each in loader.items()}
-        if isinstance(loader, list | tuple):
-            return type(loader)(Later(each) for each in loader)
-        if isinstance(loader, CombinedLoader):
-            return loader
-        return Tapped(loader, self) if all(hasattr(loader, name) for name in POSITIONED) else Later(loader)
+        """``loader`` so that a training on it can be saved: between epochs, and within them if it has a position."""
+        watched = watched_loader(loader, self.between_batches)
+        self.loader = loader if isinstance(watched, Tapped) else None
+        return watched
 
     @property
     def seconds(self) -> float:
@@ -368,7 +317,7 @@ class Checkpointer(Checkpoint):
             seconds=self.seconds,
             budget=budget_of(attempt.recipe),
             lock_epoch=fence.epoch if fence else None,
-            versions={name: version(name) for name in ("expflow", "torch", "pytorch-lightning")},
+            versions=_versions(),
             **place,
         )
         others = tuple(state_file(rank) for rank in range(1, self._world.ranks))
@@ -388,44 +337,10 @@ def budget_of(recipe: Recipe) -> dict[str, Any]:
     return {"epochs": recipe.trainer.epochs}
 
 
+@functools.cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("expflow", "torch", "pytorch-lightning")}
+
+
 def _numbers(loader: Mapping[str, Any]) -> dict[str, int]:
     return {key: value for key, value in loader.items() if isinstance(value, int)}
-
-
-class Later:
-    """A loader that begins when its first batch is asked for, and not when Lightning prepares for that.
-
-    What it draws on beginning (a torch DataLoader, the order of the epoch) then comes after the random state was put
-    back. To everyone else it is the loader itself.
-    """
-
-    def __init__(self, loader: Any) -> None:
-        self._loader = loader
-
-    def __iter__(self) -> Iterator[Any]:
-        yield from self._loader
-
-    def __len__(self) -> int:
-        return len(self._loader)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loader, name)
-
-
-class Tapped(Later):
-    """A loader with a position of its own, and a word to the checkpointer before each batch but the first."""
-
-    def __init__(self, loader: Any, checkpointer: Checkpointer) -> None:
-        super().__init__(loader)
-        self._checkpointer = checkpointer
-        checkpointer.loader = loader
-
-    def __iter__(self) -> Iterator[Any]:
-        batches = iter(self._loader)
-        while True:
-            self._checkpointer.between_batches()
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
-            yield batch

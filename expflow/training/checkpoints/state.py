@@ -25,8 +25,9 @@ def random_state() -> State:
     """The state of every random generator of this process, as tensors and plain data."""
     kind, keys, place, has_gauss, gauss = tuple(np.random.get_state())
     cuda = [torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    version, words, gauss_next = random.getstate()
     return {
-        "python": random.getstate(),
+        "python": [version, torch.tensor(words), gauss_next],
         "numpy": [kind, torch.from_numpy(np.asarray(keys, np.int64)), place, has_gauss, gauss],
         "torch": torch.get_rng_state(),
         "cuda": cuda,
@@ -36,7 +37,7 @@ def random_state() -> State:
 def restore_random_state(state: Mapping[str, Any]) -> None:
     """Put back what :func:`random_state` gave."""
     version, words, gauss_next = state["python"]
-    random.setstate((version, tuple(words), gauss_next))
+    random.setstate((version, tuple(words.tolist()), gauss_next))
     kind, keys, place, has_gauss, gauss = state["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), place, has_gauss, gauss))
     torch.set_rng_state(state["torch"])
