@@ -37,6 +37,9 @@ class Averaging(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin with the weights as they are, or go on with what was restored."""
+        self._attach(trainer, pl_module)
+
+    def _attach(self, trainer: Trainer, pl_module: LightningModule) -> None:
         live = {name: each for name, each in pl_module.state_dict().items() if each.is_floating_point()}
         kept = self._means
         self._means = {name: kept[name].to(each) if kept else each.clone() for name, each in live.items()}
@@ -55,6 +58,8 @@ class Averaging(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the mean in the place of the weights."""
         if self._updates:
+            if not self._live:  # a finished training was restored, and is only measured
+                self._attach(trainer, pl_module)
             self._weights = [each.clone() for each in self._live]
             _copy(self._means.values(), self._live)
 

@@ -213,9 +213,11 @@ def test_killed_after_n_steps_and_started_again(root, tmp_path):
 # the end, and beyond
 
 
-def test_a_finished_trial_repeats_only_its_last_report(root, tmp_path):
-    whole, heard = train(recipe(), root, tmp_path)
-    again, told = train(recipe(), root, tmp_path)
+@pytest.mark.parametrize("trainer", [{}, {"ema": 0.9}, {"validate_every": 3}], ids=str)
+def test_a_finished_trial_repeats_only_its_last_report(root, tmp_path, trainer):
+    """It was killed, say, between its end and what the driver wrote down of it."""
+    whole, heard = train(recipe(trainer=trainer), root, tmp_path)
+    again, told = train(recipe(trainer=trainer), root, tmp_path)
     assert again == whole
     assert told.began().step == whole.step
     assert told.reports == {whole.step: heard.reports[whole.step]}
