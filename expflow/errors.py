@@ -8,10 +8,12 @@
     │   ├── DataInvalid            a data source's files are there but are not what it reads
     │   ├── CodeChanged            the user's modules, or expflow, changed since the results were made
     │   ├── LedgerMismatch         the ledger belongs to another experiment or to other data
+    │   ├── LookRefused            the test set was looked at before, and --again was not said
     │   ├── CheckpointMismatch     a checkpoint of another architecture, or of a schedule of another length
     │   └── CheckpointUnsaveable   a module keeps something in its checkpoint that is neither tensor nor plain data
     ├── Missing                    exit 3: something outside is not there
     │   ├── DataMissing            a data source's files
+    │   ├── WeightsMissing         a file of published weights
     │   ├── PackageMissing         an optional package
     │   ├── ServerUnreachable      a tracking server, a Ray head, a token for one of them
     │   ├── StorageUnwritable      no room on the disk under the results, or no right to write there
@@ -21,6 +23,7 @@
     │   ├── LedgerDamaged          a record other than a torn last line does not read
     │   ├── ShardCorrupt           a shard differs from its manifest
     │   ├── CheckpointDamaged      a checkpoint is not what was written
+    │   ├── PredictionsDamaged     a file of predictions is not what was written, or not there
     │   ├── CheckpointUnsafe       a file of weights asks for more than tensors: reading it could run code
     │   └── StaleDriver            this driver was replaced: its writes are refused
     ├── TrialError                 a trial's own failure; never leaves the sweep, only names the trial
@@ -113,6 +116,10 @@ class LedgerMismatch(UserError):
     """The ledger belongs to another experiment, or its data are not today's data."""
 
 
+class LookRefused(UserError):
+    """The test set of this experiment was looked at before; another look has to be asked for."""
+
+
 class CheckpointMismatch(UserError):
     """A checkpoint does not fit what is to be trained: other layers, or a schedule of another length."""
 
@@ -137,6 +144,10 @@ class DataMissing(Missing):
     def __init__(self, message: str, *, key: str = "") -> None:
         self.key = key
         super().__init__(message)
+
+
+class WeightsMissing(Missing):
+    """A file of published weights is not where it was looked for; the message says where to put it."""
 
 
 class PackageMissing(Missing):
@@ -175,6 +186,10 @@ class ShardCorrupt(Refused):
 
 class CheckpointDamaged(Refused):
     """A checkpoint's files are not what its manifest says, or there is no manifest."""
+
+
+class PredictionsDamaged(Refused):
+    """A file of predictions is not what was written, or is not there."""
 
 
 class CheckpointUnsafe(Refused):

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
 from expflow.architectures.outputs import WithAuxiliary
@@ -17,6 +16,7 @@ from expflow.losses import Loss
 from expflow.losses.penalties import penalised, penalty
 from expflow.optim import OptimizerFactory, ScheduleFactory
 from expflow.tasks import specs
+from expflow.tasks.quick import Quick
 
 Batch = dict[str, Tensor]
 """``image`` (b, c, h, w) uint8, ``label`` (b,) int64 or (b, classes) shares of a mixed image, ``valid`` (b,) bool,
@@ -26,7 +26,7 @@ Mix = Callable[[Batch], Batch]
 """Makes of a batch on the device one with mixed images and soft labels (MixUp, CutMix)."""
 
 
-class Classification(LightningModule):
+class Classification(Quick):
     """Trains ``model`` to name the class of an image, and measures loss, top-1 and, with more than five classes, top-5.
 
     Metrics are exact means over samples, summed on the device and read once an epoch: ``train/*`` in train mode while
@@ -77,14 +77,19 @@ class Classification(LightningModule):
 
     def _losses(self, scores: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Mean loss over the valid samples, and their number; at least in single precision."""
+        loss, samples, _ = self._each_loss(scores, batch)
+        return loss, samples
+
+    def _each_loss(self, scores: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """As :meth:`_losses`, and the loss of each sample; None where the loss averages by itself."""
         valid = batch["valid"]
         scores = scores.float() if scores.dtype.itemsize < 4 else scores
         values = self.loss(scores, batch["label"])
         if values.ndim == 0:  # a loss of the user's that averages by itself: padding must not reach it
             values = self.loss(scores[valid], batch["label"][valid])
-            return values, valid.sum()
+            return values, valid.sum(), None
         samples = valid.sum()
-        return (values * valid).sum() / samples.clamp(min=1), samples
+        return (values * valid).sum() / samples.clamp(min=1), samples, values
 
     def _add(self, scores: Tensor, batch: Batch, loss: Tensor, samples: Tensor, ranks: tuple[int, ...]) -> None:
         """Add a batch to the epoch's sums: samples, loss, and hits among the first k classes for k of ``ranks``."""
@@ -164,11 +169,12 @@ class Classification(LightningModule):
             if parameter.grad is not None:
                 parameter.grad.mul_(factor)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Adds the batch to the epoch's sums."""
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Adds the batch to the epoch's sums; gives the scores, and the losses, of its samples."""
         scores = self(batch["image"])
-        loss, samples = self._losses(scores, batch)
+        loss, samples, losses = self._each_loss(scores, batch)
         self._add(scores, batch, loss, samples, (1, 5) if self._top5 else (1,))
+        return {"scores": scores} if losses is None else {"scores": scores, "losses": losses}
 
     def on_validation_start(self) -> None:
         """Set the training sums aside: validation happens inside of a training epoch."""

@@ -21,6 +21,7 @@ from expflow.training.contract import Attempt, Began, Leave, OnNotice, OnReport,
 from expflow.training.feed import Feed, open_feed
 from expflow.training.isolation import isolated, seed_everything
 from expflow.training.memory import memory_watched
+from expflow.training.protocol.collecting import Collecting
 from expflow.training.ranks import agree, shared_decision, trainer_options
 from expflow.training.reporter import Reporter, finite_metrics
 from expflow.training.weights import digest
@@ -76,13 +77,15 @@ def _train(
     start: Path | None,
 ) -> Outcome:
     recipe = attempt.recipe
-    trainer = make_trainer(recipe, world, reporter, checkpointer)
+    collecting = Collecting()
+    trainer = make_trainer(recipe, world, reporter, checkpointer, collecting)
     _fit(trainer, task, feed.watched(checkpointer.watch), start)
     step = trainer.global_step
     if reporter.last is not None and not reporter.stopped:
         metrics = dict(reporter.last.metrics)
-        if not reporter.validated_last:
+        if not reporter.validated_last or not (collecting.complete or attempt.folder is None):
             metrics |= _evaluate(trainer, task, feed.for_validation, step)
+        collecting.save(attempt, world)
         metrics |= _as_fit(_evaluate(trainer, task, feed.fit, step))
         metrics |= _costs(recipe, feed, checkpointer.seconds)
         on_report(replace(reporter.last, metrics=metrics))
@@ -102,7 +105,9 @@ def _fit(trainer: Trainer, task: LightningModule, feed: Feed, start: Path | None
         raise
 
 
-def make_trainer(recipe: Recipe, world: World, reporter: Reporter, checkpointer: Checkpointer) -> Trainer:
+def make_trainer(
+    recipe: Recipe, world: World, reporter: Reporter, checkpointer: Checkpointer, collecting: Collecting
+) -> Trainer:
     """Lightning's Trainer without its loggers, checkpoints, bars and summaries, which are ours to do.
 
     Raises :class:`UserError` where ``trainer.lightning`` sets what the recipe or the runner decides.
@@ -112,7 +117,7 @@ def make_trainer(recipe: Recipe, world: World, reporter: Reporter, checkpointer:
         "check_val_every_n_epoch": recipe.trainer.validate_every,
         "accelerator": "gpu" if world.gpus else "cpu",
         "devices": 1,
-        "callbacks": [*recipe_callbacks(recipe), reporter, checkpointer],
+        "callbacks": [*recipe_callbacks(recipe), collecting, reporter, checkpointer],
         "plugins": [checkpointer.files],
         "logger": False,
         "enable_progress_bar": False,
