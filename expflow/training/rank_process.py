@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import signal
@@ -30,7 +31,8 @@ def main(descriptor: int) -> None:
     except _ParentGone:
         os._exit(1)
     except BaseException as error:  # noqa: BLE001  whatever the user's code raises is the parent's to judge
-        pipe.send(("failed", _portable(error)))
+        with contextlib.suppress(OSError):  # where the parent is gone, this is what it looks like to the other ranks
+            pipe.send(("failed", _portable(error)))
         os._exit(1)  # at once: a process group that lost a rank may wait for it in its destructor
 
 
