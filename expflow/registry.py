@@ -203,11 +203,24 @@ SOURCES = Registry(
 SEARCHERS = Registry(
     "searcher",
     {
-        "grid": "expflow.sweep.specs:Grid",
-        "random": "expflow.sweep.specs:Random",
+        "grid": "expflow.sweep.searchers.specs:Grid",
+        "random": "expflow.sweep.searchers.specs:Random",
+        "points": "expflow.sweep.searchers.specs:Points",
+        "tpe": "expflow.sweep.searchers.specs:TPE",
+        "optuna": "expflow.sweep.searchers.specs:Optuna",
     },
 )
-SCHEDULERS = Registry("scheduler", {"none": "expflow.sweep.specs:NoScheduler"})
+SCHEDULERS = Registry(
+    "scheduler",
+    {
+        "none": "expflow.sweep.schedulers.specs:NoScheduler",
+        "asha": "expflow.sweep.schedulers.specs:ASHA",
+        "median": "expflow.sweep.schedulers.specs:Median",
+        "successive_halving": "expflow.sweep.schedulers.specs:SuccessiveHalving",
+        "hyperband": "expflow.sweep.schedulers.specs:Hyperband",
+        "pbt": "expflow.sweep.schedulers.specs:PBT",
+    },
+)
 
 SLOTS: dict[str, Registry] = {
     "data": SOURCES,

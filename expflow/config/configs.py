@@ -48,12 +48,22 @@ class Configs:
         """A searched value as it stands in the file, or at its dimension's place where it was drawn."""
         dimension = at(self.tree, ("sweep", "space", key))
         if dimension is None:
-            return from_plain(value, Mark("searched value"))
+            return self._listed(key, value)
         listed = dimension if dimension.is_list else dimension.child("choice")
         for each in listed.value if listed is not None and listed.is_list else ():
             if same(plain(each), value):
                 return Node(each.value, each.mark, each.mark)
         return from_plain(value, dimension.mark)
+
+
+    def _listed(self, key: str, value: Any) -> Node:
+        """The value as one of the listed configs has it."""
+        points = at(self.tree, ("sweep", "searcher", "points"))
+        for point in points.value if points is not None and points.is_list else ():
+            node = point.child(key) if point.is_mapping else None
+            if node is not None and same(plain(node), value):
+                return Node(node.value, node.mark, node.mark)
+        return from_plain(value, Mark("searched value"))
 
 
 def _in_config(each: Problem, values: Mapping[str, Any], own: set[Mark]) -> Problem:

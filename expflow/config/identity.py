@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from pydantic import BaseModel
 
 from expflow.config.schema import SCHEMA_NUMBER, Recipe, Trainer
 from expflow.config.spec import Foreign, Open, Spec, role_of
+from expflow.config.yaml_text import yaml_text
 from expflow.registry import SLOTS
 
 ID_LENGTH = 12
@@ -115,24 +115,7 @@ def _filled(slot: str, part: Mapping[str, Any]) -> dict[str, Any]:
 
 def dump_yaml(tree: Mapping[str, Any] | BaseModel) -> str:
     """Plain data, or a recipe, as YAML text that reads back to the same values."""
-    from ruamel.yaml import YAML  # 0.1 s, and only needed where something is written
-    from ruamel.yaml.representer import SafeRepresenter
-
-    class Quoting(SafeRepresenter):
-        """Escapes what does not print: single quotes would fold a next-line character away."""
-
-    def text_node(representer: SafeRepresenter, text: str) -> Any:
-        return representer.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
-
-    Quoting.add_representer(str, text_node)
-    yaml = YAML(typ="safe", pure=True)
-    yaml.Representer = Quoting
-    yaml.default_flow_style = False  # flow style would leave a key such as ":1" without quotes, and not read back
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment] # keys in the order of the schema
-    yaml.width = 120
-    text = io.StringIO()
-    yaml.dump(dump(tree) if isinstance(tree, BaseModel) else dict(tree), text)
-    return text.getvalue()
+    return yaml_text(dump(tree) if isinstance(tree, BaseModel) else tree)
 
 
 def config_id(recipe: Recipe) -> str:

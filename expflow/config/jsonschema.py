@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from expflow.config.schema import About, Dimension, Experiment, ReportPlan, Resources, Sweep, Trainer
+from expflow.config.schema import About, Budget, Dimension, Experiment, ReportPlan, Resources, Sweep, Trainer
 from expflow.config.spec import role_of
 from expflow.registry import SCHEDULERS, SEARCHERS, SLOTS, Registry
 
@@ -158,6 +158,12 @@ def _sweep(defs: JSON) -> JSON:
             "anyOf": [
                 {"type": "integer", "minimum": 1},
                 {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}},
+                {
+                    "type": "object",
+                    "required": ["screen", "confirm", "top"],
+                    "properties": {key: {"type": "integer", "minimum": 1} for key in ("screen", "confirm", "top")},
+                    "additionalProperties": False,
+                },
             ],
         },
         "searcher": {"description": described["searcher"], "anyOf": _choices(SEARCHERS, defs, foreign=False)},
@@ -172,6 +178,7 @@ def _sweep(defs: JSON) -> JSON:
         },
         "mode": {"enum": ["max", "min", None], "description": described["mode"]},
         "select": {"enum": ["last", "best_epoch"], "description": described["select"]},
+        "budget": {**model_schema(Budget, defs), "description": described["budget"]},
     }
     return {
         "description": "The search space, and who chooses in it.",

@@ -97,6 +97,8 @@ class Loaded:
 def _shown_configs(sweep: Sweep | None) -> Iterable[dict[str, Any]]:
     if sweep is None:
         return ()
+    if sweep.searcher.name == "points":
+        return getattr(sweep.searcher, "points", ())
     return grid(sweep.space) if sweep.searcher.name == "grid" else probes(sweep.space)
 
 

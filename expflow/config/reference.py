@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from expflow.config.jsonschema import model_schema
-from expflow.config.schema import About, Contrast, Experiment, Figure, Resources, Sweep, Trainer
+from expflow.config.schema import About, Budget, Contrast, Experiment, Figure, Resources, Sweep, Trainer
 from expflow.config.spec import Open, role_of
 from expflow.registry import SCHEDULERS, SEARCHERS, SLOTS, Registry
 
@@ -60,6 +60,7 @@ def render() -> str:
     blocks = [HEAD, "## The file", _top()]
     for title, cls in (("about", About), ("trainer", Trainer), ("resources", Resources), ("sweep", Sweep)):
         blocks += [f"## {title}", _described(cls), _table(cls)]
+    blocks += ["### sweep.budget", _described(Budget), _table(Budget)]
     blocks += [SPACE, "## report", "What the report shows.", "### report.figures", _described(Figure), _table(Figure)]
     blocks += ["### report.contrasts", _described(Contrast), _table(Contrast)]
     for registry in (*SLOTS.values(), SEARCHERS, SCHEDULERS):
@@ -89,6 +90,7 @@ def _components(registry: Registry) -> Iterator[str]:
 
 def _table(cls: type[BaseModel], skip: tuple[str, ...] = ()) -> str:
     """One row for each field: key, type, default, role, meaning."""
+    skip = (*skip, *getattr(cls, "derived", ())) if cls is Sweep else skip
     fields = {name: field for name, field in cls.model_fields.items() if name not in skip}
     if not fields:
         return "Its arguments are its package's." if issubclass(cls, Open) else "It takes no arguments."
@@ -107,7 +109,8 @@ def _table(cls: type[BaseModel], skip: tuple[str, ...] = ()) -> str:
 
 SWEEP_TYPES = {
     "space": "mapping of keys to values",
-    "seeds": "count, or list of whole numbers",
+    "seeds": "count, list of whole numbers, or `{screen: 1, confirm: 5, top: 4}`",
+    "budget": "mapping: `trials`, `hours`, `device_hours`",
     "searcher": "component",
     "scheduler": "component",
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, InstanceOf, SkipValidation, model_validator
 
@@ -132,10 +132,16 @@ class Trainer(Model):
 class Resources(Model):
     """What one trial runs on."""
 
-    ranks: int = execution(1, ge=1, le=1, description="Processes of one trial (data-parallel ranks).")
+    ranks: int = execution(1, ge=1, description="Processes of one trial (data-parallel ranks).")
     cpus_per_rank: int = execution(1, ge=1, description="CPU cores, and compute threads, of one rank.")
     gpus_per_rank: float | Literal["auto"] = execution("auto", description="GPUs of one rank; auto: 1 where one is.")
     max_concurrent: int | None = execution(None, ge=1, description="Most trials at once; by default as many as fit.")
+    trial_seconds: float | None = execution(
+        None, gt=0, description="Seconds after which an attempt at a trial is killed; by default it may take any time."
+    )
+    stall_seconds: float = execution(
+        1800.0, gt=0, description="Seconds without a single step after which a trial counts as hung, and is killed."
+    )
 
 
 class Recipe(Model):
@@ -165,16 +171,45 @@ class Dimension(Model):
     )
 
 
+class Budget(Model):
+    """When a sweep ends at the latest. Raising a limit later continues it."""
+
+    trials: int | None = execution(None, ge=1, description="Most trials (a config with a seed each) that are proposed.")
+    hours: float | None = execution(
+        None, gt=0, description="Most hours on the wall clock, over all runs of the command."
+    )
+    device_hours: float | None = execution(
+        None, gt=0, description="Most hours of devices: a trial's time, times its ranks, times their GPUs (or 1)."
+    )
+
+
+class Confirm(Model):
+    """The leaders are trained again, with seeds that no choice was made by."""
+
+    seeds: tuple[int, ...] = execution(description="Seeds of the confirming trials.")
+    top: int = execution(ge=1, description="Number of configs that are confirmed.")
+
+
 class Sweep(Model):
     """The search space, and who chooses in it."""
 
+    derived: ClassVar[tuple[str, ...]] = ("confirm",)
+    """Fields that are no keys of a file."""
+
     space: tuple[Dimension, ...] = execution((), description="The searched keys and their values.")
-    seeds: tuple[int, ...] = execution((0,), description="Seeds that every config is trained with (a count or a list).")
+    seeds: tuple[int, ...] = execution(
+        (0,),
+        description="Seeds that every config is trained with: a count, a list, or {screen: 1, confirm: 5, top: 4}.",
+    )
+    confirm: Confirm | None = execution(
+        None, description="Filled in from `seeds: {screen: 1, confirm: 5, top: 4}`: further seeds for the leaders."
+    )
     searcher: InstanceOf[Spec] = execution(description="Who proposes configs.")
     scheduler: InstanceOf[Spec] | None = execution(None, description="Who stops or changes running trials.")
     metric: str = execution("val/top1", description="What the sweep is judged by.")
     mode: Literal["max", "min"] | None = execution(None, description="Direction of a metric of your own.")
     select: Literal["last", "best_epoch"] = execution("last", description="Which report of a trial counts.")
+    budget: Budget = execution(default_factory=Budget, description="When the sweep ends at the latest.")
 
 
 class Figure(Model):

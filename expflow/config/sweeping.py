@@ -6,12 +6,12 @@ from typing import Any
 
 from expflow.config.components import Scope, resolve_component
 from expflow.config.merge import as_component
-from expflow.config.schema import Dimension, ReportPlan, Sweep
-from expflow.config.searched import lookup
+from expflow.config.schema import Confirm, Dimension, ReportPlan, Sweep
+from expflow.config.searched import Keys, lookup
 from expflow.config.space import GRID_LIMIT, contains, grid_size, listed, metric_mode, same
 from expflow.config.spaceforms import not_among, not_searched, read_space, with_value
-from expflow.config.tree import Node, plain, shown
-from expflow.config.wording import check_model
+from expflow.config.tree import Node, from_plain, plain, shown
+from expflow.config.wording import check_model, unknown
 from expflow.errors import UserError, nearest
 from expflow.registry import SCHEDULERS, SEARCHERS
 
@@ -24,14 +24,22 @@ def read_sweep(node: Node, tree: Node, scope: Scope) -> Sweep | None:
     if not node.is_mapping:
         scope.refuse(node.mark, "sweep", f"expected a mapping, found {shown(plain(node))}")
         return None
+    if (given := node.child("confirm")) is not None:
+        keys = [each for each in Sweep.model_fields if each not in Sweep.derived]
+        scope.refuse(given.key_mark or given.mark, "sweep.confirm", unknown("confirm", keys))
     ready: dict[str, Any] = {}
     space_node, seeds_node = node.child("space"), node.child("seeds")
-    if space_node is not None:
-        ready["space"] = read_space(space_node, tree, scope)
-    if seeds_node is not None:
-        ready["seeds"] = _seeds(seeds_node, scope)
     searcher = as_component(node.child("searcher") or Node("grid", node.mark))
     ready["searcher"] = resolve_component(SEARCHERS, searcher, ("sweep", "searcher"), scope)
+    points = searcher.child("points")
+    if ready["searcher"] is not None and ready["searcher"].name == "points" and points is not None:
+        ready["space"] = _points(points, space_node, tree, scope)
+    elif space_node is not None:
+        ready["space"] = read_space(space_node, tree, scope)
+    if seeds_node is not None and seeds_node.is_mapping:
+        ready |= _screening(seeds_node, scope)
+    elif seeds_node is not None:
+        ready["seeds"] = _seeds(seeds_node, scope)
     scheduler = node.child("scheduler")
     if scheduler is not None:
         ready["scheduler"] = resolve_component(SCHEDULERS, scheduler, ("sweep", "scheduler"), scope)
@@ -40,9 +48,46 @@ def read_sweep(node: Node, tree: Node, scope: Scope) -> Sweep | None:
     found = check_model(Sweep, node, ("sweep",), scope.problems, ready)
     if found is not None:
         _check_metric(found, node, scope)
+        _check_together(found, node, scope)
     if found is not None and len(scope.problems) == before:
         _check_grid(found, space_node, scope)
     return found if len(scope.problems) == before else None
+
+
+def _points(node: Node, space: Node | None, tree: Node, scope: Scope) -> tuple[Dimension, ...]:
+    """What listed configs search: each of their keys, with the values that it takes in them."""
+    if space is not None:
+        scope.refuse(space.key_mark or space.mark, "sweep.space", "the searcher points lists the configs; remove this")
+    values: dict[str, list[Any]] = {}
+    for point in node.value:
+        for key, child in point.items.items():
+            values.setdefault(key, []).append(plain(child))
+    keys = Keys(tree, {key: from_plain(each, node.mark) for key, each in values.items()}, scope)
+    for index, point in enumerate(node.value):
+        for key, child in point.items.items():
+            if complaint := keys.complaint(key):
+                scope.refuse(child.key_mark or child.mark, f"sweep.searcher.points.{index}.{key}", complaint)
+    return tuple(Dimension(key=key, kind="choice", values=tuple(each)) for key, each in values.items())
+
+
+def _screening(node: Node, scope: Scope) -> dict[str, Any]:
+    """Seeds 0 to screen-1 for every config; the next ``confirm`` ones for the ``top`` configs alone."""
+    wanted, found = ("screen", "confirm", "top"), {}
+    for key, child in node.items.items():
+        if key not in wanted:
+            scope.refuse(child.key_mark or child.mark, f"sweep.seeds.{key}", unknown(key, wanted))
+    for key in wanted:
+        given = node.child(key)
+        if given is not None and _is_whole(given.value) and 1 <= given.value <= MAX_SEEDS:
+            found[key] = int(given.value)
+            continue
+        what = f"found {shown(plain(given))}" if given is not None else "it is missing"
+        scope.refuse((given or node).mark, f"sweep.seeds.{key}", f"expected a count from 1 to {MAX_SEEDS}; {what}")
+    if len(found) < len(wanted):
+        return {}
+    first, more = found["screen"], found["confirm"]
+    confirm = Confirm(seeds=tuple(range(first, first + more)), top=found["top"])
+    return {"seeds": tuple(range(first)), "confirm": confirm}
 
 
 def _seeds(node: Node, scope: Scope) -> tuple[int, ...]:
@@ -61,6 +106,20 @@ def _seeds(node: Node, scope: Scope) -> tuple[int, ...]:
     expected = f"a count from 1 to {MAX_SEEDS} or a list of whole numbers from 0 to 2^32 - 1"
     scope.refuse(node.mark, "sweep.seeds", f"expected {expected}, found {found}")
     return (0,)
+
+
+def _check_together(sweep: Sweep, node: Node, scope: Scope) -> None:
+    """What searcher and scheduler ask of the rest of the sweep."""
+    if getattr(sweep.searcher, "learns", False) and not sweep.space:
+        place = node.child("searcher") or node
+        scope.refuse(place.mark, "sweep.searcher", f"{sweep.searcher.name} needs a space to search: add sweep.space")
+    complaints = getattr(sweep.scheduler, "complaints", None)
+    if complaints is None:
+        return
+    scheduler = as_component(node.items["scheduler"])
+    for field, message in complaints(tuple(each.key for each in sweep.space), len(sweep.seeds)):
+        place = scheduler.child(field) or scheduler
+        scope.refuse(place.mark, f"sweep.scheduler.{field}", message)
 
 
 def _is_whole(value: Any) -> bool:

@@ -26,7 +26,7 @@ class Header:
     plan: str = ""
     """Hash of what is searched (space, searcher, seeds, base recipe): another plan starts another set of trials."""
     search: str = ""
-    """Hash of what the searcher's proposals depend on. While it stays, an edited plan goes on with the same searcher."""
+    """Hash of what the searcher's proposals depend on. While it stays, an edited plan goes on with its searcher."""
     about: Mapping[str, str] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     """The base recipe, resolved, as it would be written in YAML."""

@@ -105,7 +105,7 @@ class SweepState:
         self.header = header
         for trial in [self.trials[each] for each in self.running]:  # their driver is gone
             trial.spent += max(0.0, self.at - trial.started_at)
-            trial.status = "waiting"
+            trial.status = _idle(trial)
         self.running.clear()
         self.at = max(self.at, at)
 
@@ -139,7 +139,9 @@ class SweepState:
                 self.ended -= known.ended
             known.values, known.phase = event.values, event.phase  # an edited space may name the config by other keys
             if known.budget != event.budget:
-                known.budget, known.status, known.decision = event.budget, "waiting", ""
+                known.budget = event.budget
+                if known.status == "done":  # what was stopped or failed stays so: a longer budget is no reason
+                    known.status, known.decision = "waiting", ""
         self.current[event.trial] = None
         self.ended += known.ended
 
@@ -163,7 +165,7 @@ class SweepState:
                 trial.checkpoint = event
             case AttemptFailed():
                 trial.failures.append(event)
-                trial.status = "waiting"
+                trial.status = _idle(trial)
                 trial.spent += max(0.0, at - trial.started_at)
             case TrialEnded():
                 self._end(trial, event, at)
@@ -176,6 +178,11 @@ class SweepState:
         if self.lean and len(trial.reports) > 1 and self.header is not None:
             metric = self.header.metric if self.header.select == "best_epoch" else ""
             trial.reports = _kept(trial.reports, metric, self.header.mode)
+
+
+def _idle(trial: TrialState) -> TrialStatus:
+    """What a trial without a gang is: a paused one stays so, though it may have run to write its checkpoint anew."""
+    return "paused" if trial.decision == "pause" else "waiting"
 
 
 def _interned(event: Reported) -> Reported:

@@ -15,10 +15,10 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
-from expflow.sweep.conductor import Conductor
+from expflow.sweep.conductor import Conductor, Work
 from expflow.sweep.files import trial_folder
-from expflow.sweep.gang import Assignment
 from expflow.sweep.plan import Plan
+from expflow.sweep.rank import Assignment
 
 KEY = "expflow"
 """Where a Tune result carries a gang's messages."""
@@ -30,48 +30,59 @@ class Session:
     def __init__(self, plan: Plan, conductor: Conductor, dispatcher: Any, limit: int, lockstep: bool) -> None:
         self.plan, self.conductor, self.dispatcher = plan, conductor, dispatcher
         self.limit, self.lockstep = limit, lockstep
-        self._running: set[str] = set()
+        self._running: dict[str, str] = {}
+        """Tune's key -> trial. Tune's trials are only tickets: a paused trial goes on under another one."""
         self._released = False
 
     def suggest(self, key: str) -> dict[str, Any] | str | None:
         """Tune asks for a trial: None means later, FINISHED means never."""
         if len(self._running) >= self.limit:
             return None
-        planned = self.conductor.propose()
-        if planned is None:
-            return str(Searcher.FINISHED)
-        self._running.add(key)
-        assignment = Assignment(
-            trial=planned.trial,
-            attempt=self.conductor.next_attempt(planned.trial),
-            recipe=planned.recipe,
-            seed=planned.seed,
-            folder=str(trial_folder(self.plan, planned)),
-            data_root=str(planned.data.root) if planned.data else None,
-        )
-        self.dispatcher.assign.remote(key, assignment)
+        work = self.conductor.propose()
+        if work is None:
+            return None if self.conductor.waiting else str(Searcher.FINISHED)
+        self._running[key] = work.planned.trial
+        self.dispatcher.assign.remote(key, assignment(self.plan, work))
         return {}
 
     def take(self, result: dict[str, Any]) -> None:
         """Record a result's messages."""
         self.conductor.take(result.get(KEY, ()))
 
-    def judge(self, key: str, result: dict[str, Any]) -> bool:
-        """Whether the trial goes on, and tell its rank."""
-        go_on = self.conductor.judge(result.get(KEY, ()))
-        if self.lockstep:
-            self.dispatcher.decide.remote(key, go_on)
-        return go_on
+    def judge(self, key: str, result: dict[str, Any]) -> None:
+        """Tell the trial's rank whether it goes on. Where it does not, it says by itself when it has left."""
+        messages = result.get(KEY, ())
+        if self.lockstep and any(message["kind"] == "report" for message in messages):
+            self.dispatcher.decide.remote(key, self.conductor.goes_on(messages))
 
     def complete(self, key: str) -> None:
-        """Tune is done with a trial."""
-        self._running.discard(key)
+        """Tune is done with a ticket."""
+        if (trial := self._running.pop(key, None)) is not None:
+            self.conductor.returned(trial)
 
-    def release_if_interrupted(self) -> None:
-        """After a signal, let the trainables go so that Tune can end by itself."""
-        if self.conductor.interrupted_by is not None and not self._released:
+    def look(self) -> None:
+        """Look at the clock; after a signal, or without budget, let the trainables go so that Tune ends by itself."""
+        self.conductor.tick()
+        leaving = self.conductor.interrupted_by is not None or self.conductor.leaving
+        if leaving and not self._released:
             self._released = True
             self.dispatcher.release.remote()
+
+
+def assignment(plan: Plan, work: Work) -> Assignment:
+    """What a gang is told of a piece of work."""
+    planned = work.planned
+    return Assignment(
+        trial=planned.trial,
+        attempt=work.attempt,
+        recipe=work.recipe,
+        seed=planned.seed,
+        folder=str(trial_folder(plan, planned)),
+        data_root=str(planned.data.root) if planned.data else None,
+        forks=work.forks,
+        experiment=str(plan.folder),
+        epoch=work.epoch,
+    )
 
 
 SESSIONS: dict[str, Session] = {}
@@ -113,21 +124,22 @@ class Recorder(Stopper):
     def stop_all(self) -> bool:
         """Asked at every step of Tune's loop, which makes it the place to notice a signal. Never true: Tune would
         wait for trainables that are themselves waiting; released, they end by themselves."""
-        SESSIONS[self._session].release_if_interrupted()
+        SESSIONS[self._session].look()
         return False
 
 
 class Judge(FIFOScheduler):
-    """Tune's scheduler: asks the conductor about every report."""
+    """Tune's scheduler: passes on what the conductor says about every report."""
 
     def __init__(self, session: str) -> None:
         super().__init__()
         self._session = session
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Tune's word for the conductor's decision."""
-        go_on = SESSIONS[self._session].judge(trial.trial_id, result)
-        return str(TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP)
+        """Always Tune's word for going on: a trial that is stopped or paused ends its ticket itself, with its last
+        message, when its gang is free again."""
+        SESSIONS[self._session].judge(trial.trial_id, result)
+        return str(TrialScheduler.CONTINUE)
 
 
 class Relay(tune.Trainable):

@@ -7,14 +7,16 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from expflow.errors import Diverged, ExpflowError
-from expflow.events import AttemptFailed, Report, Reported, Status, TrialEnded, TrialStarted
-from expflow.sweep.conductor import Conductor, Observer
+from expflow.errors import ExpflowError, TrialError
+from expflow.events import Report
+from expflow.sweep.conductor import Conductor, Observer, Work
 from expflow.sweep.driver import Result, conclude, open_sweep, signals_noted
 from expflow.sweep.files import trial_folder
-from expflow.sweep.plan import Plan, PlannedTrial
-from expflow.training import Attempt, Outcome, World, run_trial
+from expflow.sweep.plan import Plan
+from expflow.training.contract import Attempt, Began, Fence, Notice, Outcome, run_trial
+from expflow.training.local import run_on_this_machine, world_here
 
 
 def run_alone(
@@ -38,50 +40,83 @@ def run_alone(
         ) as conductor,
         signals_noted(conductor),
     ):
-        while (planned := conductor.propose()) is not None:
-            _run(plan, conductor, planned)
+        while (work := conductor.propose()) is not None:
+            _run(plan, conductor, work)
+            conductor.returned(work.planned.trial)
+            conductor.tick()
     return conclude(plan, conductor)
 
 
-def _run(plan: Plan, conductor: Conductor, planned: PlannedTrial) -> None:
-    attempt = conductor.next_attempt(planned.trial)
-    conductor.record(TrialStarted(planned.trial, attempt, "here"))
+def _run(plan: Plan, conductor: Conductor, work: Work) -> None:
+    """One attempt, told to the conductor in a gang's messages."""
     started, last_step = time.perf_counter(), 0
+
+    def say(kind: str, **content: Any) -> None:
+        conductor.take([{"kind": kind, "trial": work.planned.trial, "attempt": work.attempt, **content}])
 
     def on_report(report: Report) -> bool:
         nonlocal last_step
         last_step = report.step
         metrics = {key: float(value) for key, value in report.metrics.items()}
-        conductor.record(Reported(planned.trial, attempt, report.step, metrics, report.progress))
+        say("report", step=report.step, metrics=metrics, progress=report.progress)
         return conductor.interrupted_by is None
 
-    outcome = _attempt(plan, conductor, planned, attempt, on_report)
-    if conductor.interrupted_by is not None and (outcome is None or outcome.stopped):
-        return  # not ended: the same command runs it again
-    seconds = time.perf_counter() - started
-    if outcome is None:
-        conductor.record(TrialEnded(planned.trial, attempt, "failed", last_step, seconds))
-    else:
-        status: Status = "stopped" if outcome.stopped else "done"
-        conductor.record(TrialEnded(planned.trial, attempt, status, outcome.step, seconds, outcome.weights))
+    def on_notice(notice: Notice) -> None:
+        if isinstance(notice, Began):
+            say("began", step=notice.step, refused=list(notice.refused))
+        else:
+            where = notice.path.relative_to(plan.folder)
+            say("saved", step=notice.step, path=str(where), sha256=notice.sha256, size=notice.size)
+
+    say("started", gang="here")
+    outcome, failure = _attempt(plan, conductor, work, on_report, on_notice)
+    if outcome is not None:
+        say(
+            "ended",
+            status="stopped" if outcome.stopped else "done",
+            step=outcome.step,
+            seconds=time.perf_counter() - started,
+            weights=outcome.weights,
+            reason=outcome.reason,
+        )
+    elif conductor.interrupted_by is None:  # else it is not ended: the same command runs it again
+        say("attempt_failed", **failure)
+        seconds = time.perf_counter() - started
+        say("ended", status="failed", step=last_step, seconds=seconds, weights="")
 
 
 def _attempt(
-    plan: Plan, conductor: Conductor, planned: PlannedTrial, number: int, on_report: Callable[[Report], bool]
-) -> Outcome | None:
-    """The outcome, or None after a failure, which is recorded."""
-    folder = trial_folder(plan, planned)
-    resources = plan.loaded.experiment.resources
-    root = Path(planned.data.root) if planned.data else None
+    plan: Plan,
+    conductor: Conductor,
+    work: Work,
+    on_report: Callable[[Report], bool],
+    on_notice: Callable[[Notice], None],
+) -> tuple[Outcome | None, dict[str, str]]:
+    """The outcome, or None and what failed."""
+    planned, folder = work.planned, trial_folder(plan, work.planned)
+    attempt = Attempt(
+        work.recipe,
+        planned.seed,
+        data_root=Path(planned.data.root) if planned.data else None,
+        folder=folder,
+        forks=work.forks,
+        number=work.attempt,
+        fence=Fence(plan.folder, work.epoch),
+    )
+    world = world_here(plan.loaded.experiment.resources)
+    train = run_trial if world.ranks == 1 else run_on_this_machine
     try:
-        return run_trial(
-            Attempt(planned.recipe, planned.seed, root, folder), World(threads=resources.cpus_per_rank), on_report
-        )
-    except Diverged as error:
-        conductor.record(AttemptFailed(planned.trial, number, "diverged", str(error)))
+        return train(
+            attempt, world, on_report, on_notice=on_notice, leave=lambda: conductor.interrupted_by is not None
+        ), {}
+    except TrialError as error:
+        return None, _failed(error.failure, str(error), "")
     except Exception as error:  # noqa: BLE001  the user's code may raise anything; the trial is named, and its traceback kept
         trace = traceback.format_exc()
         (folder / "log.txt").write_text(trace, encoding="utf-8")
         text = str(error) if isinstance(error, ExpflowError) else f"{type(error).__name__}: {error}"
-        conductor.record(AttemptFailed(planned.trial, number, "code", text, trace))
-    return None
+        return None, _failed("code", text, trace)
+
+
+def _failed(failure: str, message: str, trace: str) -> dict[str, str]:
+    return {"failure": failure, "message": message, "traceback": trace}

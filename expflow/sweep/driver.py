@@ -8,7 +8,7 @@ import shutil
 import signal
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -16,12 +16,16 @@ from typing import Any
 
 from expflow.config.foreign import user_modules
 from expflow.errors import GangsLost, Interrupted, LedgerMismatch, StaleDriver
-from expflow.ledger.reader import exists
+from expflow.events import Event
+from expflow.ledger.header import Header
+from expflow.ledger.reader import exists, read
 from expflow.ledger.reader import load as load_state
 from expflow.ledger.state import SweepState
 from expflow.ledger.store import Ledger
-from expflow.registry import load_dotted
+from expflow.sweep.budgets import Limits, worked_seconds
 from expflow.sweep.conductor import Conductor, Observer
+from expflow.sweep.course import Course
+from expflow.sweep.difference import refuse_extension
 from expflow.sweep.files import write_experiment
 from expflow.sweep.plan import Plan
 from expflow.sweep.provenance import check_code
@@ -30,15 +34,17 @@ from expflow.training.contract import runner_of
 
 @dataclass(frozen=True)
 class Result:
-    """What a driver leaves behind. ``ran`` counts the trials that it ended itself."""
+    """What a driver leaves behind. ``ran`` counts the trials that it ended itself, ``notes`` say what its user should
+    know of the search."""
 
     state: SweepState
     folder: Path
     ran: int
+    notes: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
-        """0 when every trial of the plan is done or was stopped by decision, 1 when some failed."""
+        """0 when the plan is done, as far as its own budget went; 1 when trials failed."""
         return int(any(trial.status == "failed" for trial in self.state.plan_trials()))
 
 
@@ -56,13 +62,15 @@ def open_sweep(
         if not keep_results:
             check_code(before.header.code, code, before.header.versions.get("expflow", ""), plan.name)
         _check_data(plan, before)
-    expected = sum(1 for _ in plan.trials())
-    header = plan.header(tracking=tracking, code=code, expected_trials=expected)
+        refuse_extension(plan, before)
+    header = plan.header(tracking=tracking, code=code, before=before.header)
     ledger = Ledger.open(plan.folder, header)
     try:
         write_experiment(plan)
-        state = load_state(plan.folder)
-        conductor = Conductor(ledger, state, plan.trials(), _scheduler(plan), observers, retry_failed=retry)
+        state, course = replay(plan, ((record.at, record.body) for record in read(plan.folder)))
+        conductor = Conductor(
+            plan, ledger, state, course, limits=_limits(plan), observers=observers, retry_failed=retry
+        )
         yield conductor
     except StaleDriver:
         ledger.abandon()
@@ -70,12 +78,29 @@ def open_sweep(
     except BaseException as error:
         ledger.close("interrupted" if isinstance(error, KeyboardInterrupt) else "error", {"error": repr(error)})
         raise
-    ledger.close("interrupted" if conductor.interrupted_by is not None else "finished")
+    reason = "interrupted" if conductor.interrupted_by is not None else "finished"
+    ledger.close(reason, {"seconds": conductor.seconds, **({"why": conductor.halted} if conductor.halted else {})})
 
 
-def _scheduler(plan: Plan) -> Any:
-    spec = plan.sweep.scheduler
-    return load_dotted(spec.build)(spec, plan.metric, plan.mode) if spec is not None and spec.build else None
+def replay(plan: Plan, lines: Iterable[tuple[float, Header | Event]]) -> tuple[SweepState, Course]:
+    """What a ledger adds up to, and searcher and scheduler as they stood at its end."""
+    state, course = SweepState(lean=True), plan.course()
+    for at, line in lines:
+        if isinstance(line, Header):
+            state.start(line, at)
+            course.begin(line, state)
+        else:
+            state.apply(line, at)
+            course.apply(line, state)
+    return state, course
+
+
+def _limits(plan: Plan) -> Limits:
+    resources = plan.loaded.experiment.resources
+    gpus = resources.gpus_per_rank
+    devices = resources.ranks * (gpus if isinstance(gpus, float) and gpus > 0 else 1.0)
+    budget = plan.sweep.budget
+    return Limits(budget, devices=devices, before=worked_seconds(plan.folder) if budget.hours else 0.0)
 
 
 def _check_data(plan: Plan, before: SweepState) -> None:
@@ -127,7 +152,7 @@ def run_sweep(
     with open_sweep(
         plan, tracking=tracking, keep_results=keep_results, observers=observers, retry=retry_failed
     ) as conductor:
-        if conductor.peek() is not None:
+        if conductor.has_work():
             with signals_noted(conductor):  # from here on, since Ray takes its time to start
                 _run_on_ray(plan, conductor)
     return conclude(plan, conductor)
@@ -141,12 +166,24 @@ def conclude(plan: Plan, conductor: Conductor) -> Result:
             signal_number=conductor.interrupted_by,
         )
     left = [trial.trial for trial in conductor.state.plan_trials() if not trial.ended]
-    if left:
+    if left and not conductor.halted:
         raise GangsLost(
             f"Ray's processes on this sweep were lost with {len(left)} trials unfinished ({', '.join(left[:3])}…). "
             "Everything that was finished is saved; the same command continues"
         )
-    return Result(conductor.state, plan.folder, conductor.ended)
+    ran, notes = conductor.ended, tuple(_notes(conductor, len(left)))
+    del conductor  # its lean state is not needed beside the whole one
+    return Result(load_state(plan.folder), plan.folder, ran, notes)
+
+
+def _notes(conductor: Conductor, left: int) -> Iterator[str]:
+    if conductor.halted:
+        yield conductor.halted + (f"; {left} trials are unfinished and go on when it is raised" if left else "")
+    course = conductor.course
+    if course.ended_early:
+        yield course.closed
+    elif course.refused:
+        yield f"proposals that the schema refuses were passed over: {'; '.join(course.refused)}"
 
 
 def _run_on_ray(plan: Plan, conductor: Conductor) -> None:
@@ -155,7 +192,7 @@ def _run_on_ray(plan: Plan, conductor: Conductor) -> None:
     from ray import tune
 
     from expflow.sweep.adapters import SESSIONS, Judge, Proposer, Recorder, Relay, Session
-    from expflow.sweep.gang import Dispatcher
+    from expflow.sweep.dispatcher import Dispatcher
     from expflow.sweep.machine import connected
 
     name = f"expflow-{uuid.uuid4().hex[:8]}"
@@ -172,7 +209,7 @@ def _run_on_ray(plan: Plan, conductor: Conductor) -> None:
             dispatcher: Any = (
                 ray.remote(Dispatcher)
                 .options(name=name, num_cpus=0, max_concurrency=10_000, scheduling_strategy=machine.beside_us)
-                .remote(machine.shape, machine.gangs, lockstep)
+                .remote(machine.shape, machine.gangs, lockstep, machine.patience)
             )
             dispatcher.start.remote()
             SESSIONS[name] = Session(plan, conductor, dispatcher, machine.gangs + 1, lockstep)

@@ -6,39 +6,55 @@ import hashlib
 import json
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from expflow.config import Loaded, Site, load, load_site
-from expflow.config.identity import config_id, dump, folder_name, recorded_tree, trial_id
-from expflow.config.schema import Recipe, Sweep
+from expflow.config.identity import config_id, dump, folder_name, identity_tree, recorded_tree, trial_id
+from expflow.config.schema import Recipe, Sweep, Trainer
 from expflow.config.space import metric_mode
+from expflow.config.spec import role_of
 from expflow.config.tree import problem
 from expflow.data.build import Prepared, data_key, prepare
 from expflow.data.specs import Source
 from expflow.errors import DataMissing, ExperimentInvalid, Problem, UserError
 from expflow.ledger.header import Header
 from expflow.registry import load_dotted
+from expflow.sweep.course import MOST_REPEATS, Course, Objective
 from expflow.sweep.generations import newest, unused
 from expflow.sweep.provenance import CONTINUE_VARIABLE, git_state, versions
-from expflow.sweep.searchers import SearchAlgorithm
-from expflow.sweep.specs import Grid
+from expflow.sweep.schedulers import Scheduler, Surroundings
+from expflow.sweep.searchers import SearchAlgorithm, Values
+from expflow.sweep.searchers.specs import Grid
+from expflow.sweep.warm import warm_start
+
+SHOWN = 10
+"""Configs that a searcher which learns is asked for before anything ran: what a plan can show of it."""
 
 
 @dataclass(frozen=True)
 class PlannedTrial:
-    """One config with one seed, as the searcher proposed it."""
+    """One config with one seed, as the searcher proposed it. Small: its recipe is made anew when it is asked for."""
 
     trial: str
     config: str
     seed: int
     values: dict[str, Any]
-    recipe: Recipe
-    recorded: dict[str, Any]
     budget: dict[str, Any]
     data: Prepared | None
+    configure: Callable[[Mapping[str, Any]], Recipe] = field(repr=False, compare=False)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe with the searched values in it."""
+        return self.configure(self.values)
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """What the ledger holds of the recipe."""
+        return recorded_tree(self.recipe)
 
     @property
     def folder(self) -> str:
@@ -58,6 +74,7 @@ class Plan:
     command: str = ""
     """What to type to continue, from anywhere."""
     _prepared: dict[str, Prepared | None] = field(default_factory=dict)
+    _expected: int | None = None
 
     @property
     def folder(self) -> Path:
@@ -74,10 +91,69 @@ class Plan:
         """``max`` or ``min``."""
         return metric_mode(self.sweep.metric, self.sweep.mode)
 
+    @property
+    def objective(self) -> Objective:
+        """How trials are judged, and how schedulers count their time."""
+        unit = getattr(self.sweep.scheduler, "unit", "epoch")
+        epochs = self.loaded.experiment.trainer.epochs
+        return Objective(self.metric, self.mode, self.sweep.select, unit, epochs)
+
+    @property
+    def limit(self) -> int | None:
+        """Number of configs that are wanted of the searcher; None for all that it has."""
+        return getattr(self.sweep.searcher, "trials", None)
+
+    @property
+    def learns(self) -> bool:
+        """Whether the searcher's proposals depend on results."""
+        return bool(getattr(self.sweep.searcher, "learns", False))
+
+    @property
+    def search_key(self) -> str:
+        """Hash of all that the searcher's proposals depend on, besides results. Its number of configs does not count:
+        a search that is extended goes on."""
+        searcher = self.sweep.searcher.model_dump(mode="json", exclude={"trials"}, exclude_defaults=True)
+        base = identity_tree(self.loaded.experiment.recipe)
+        return _digest(
+            [base, self._space, searcher, self.sweep.searcher.name, self.metric, self.mode, self.sweep.select]
+        )
+
+    @property
+    def _space(self) -> tuple[dict[str, Any], ...]:
+        return tuple(each.model_dump(mode="json") for each in self.sweep.space)
+
     def searcher(self) -> SearchAlgorithm:
         """A fresh searcher: it proposes from the beginning, as replay needs."""
-        built: SearchAlgorithm = load_dotted(self.sweep.searcher.build)(self.sweep.searcher, self.sweep.space)
+        spec = self.sweep.searcher
+        built: SearchAlgorithm = load_dotted(spec.build)(spec, self.sweep.space, self.mode)
         return built
+
+    def scheduler(self) -> Scheduler | None:
+        """A fresh scheduler; None where every trial runs to its end."""
+        spec = self.sweep.scheduler
+        if spec is None or not spec.build:
+            return None
+        around = Surroundings(self.loaded.experiment.trainer.epochs, self.sweep.space, self._accepts)
+        built: Scheduler = load_dotted(spec.build)(spec, around)
+        return built
+
+    def _accepts(self, values: Values) -> bool:
+        try:
+            self.loaded.configure(values)
+        except ExperimentInvalid:
+            return False
+        return True
+
+    def course(self) -> Course:
+        """A fresh searcher and scheduler, to be fed with the ledger."""
+        return Course(
+            self.searcher(),
+            self.scheduler(),
+            self.objective,
+            search=self.search_key,
+            identify=lambda values: config_id(self.loaded.configure(values)),
+            limit=self.limit,
+        )
 
     def data(self, recipe: Recipe) -> Prepared | None:
         """The recipe's prepared data; None where its task brings its own or needs none.
@@ -106,61 +182,101 @@ class Plan:
         """Something that is wrong with ``key`` of the base recipe, at the place where the file says it."""
         return problem(self.loaded.place(key), key, message)
 
-    def configs(self, searcher: SearchAlgorithm | None = None) -> Iterator[tuple[dict[str, Any], Recipe]]:
-        """Searched values and recipe of each config that the searcher proposes by itself."""
-        searcher = searcher or self.searcher()
-        while (values := searcher.suggest()) is not None:
-            yield values, self.loaded.configure(values)
+    def configs(self) -> Iterator[Values]:
+        """Searched values of each config that the searcher proposes by itself, each config once.
 
-    def trials(self, searcher: SearchAlgorithm | None = None) -> Iterator[PlannedTrial]:
-        """All trials in proposal order: each config with each of its seeds."""
-        for values, recipe in self.configs(searcher):
-            data = self.data(recipe)
-            config = config_id(recipe)
-            key = data.key if data is not None else _own_data_key(recipe)
-            for seed in self.sweep.seeds:
-                yield PlannedTrial(
-                    trial=trial_id(config, seed, key),
-                    config=config,
-                    seed=seed,
-                    values=values,
-                    recipe=recipe,
-                    recorded=recorded_tree(recipe),
-                    budget={"trainer.epochs": recipe.trainer.epochs},
-                    data=data,
-                )
+        Of a searcher that learns only the first ones are known beforehand. Proposals that the schema refuses are left
+        out, as they are in the sweep; a grid's and a list's have all been checked before.
+        """
+        searcher, known = self.searcher(), set[str]()
+        most = self.limit if not self.learns else min(self.limit or SHOWN, SHOWN)
+        repeats = 0
+        while (most is None or len(known) < most) and repeats < MOST_REPEATS:
+            if (values := searcher.suggest()) is None:
+                return
+            config = config_id(self.loaded.configure(values)) if self._accepts(values) else ""
+            repeats += 1
+            if config and config not in known:
+                repeats = 0
+                known.add(config)
+                yield values
 
-    def header(self, *, tracking: str, code: dict[str, str], expected_trials: int) -> Header:
-        """The ledger header of a driver that is about to run this plan."""
+    def trials(self) -> Iterator[PlannedTrial]:
+        """The trials of :meth:`configs` in proposal order: each config with each of its seeds."""
+        for values in self.configs():
+            yield from self.expand(values)
+
+    def expand(self, values: Values, seeds: Sequence[int] | None = None) -> list[PlannedTrial]:
+        """A config with each of ``seeds``, by default the sweep's. Raises ExperimentInvalid."""
+        recipe = self.loaded.configure(values)
+        data = self.data(recipe)
+        config = config_id(recipe)
+        key = data.key if data is not None else _own_data_key(recipe)
+        spent = budget_of(recipe)
+        return [
+            PlannedTrial(trial_id(config, seed, key), config, seed, values, spent, data, self.loaded.configure)
+            for seed in (self.sweep.seeds if seeds is None else seeds)
+        ]
+
+    def trial(self, values: Values, seed: int) -> PlannedTrial:
+        """A config with one seed."""
+        return self.expand(values, (seed,))[0]
+
+    @property
+    def expected_trials(self) -> int:
+        """Number of trials that the sweep comes to, where nothing is stopped or repeated. Counted once."""
+        if self._expected is None:
+            configs = self.limit if self.learns and self.limit else sum(1 for _ in self.configs())
+            confirm = self.sweep.confirm
+            more = min(confirm.top, configs) * len(confirm.seeds) if confirm else 0
+            count = configs * len(self.sweep.seeds) + more
+            most = self.sweep.budget.trials
+            self._expected = count if most is None else min(count, most)
+        return self._expected
+
+    def header(self, *, tracking: str, code: dict[str, str], before: Header | None = None) -> Header:
+        """The ledger header of a driver that is about to run this plan; ``before`` is that of the last one."""
         experiment = self.loaded.experiment
         data = self.data(experiment.recipe)
-        space = tuple(each.model_dump(mode="json") for each in self.sweep.space)
         recipe = dump(experiment.recipe)
         searcher = self.sweep.searcher.model_dump(mode="json")
+        confirm = self.sweep.confirm.model_dump(mode="json") if self.sweep.confirm else {}
+        search = self.search_key
         return Header(
             name=self.name,
             text=self.loaded.text,
             file=str(experiment.file),
             sets=tuple(self.loaded.sets),
             command=self.command,
-            plan=_digest([recipe, space, self.sweep.seeds, searcher]),
+            plan=_digest([recipe, self._space, self.sweep.seeds, searcher, *([confirm] if confirm else [])]),
+            search=search,
             about=experiment.about.model_dump(),
             recipe=recipe,
-            space=space,
+            space=self._space,
             seeds=self.sweep.seeds,
+            confirm=confirm,
+            warm_start=before.warm_start
+            if before and before.search == search
+            else warm_start(self.sweep, self.storage),
             searcher=self.sweep.searcher.name,
             scheduler=self.sweep.scheduler.name if self.sweep.scheduler else "none",
             metric=self.metric,
             mode=self.mode,
             select=self.sweep.select,
             report=experiment.report.model_dump(mode="json"),
-            expected_trials=expected_trials,
+            expected_trials=self.expected_trials,
             data=_data_facts(data, experiment.recipe),
             code=code,
             versions=versions(),
             git=git_state(experiment.file.parent),
             tracking=tracking,
         )
+
+
+def budget_of(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's budget fields by dotted key; what is left open is left out."""
+    fields = [key for key in Trainer.model_fields if role_of(Trainer, key) == "budget"]
+    return {f"trainer.{key}": value for key in fields if (value := getattr(recipe.trainer, key)) is not None}
 
 
 def _digest(value: Any) -> str:

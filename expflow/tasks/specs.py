@@ -47,13 +47,17 @@ class Action(Model):
     hang: bool = identity(False, description="Never return.")
     exit: int | None = identity(None, description="End the process at once with this exit code.", ge=0, le=255)
     nan: bool = identity(False, description="Diverge.")
+    save: bool = identity(False, description="Save a checkpoint, as is done by itself when the trial is told to stop.")
     repeat: int = identity(1, description="How often.", ge=1)
+    rank: int | None = identity(None, description="Only this rank does it; by default all of them do.", ge=0)
 
     @model_validator(mode="after")
     def _does_one_thing(self) -> Self:
         done = [self.report is not None, self.sleep is not None, self.fail is not None, self.exit is not None]
-        if sum((*done, self.hang, self.nan)) != 1:
-            raise ValueError("an action does one thing: report, sleep, raise, hang, exit or nan (and repeat: N)")
+        if sum((*done, self.hang, self.nan, self.save)) != 1:
+            raise ValueError("an action does one thing: report, sleep, raise, hang, exit, nan or save (and repeat: N)")
+        if self.report is not None and self.rank is not None:
+            raise ValueError("all ranks come to a report together; only other actions can be one rank's own")
         return self
 
 

@@ -71,7 +71,8 @@ class Reporter(Checkpoint):
     ) -> None:
         """Remember the loss, and look at the remembered ones now and then and at the end of the epoch."""
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
-        stepped, self._step = trainer.global_step != self._step, trainer.global_step
+        step = trainer.global_step
+        stepped, self._step = step != self._step, step
         if isinstance(loss, Tensor):
             self._losses.append(loss.detach())
             self._steps.append(self._step if stepped else self._step + 1)  # else it is accumulated for the next step

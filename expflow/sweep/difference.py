@@ -1,0 +1,90 @@
+"""What an edited experiment changes: which results it keeps, which trials are new, longer, or no longer asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from expflow.config.identity import config_id
+from expflow.config.schema import Recipe, Trainer
+from expflow.errors import ExperimentInvalid, UserError
+from expflow.ledger.state import SweepState, TrialState
+from expflow.sweep.plan import Plan, PlannedTrial, budget_of
+from expflow.training.checkpoints.extension import schedule_allows_extension
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Trial ids, each in one place. ``kept`` have ended, ``open`` are known and have not."""
+
+    kept: tuple[str, ...]
+    open: tuple[str, ...]
+    extended: tuple[str, ...]
+    new: tuple[str, ...]
+    dropped: tuple[str, ...]
+
+    def __str__(self) -> str:
+        parts = [
+            (self.kept, "kept"),
+            (self.open, "unfinished"),
+            (self.extended, "extended"),
+            (self.new, "new"),
+            (self.dropped, "dropped (their results stay)"),
+        ]
+        return ", ".join(f"{len(trials)} {word}" for trials, word in parts if trials)
+
+
+def difference(plan: Plan, planned: Iterable[PlannedTrial], known: SweepState) -> Difference:
+    """``planned`` against what ``known`` holds. Of a searcher that learns, trials that it proposed before are kept,
+    since they are replayed."""
+    sorted_: dict[str, list[str]] = {"kept": [], "open": [], "extended": [], "new": []}
+    wanted: dict[str, PlannedTrial | None] = {each.trial: each for each in planned}
+    if plan.learns and known.header is not None and known.header.search == plan.search_key:
+        wanted = {**dict.fromkeys(known.current), **wanted}
+    for trial, its in wanted.items():
+        sorted_[_kind(its, known.trials.get(trial))].append(trial)
+    dropped = [each for each in known.current if each not in wanted]
+    return Difference(**{key: tuple(each) for key, each in sorted_.items()}, dropped=tuple(dropped))
+
+
+def _kind(planned: PlannedTrial | None, known: TrialState | None) -> str:
+    if known is None:
+        return "new"
+    if planned is not None and known.status == "done" and known.budget != planned.budget:
+        return "extended"
+    return "kept" if known.ended else "open"
+
+
+def refuse_extension(plan: Plan, known: SweepState) -> None:
+    """Raise UserError where trials are done at another budget and cannot be trained on to this one."""
+    for trial in known.plan_trials():
+        if trial.status != "done":
+            continue
+        try:
+            recipe = plan.loaded.configure(trial.values)
+        except ExperimentInvalid:
+            continue
+        if config_id(recipe) != trial.config or budget_of(recipe) == trial.budget:
+            continue
+        if reason := _obstacle(recipe, trial):
+            was = ", ".join(f"{key} {value}" for key, value in trial.budget.items())
+            now = ", ".join(f"{key} {value}" for key, value in budget_of(recipe).items())
+            raise UserError(
+                f"{plan.name} has trials that are done at {was}, and the file says {now}: {reason}. "
+                f"Take {next(iter(trial.budget), 'trainer.epochs')} back, or start anew beside them with --fresh"
+            )
+
+
+def _obstacle(recipe: Recipe, trial: TrialState) -> str | None:
+    before = {key.removeprefix("trainer."): value for key, value in trial.budget.items()}
+    if any(
+        getattr(recipe.trainer, key, None) is not None and getattr(recipe.trainer, key) < value
+        for key, value in before.items()
+    ):
+        return "a shorter training is not a part of a longer one"
+    old = recipe.model_copy(update={"trainer": recipe.trainer.model_copy(update=_known(before))})
+    return schedule_allows_extension(old, recipe)
+
+
+def _known(budget: dict[str, object]) -> dict[str, object]:
+    return {key: value for key, value in budget.items() if key in Trainer.model_fields}

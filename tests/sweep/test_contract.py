@@ -1,0 +1,127 @@
+"""One contract for every searcher and every scheduler of the registry: what a killed driver's successor does is what
+the driver would have done.
+
+Scripted trials, a ledger in memory, no Ray and no waiting. A sweep is run once without interruption; then it is killed
+in the middle of writing its n-th event, for every n, and continued. Proposals, decisions, forks and the final table
+must be the same.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from expflow.registry import SCHEDULERS, SEARCHERS
+from expflow.sweep.searchers.specs import SAMPLERS
+from tests.sweep.stage import Killed, Stage
+
+SPACE = "{task.value: {uniform: [0, 1]}, task.rate: {loguniform: [0.1, 0.9]}}"
+CONDITIONAL = (
+    "{task.noise: [0.0, 0.01], task.value: {uniform: [0, 1]}, "
+    "task.rate: {uniform: [0.1, 0.9], when: {task.noise: 0.01}}}"
+)
+GRID = "{task.value: [0.2, 0.9, 0.5], task.rate: [0.3, 0.6]}"
+
+SEARCH = {
+    "grid": ("{name: grid}", GRID),
+    "random": ("{name: random, trials: 6}", CONDITIONAL),
+    "points": ("{name: points, points: [{task.value: 0.2}, {task.value: 0.7, task.rate: 0.4}, {task.value: 0.4}]}", None),
+    "tpe": ("{name: tpe, trials: 8, startup: 3}", CONDITIONAL),
+    **{
+        f"optuna {sampler}": (f"{{name: optuna, sampler: {sampler}, trials: {4 if sampler == 'gp' else 7}}}", SPACE)
+        for sampler in SAMPLERS
+    },
+}
+SEARCH["optuna gp"] = ("{name: optuna, sampler: gp, trials: 4, startup: 2}", SPACE)
+
+SCHEDULE = {
+    "none": ("{name: none}", "", 1),
+    "asha": ("{name: asha, reduction: 2}", "", 1),
+    "median": ("{name: median, min_trials: 2}", "", 1),
+    "successive_halving": ("{name: successive_halving, reduction: 2}", "seeds: 2", 2),
+    "hyperband": ("{name: hyperband, reduction: 2}", "seeds: 2", 2),
+    "pbt": ("{name: pbt, resample: 0.5}", "", 2),
+}
+"""Arguments, more of the sweep, and slots. Those that compare trials at barriers decide alike whoever comes first, so
+they run two at a time, and who was paused and for whom others waited is left out of the comparison."""
+
+SWEEP = """
+task: {{name: scripted}}
+trainer: {{epochs: {epochs}}}
+sweep:
+  {space}
+  searcher: {searcher}
+  scheduler: {scheduler}
+  metric: val/top1
+  {more}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+def experiment(searcher: str, space: str | None, scheduler: str = "none", more: str = "", epochs: int = 2) -> str:
+    written = f"space: {space}" if space else ""
+    return SWEEP.format(space=written, searcher=searcher, scheduler=scheduler, more=more, epochs=epochs)
+
+
+def played(folder: Path, text: str, slots: int, kill_at: int | None = None) -> Stage:
+    folder.mkdir()
+    stage = Stage(folder, text, slots)
+    if kill_at is not None:
+        with pytest.raises(Killed):
+            stage.run(kill_at)
+    stage.run()
+    return stage
+
+
+def check_every_kill(tmp_path: Path, text: str, slots: int, stride: int = 1) -> dict[str, Any]:
+    whole = played(tmp_path / "whole", text, slots)
+    wanted = whole.story()
+    events = len(whole.ledger.lines)
+    for place in range(1, events, stride):
+        stage = played(tmp_path / f"killed-{place}", text, slots, place)
+        assert outcome(stage.story(), slots) == outcome(wanted, slots), f"killed at event {place}"
+    return wanted
+
+
+def outcome(story: dict[str, Any], slots: int) -> dict[str, Any]:
+    if slots == 1:
+        return story
+    rest = {key: story[key] for key in ("proposed", "reported", "ended", "table")}
+    return {**rest, "forked": sorted(story["forked"])}
+
+
+def test_the_cases_below_are_all_there_are() -> None:
+    assert {each.split()[0] for each in SEARCH} == set(SEARCHERS.names())
+    assert {each.removeprefix("optuna ") for each in SEARCH if each.startswith("optuna")} == set(SAMPLERS)
+    assert set(SCHEDULE) == set(SCHEDULERS.names())
+
+
+@pytest.mark.parametrize("name", SEARCH)
+def test_a_searcher_goes_on_as_if_its_driver_had_not_been_killed(tmp_path: Path, name: str) -> None:
+    searcher, space = SEARCH[name]
+    story = check_every_kill(tmp_path, experiment(searcher, space), 1, stride=5 if name.startswith("optuna") else 1)
+    assert all(status == "done" for status, _ in story["ended"].values())
+    assert len(story["proposed"]) == len(story["table"]) >= 3
+
+
+@pytest.mark.parametrize("name", SCHEDULE)
+def test_a_scheduler_goes_on_as_if_its_driver_had_not_been_killed(tmp_path: Path, name: str) -> None:
+    scheduler, more, slots = SCHEDULE[name]
+    text = experiment("{name: random, trials: 4}", SPACE, scheduler, more, epochs=4)
+    story = check_every_kill(tmp_path, text, slots)
+    statuses = [status for status, _ in story["ended"].values()]
+    assert "done" in statuses
+    if name not in ("none", "pbt"):
+        assert "stopped" in statuses
+    assert bool(story["forked"]) == (name == "pbt")
+
+
+def test_a_searcher_that_learns_and_a_scheduler_that_stops_together(tmp_path: Path) -> None:
+    check_every_kill(tmp_path, experiment("{name: tpe, trials: 6, startup: 2}", SPACE, "asha", epochs=4), 1, stride=3)
