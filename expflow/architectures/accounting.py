@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from expflow.architectures import Count, build
-from expflow.architectures.operations import Counter, Watch
+from expflow.architectures.operations import Watch, macs_of
 from expflow.config.spec import Foreign, Spec
 from expflow.data.dataspec import DataSpec
 from expflow.errors import ExpflowError, UserError
@@ -41,9 +41,10 @@ def multiply_adds(network: nn.Module, x_1chw: torch.Tensor) -> int:
     Biases, normalisation, activations and pooling are not counted, as in the papers' tables. The network is in eval
     mode for it and keeps its mode afterwards.
     """
-    with evaluating(network), Counter() as counter:
+    counted: list[int] = []
+    with evaluating(network), Watch(lambda op, args, out: counted.append(macs_of(op, args, out))):
         network(x_1chw)
-    return counter.macs
+    return sum(counted)
 
 
 @contextmanager

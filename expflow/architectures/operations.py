@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,14 +21,19 @@ ATTENTIONS = (
 )
 
 
-class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """In its body every operation of torch is seen, below autograd, in the simple ones that composed ones come to.
+See = Callable[[Any, Any, Any], None]
+"""Is told of an operation (``torch.ops.aten.mm``), its arguments, and what it gave."""
 
-    Torch has no public way to see them; its own counter of operations is made in this way.
+
+class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """In its body ``see`` is told of every operation of torch: below autograd, the simple ones that all others come to.
+
+    Torch has no public way to see them; its own counter of operations is made in this way too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, see: See | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._tell = see
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -35,23 +41,9 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = outcome(func, args, kwargs or {})
-        self.see(func.overloadpacket, args, out)
+        if self._tell is not None:
+            self._tell(func.overloadpacket, args, out)
         return out
-
-    def see(self, op: Any, args: Any, out: Any) -> None:
-        """Called after each operation; here it does nothing."""
-
-
-class Counter(Watch):
-    """Adds up the multiply-adds of what happens in its body."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.macs = 0
-
-    def see(self, op: Any, args: Any, out: Any) -> None:
-        """Count one operation."""
-        self.macs += macs_of(op, args, out)
 
 
 def macs_of(op: Any, args: Any, out: Any) -> int:

@@ -129,7 +129,7 @@ def rows_of(network: nn.Module, x_1chw: Tensor) -> list[Row]:
         stack.enter_context(evaluating(network))
         for handle in watch.attach(network):
             stack.callback(handle.remove)
-        stack.enter_context(watch)
+        stack.enter_context(Watch(watch.see))
         network(x_1chw)
     watch.add_idle(network)
     return watch.rows
@@ -162,11 +162,10 @@ class _Open:
     macs: int = 0
 
 
-class _Layers(Watch):
+class _Layers:
     """Sees every operation of a running network, and through hooks in which layer it happens."""
 
     def __init__(self, x_1chw: Tensor) -> None:
-        super().__init__()
         self.rows: list[Row] = []
         self._image: Pair = (x_1chw.shape[2], x_1chw.shape[3])
         self._sights: Any = WeakIdKeyDictionary()
