@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import gc
+import importlib
 import io
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import typer
 
 from expflow.architectures.catalogue import arguments_of, catalogue, usual_data
+from expflow.architectures.specs.adapters import Adapter
 from expflow.config.single import component
 from expflow.config.spec import Spec
 from expflow.errors import UserError
@@ -104,11 +107,23 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
+def _import_torch() -> None:
+    """Import torch, and keep its objects out of the collections at exit, which would take half a second too."""
+    if "torch" not in sys.modules:
+        importlib.import_module("torch")
+        gc.freeze()
+
+
 def _measured(name: str, sets: Sequence[str], shape: str | None, classes: int | None) -> tuple[Spec, DataSpec, Table]:
     with _uncollected():
+        if (base := name.partition(",")[0]) in MODELS and issubclass(
+            MODELS.spec(base), Adapter
+        ):  # only its package knows what it takes
+            _import_torch()
         spec = component("model", name, sets)
         data = usual_data(spec, _shape(shape), classes)
-        from expflow.architectures.table import layer_table  # torch, once it is clear that there is something to count
+        _import_torch()  # now that it is clear that there is something to count
+        from expflow.architectures.table import layer_table
 
         return spec, data, layer_table(spec, data)
 
