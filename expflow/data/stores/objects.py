@@ -6,6 +6,7 @@ import hashlib
 import re
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -96,9 +97,9 @@ class ObjectSource:
     def explain(self, name: str, error: BaseException, total: int) -> None:
         """Raise what a failed part means: a range that does not exist is a file that is too short."""
         if not isinstance(error, (FileNotFoundError, PermissionError)):
-            found = self.size(name)
-            if found != total:
-                raise Wrong(f"expected {total} bytes, found {found}") from None
+            with suppress(Passing):  # then the part's own error says more
+                if (found := self.size(name)) != total:
+                    raise Wrong(f"expected {total} bytes, found {found}") from None
         self._translate(name, error)
 
     def upload(self, name: str, path: Path) -> None:
@@ -113,7 +114,9 @@ class ObjectSource:
         self._compare(name, path)
 
     def close(self) -> None:
-        """fsspec keeps its connections for the next root of the same kind."""
+        """fsspec closes its connections with the last reference to them."""
+        with self._guard:
+            self._system = None
 
     def _compare(self, name: str, path: Path) -> None:
         """Raise Wrong unless the store holds ``path``'s bytes. They are read back where its tag does not say so."""
@@ -173,7 +176,8 @@ def _file_system(scheme: str, patience: Patience) -> Any:
         timeouts = {"connect_timeout": patience.connect, "read_timeout": patience.stall}
         options["config_kwargs"] = {**timeouts, "retries": {"total_max_attempts": 1}}
     try:
-        system = fsspec.filesystem(scheme, **options)
+        # an instance of its own: the environment is read now, not when some other root was opened
+        system = fsspec.filesystem(scheme, skip_instance_cache=True, **options)
     except ImportError as error:
         need = "s3fs; `pip install 'expflow[s3]'`" if scheme in ("s3", "s3a") else f"a package: {error}"
         raise PackageMissing(f"{scheme}:// addresses need {need}") from None
