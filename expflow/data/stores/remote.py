@@ -51,6 +51,7 @@ class RemoteRoot(Root):
         self._guard, self._busy = threading.Lock(), KeyedLocks()
         self._in_memory: dict[str, _Content] = {}
         self._ahead = Ahead(self._make_ready)
+        self._fetching, self._uncached = 0, self._cache is None
 
     def __getstate__(self) -> dict[str, Any]:
         return {"where": self._where, "cache": self._cache, "patience": self._patience}
@@ -147,25 +148,30 @@ class RemoteRoot(Root):
                 del self._in_memory[shard.sha256]
 
     def _make_ready(self, shard: Shard) -> None:
-        """Fetch ``shard`` into the cache, or into memory for its first holder."""
+        """Fetch ``shard`` into the cache, or into memory for its first holder: there, only a few at a time."""
         with self._busy.locked(shard.sha256):
             with self._guard:
-                waiting = sum(not content.holders for content in self._in_memory.values())
-                if shard.sha256 in self._in_memory or (self._cache is None and waiting >= MEMORY_AHEAD):
+                waiting = self._fetching + sum(not content.holders for content in self._in_memory.values())
+                if shard.sha256 in self._in_memory or (self._uncached and waiting >= MEMORY_AHEAD):
                     return
-            got = self._fetched(shard)
-            if not isinstance(got, bytearray):
-                os.close(got[1])
-                return
-            with self._guard:
-                waiting = sum(not content.holders for content in self._in_memory.values())
-                if waiting < MEMORY_AHEAD:
-                    self._in_memory[shard.sha256] = _Content(got, 0)
+                self._fetching += 1
+            try:
+                got = self._fetched(shard)
+                if isinstance(got, bytearray):
+                    with self._guard:
+                        self._in_memory[shard.sha256] = _Content(got, 0)
+                else:
+                    os.close(got[1])
+            finally:
+                with self._guard:
+                    self._fetching -= 1
 
     def _fetched(self, shard: Shard) -> tuple[Path, int] | bytearray:
         transfer = self._transfer()
         if self._cache is not None:
-            return self._cache.acquire(shard, lambda arriving: transfer.fetch(shard.name, arriving, shard))
+            got = self._cache.acquire(shard, lambda arriving: transfer.fetch(shard.name, arriving, shard))
+            self._uncached = isinstance(got, bytearray)
+            return got
         arriving = Arriving()
         transfer.fetch(shard.name, arriving, shard)
         return arriving.content()

@@ -14,6 +14,10 @@ from expflow.data.stores.locks import is_at, locked
 
 LEFT_SECONDS = 3600
 """A part that nobody downloads is kept this long for whoever goes on with it."""
+IDLE_SECONDS = 3600
+"""Where the disk, not the limit, has no room, only what nobody used for this long goes: to throw away what is read in
+turn would leave nothing to find.
+"""
 RESERVED = 0.01
 """The share of a disk that the cache leaves free: checkpoints must find room."""
 
@@ -42,7 +46,8 @@ class Room:
             files = sorted(self._files(part), key=lambda file: (not file.is_part, file.used))
             if self._limit is not None and self._evict(files, sum(file.bytes for file in files) + wanted - self._limit):
                 return f"is limited to {self._limit} bytes, all of which are in use"
-            if self._short(wanted, part):
+            idle = [file for file in files if time.time() - file.used > IDLE_SECONDS and file.path.exists()]
+            if self._evict(idle, self._lack(wanted, part)):
                 return "has no room left on its disk"
             part.touch()
         return ""
@@ -75,10 +80,11 @@ class Room:
                 excess -= file.bytes
         return excess > 0
 
-    def _short(self, wanted: int, part: Path) -> bool:
+    def _lack(self, wanted: int, part: Path) -> int:
+        """The bytes that the disk lacks for ``part`` to become ``wanted`` bytes."""
         disk = os.statvfs(self._folder)
         there = part.stat().st_size if part.exists() else 0
-        return disk.f_bavail * disk.f_frsize < wanted - there + RESERVED * disk.f_blocks * disk.f_frsize
+        return wanted - there + int(RESERVED * disk.f_blocks * disk.f_frsize) - disk.f_bavail * disk.f_frsize
 
 
 def _mtime(path: Path) -> float:

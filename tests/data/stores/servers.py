@@ -25,10 +25,11 @@ def shard_of(name: str, data: bytes) -> Shard:
 
 @dataclass
 class Fault:
-    """How one request is answered. Of the body, ``sent`` bytes go out before ``then`` runs and, with ``cut``, the
-    connection is closed.
+    """How one request is answered. ``before`` runs before anything is said; of the body, ``sent`` bytes go out before
+    ``then`` runs and, with ``cut``, the connection is closed.
     """
 
+    before: Callable[[], object] | None = None
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     sent: int | None = None
@@ -84,6 +85,8 @@ class _Handler(BaseHTTPRequestHandler):
         fault = server.faults.popleft() if server.faults else server.always
         asked, condition = self.headers.get("Range", ""), self.headers.get("If-Range", "")
         server.requests.append((self.path, asked, condition))
+        if fault.before:
+            fault.before()
         if fault.status:
             self.answer(fault, fault.status, fault.body or b"", fault.headers)
         elif name not in server.files:
