@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,22 +20,28 @@ class Held:
 
 @contextmanager
 def mapped(path: Path, handle: int, size: int) -> Iterator[Held]:
-    """The file behind ``handle`` as memory. Slices of the view may outlive it; the file's lock does not."""
-    if size == 0:  # an empty file cannot be mapped
-        yield Held(memoryview(b""), path)
+    """The file behind ``handle`` as memory. Slices of the view may outlive the context."""
+    try:
+        area = mmap.mmap(handle, size, access=mmap.ACCESS_READ) if size else None
+    except OSError:  # some file systems in user space cannot do it
+        area = None
+    if area is None:
+        yield Held(memoryview(_content(handle, size)).toreadonly(), path)
         return
-    area = mmap.mmap(handle, size, access=mmap.ACCESS_READ)
     view = memoryview(area)
     try:
         yield Held(view, path)
     finally:
-        # mmap keeps a duplicate of the handle, with it the lock, for as long as slices are about.
-        fcntl.flock(handle, fcntl.LOCK_UN)
-        try:
+        with suppress(BufferError):  # else the last slice frees it
             view.release()
             area.close()
-        except BufferError:
-            del view, area  # the last slice frees them
+
+
+def _content(handle: int, size: int) -> bytearray:
+    content = bytearray()
+    while len(content) < size and (block := os.pread(handle, size - len(content), len(content))):
+        content += block
+    return content
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 from collections.abc import Iterator
@@ -112,6 +113,8 @@ class RemoteRoot(Root):
                 with mapped(path, handle, shard.bytes) as held:
                     yield held
             finally:
+                # A mapping keeps a duplicate of the handle, and with it the lock, for as long as slices are about.
+                fcntl.flock(handle, fcntl.LOCK_UN)
                 os.close(handle)
 
     def prefetch(self, shard: Shard) -> None:

@@ -1,3 +1,4 @@
+import errno
 import os
 import pickle
 import subprocess
@@ -34,6 +35,16 @@ def test_the_view_is_the_file_and_cannot_be_written(tmp_path, shard):
         assert held.path == tmp_path / "train-0.tar"
         part = held.view[10:20]
     assert part == DATA[10:20]  # a slice may outlive the context
+
+
+def test_a_file_system_without_mapping(tmp_path, shard, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError(errno.ENODEV, "No such device")
+
+    monkeypatch.setattr("mmap.mmap", refuse)
+    with open_root(tmp_path).hold(shard) as held:
+        assert held.view == DATA
+        assert held.view.readonly
 
 
 def test_an_empty_shard(tmp_path):

@@ -206,6 +206,15 @@ def test_nothing_is_evicted_while_another_process_holds_it(open_here, reader, sh
     assert names(folder) == sorted(f"{shards[each].sha256}.tar" for each in (1, 2))
 
 
+def test_a_slice_that_outlives_its_context_does_not_keep_the_shard_from_eviction(open_here, shards, folder):
+    root = open_here(SIZE)
+    with root.hold(shards[0]) as held:
+        part = held.view[:10]
+    read(root, shards[1])
+    assert names(folder) == [f"{shards[1].sha256}.tar"]
+    assert part == content(0)[:10]
+
+
 def test_more_is_held_than_the_limit_allows(open_here, shards, folder, caplog):
     root = open_here(2 * SIZE)
     with root.hold(shards[0]) as a, root.hold(shards[1]) as b, root.hold(shards[2]) as c, root.hold(shards[3]) as d:
