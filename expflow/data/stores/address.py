@@ -56,8 +56,8 @@ class Address:
         return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{quoted}"))
 
     def showing(self, name: str) -> str:
-        """:meth:`of` without its query: for messages."""
-        return shown(self.of(name))
+        """:meth:`of` without its query: for messages. The folder's own where ``name`` is ""."""
+        return shown(self.of(name)) if name else self.shown
 
 
 def parse_address(address: str | Path) -> Address:

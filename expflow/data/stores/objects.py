@@ -155,7 +155,7 @@ class ObjectSource:
         """Raise the error of ours that ``error`` means. Its text may hold signed addresses: they are cut."""
         if isinstance(error, (Passing, Wrong, DataMissing, DataUnreachable, PackageMissing)):
             raise error
-        where = self.showing(name) if name else self._where.shown
+        where = self.showing(name)
         said = re.sub(r"\?\S+", "?…", f"{type(error).__name__}: {error}")[:300]
         if isinstance(error, FileNotFoundError):
             raise DataMissing(f"{where}: the store has no such file or bucket") from None

@@ -95,8 +95,16 @@ def test_another_object_is_noticed(s3, tmp_path, small_parts, patience, other, m
 
 def test_nobody_at_the_endpoint(s3_environment, patience):
     s3_environment("http://127.0.0.1:1")
-    with pytest.raises(DataUnreachable, match=r"given up after 4 attempts"):
-        open_root("s3://bucket", patience=patience).read_bytes("manifest.json")
+    root = open_root("s3://bucket", patience=patience)
+    for ask in (lambda: root.read_bytes("manifest.json"), root.list, lambda: root.exists("manifest.json")):
+        with pytest.raises(DataUnreachable, match=r"s3://bucket.*: given up after 4 attempts"):
+            ask()
+
+
+def test_writing_where_nobody_is(s3_environment, patience, tmp_path):
+    s3_environment("http://127.0.0.1:1")
+    with pytest.raises(StorageUnwritable, match=r"cannot write s3://bucket/train-0.tar: .*given up after 4 attempts"):
+        open_root("s3://bucket", patience=patience).write_file("train-0.tar", file_of(tmp_path, DATA))
 
 
 def test_no_credentials(s3_environment, monkeypatch, patience, waits):

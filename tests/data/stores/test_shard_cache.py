@@ -162,7 +162,7 @@ def test_whatever_a_dead_process_left_the_shard_is_right(open_here, shards, fold
 def test_what_dead_processes_left_is_removed(open_here, reader, server, shards, folder, monkeypatch):
     server.fail(Fault(sent=100_000, then=server.released.wait))
     reader(shards[2])
-    until(lambda: names(folder, ".part"))
+    until(lambda: server.requests)
     alive = names(folder, ".part") + names(folder, ".lock")
     for name in (f"{'0' * 64}.5.part", f"{'1' * 64}.lock"):
         (folder / "fetched" / name).touch()
@@ -240,7 +240,7 @@ def test_a_limit_smaller_than_a_shard(open_here, server, shards, folder, limit, 
 def test_parts_count_as_what_they_will_be(open_here, reader, server, shards, folder):
     server.fail(Fault(sent=1000, then=server.released.wait))
     reader(shards[0], limit=2 * SIZE)
-    until(lambda: names(folder, ".part"))
+    until(lambda: server.requests)
     root = open_here(2 * SIZE)
     for number in (1, 2):
         read(root, shards[number])
