@@ -7,10 +7,11 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import PositiveInt, model_validator
 
+from expflow.config.sizes import ByteSize
 from expflow.config.spec import FieldError, Spec, execution, identity, role_of
 from expflow.errors import DataMissing
 
-HOW_SAMPLES_ARE_USED = frozenset({"batch_size", "limit"})
+HOW_SAMPLES_ARE_USED = frozenset({"batch_size", "limit", "last", "on_bad_sample", "skip_limit"})
 """Identity fields that choose among prepared samples without changing them: they need no other shards."""
 
 
@@ -26,6 +27,22 @@ class Source(Spec):
     split_seed: int = identity(0, description="Seed of the splits, and of the order on disk.", ge=0)
     workers: PositiveInt | Literal["auto"] = execution(
         "auto", description="Threads that decode images in each rank; auto: as many as the rank computes with."
+    )
+    memory: ByteSize = execution(
+        2**30,
+        description="A split that takes at most this when decoded, such as 1 GiB, is decoded once per machine, for all"
+        " trials; a larger one is decoded as it is read.",
+    )
+    last: Literal["keep", "pad", "drop"] = identity(
+        "keep",
+        description="A last, short batch of training: keep it as it is; pad it to full size with samples that do not"
+        " count; drop it.",
+    )
+    on_bad_sample: Literal["fail", "skip"] = identity(
+        "fail", description="A stored sample that is damaged: fail the trial, or skip it and count it."
+    )
+    skip_limit: float = identity(
+        0.001, description="Share of an epoch's samples that skip may skip; above it the trial fails.", ge=0, le=1
     )
 
     @model_validator(mode="after")

@@ -119,8 +119,8 @@ def test_members_that_no_shard_of_ours_holds_are_refused(root, members, said):
 @pytest.mark.parametrize(
     ("members", "said"),
     [
-        ([("a.cls", b"1"), ("a.png", b"no image")], "sample a: image: cannot identify"),
-        ([("a.cls", b"cat"), ("a.png", None)], "sample a: label: invalid literal"),
+        ([("a.cls", b"1"), ("a.png", b"no image")], "train-000001.tar: sample a: .*no image"),
+        ([("a.cls", b"cat"), ("a.png", None)], "train-000001.tar: sample a: .*invalid literal"),
     ],
 )
 def test_content_that_does_not_decode_names_the_sample(many_shards, members, said):

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from expflow.data.streaming.crew import Crew
 
@@ -19,7 +19,7 @@ LOOK_SECONDS = 0.5
 """How often a thread that waits looks whether its pass was stopped."""
 
 
-class Stopped(Exception):  # noqa: N818 - control flow, no error
+class Stopped(Exception):
     """The pass that a thread works for was left by its consumer."""
 
 
@@ -117,7 +117,7 @@ class Ahead(Generic[Result]):
         self._crew.submit(partial(self._left, 0))
 
 
-_passes: weakref.WeakSet[Ahead] = weakref.WeakSet()
+_passes: weakref.WeakSet[Ahead[Any]] = weakref.WeakSet()
 
 
 @atexit.register

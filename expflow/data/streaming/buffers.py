@@ -33,7 +33,7 @@ class Spare:
         them is gone: a consumer may keep a batch as long as it likes.
         """
         block = self._fitting(size)
-        lent = np.frombuffer(memoryview(block), dtype=np.uint8)
+        lent = np.frombuffer(block.data, dtype=np.uint8)
         # Views of `lent` keep `lent` itself, since its memory is not an array's but a memoryview's.
         weakref.finalize(lent, self._free.append, block).atexit = False
         return lent
@@ -58,21 +58,28 @@ def batch_bytes(shapes: Shapes, samples: int) -> int:
 def new_batch(shapes: Shapes, samples: int, spare: Spare, *, pin: bool) -> dict[str, torch.Tensor]:
     """Uninitialised tensors for ``samples`` samples; ``pin`` puts them where a device can fetch them by itself.
 
+    Images are (samples, channels, height, width) with channels last in memory, as decoders write and convolutions read.
     Pinned memory is torch's own, a piece for each field: its allocator gives a piece out again only when the copies to
     the device that began there have ended, which nobody else knows. Pageable memory is one aligned piece of ``spare``.
     """
+    sizes = _sizes(shapes, samples)
     if pin:
-        dtypes = {name: torch.from_numpy(np.empty(0, dtype)).dtype for name, (_, dtype) in shapes.items()}
-        return {
-            name: torch.empty((samples, *shape), dtype=dtypes[name], pin_memory=True)
-            for name, (shape, _) in shapes.items()
-        }
-    block, at, tensors = spare.take(batch_bytes(shapes, samples)), 0, {}
-    for name, taken in _sizes(shapes, samples).items():
-        shape, dtype = shapes[name]
-        tensors[name] = torch.from_numpy(block[at : at + taken].view(dtype).reshape(samples, *shape))
-        at += _aligned(taken)
-    return tensors
+        blocks = {name: torch.empty(size, dtype=torch.uint8, pin_memory=True) for name, size in sizes.items()}
+    else:
+        piece, at, blocks = torch.from_numpy(spare.take(batch_bytes(shapes, samples))), 0, {}
+        for name, size in sizes.items():
+            blocks[name] = piece[at : at + size]
+            at += _aligned(size)
+    return {name: _shaped(blocks[name], samples, *shapes[name]) for name in shapes}
+
+
+def _shaped(block: torch.Tensor, samples: int, shape: tuple[int, ...], dtype: Any) -> torch.Tensor:
+    """The bytes of ``block`` as ``samples`` samples."""
+    values = block.view(torch.from_numpy(np.empty(0, dtype)).dtype)
+    if len(shape) != 3:
+        return values.view(samples, *shape)
+    channels, height, width = shape
+    return values.view(samples, height, width, channels).permute(0, 3, 1, 2)
 
 
 def _sizes(shapes: Shapes, samples: int) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -32,8 +32,7 @@ class Opened:
         """One sample's fields."""
         offsets, sizes = self.index.offsets[row].tolist(), self.index.sizes[row].tolist()
         return {
-            field: self.view[at : at + size]
-            for field, at, size in zip(self.index.fields, offsets, sizes, strict=True)
+            field: self.view[at : at + size] for field, at, size in zip(self.index.fields, offsets, sizes, strict=True)
         }
 
 
@@ -44,7 +43,7 @@ class Shards:
     """
 
     def __init__(self, folder: Path, manifest: Manifest, split: str, samples: int, cache: ShardCache) -> None:
-        self.folder, self.manifest, self.split, self.samples = folder, manifest, split, samples
+        self.folder, self.manifest, self.split, self.samples, self.cache = folder, manifest, split, samples, cache
         self.shards = covering(manifest.shards(split), samples)
         self.root: Root = open_root(manifest.at or folder, cache=cache)
         self.sizes = [shard.samples for shard in self.shards]
@@ -64,15 +63,12 @@ class Shards:
         Raises ShardCorrupt, naming it, what was expected and what was found; DataMissing and DataUnreachable.
         """
         shard = self.shards[number]
-        try:
-            holding = self.root.hold(shard)
-            held = holding.__enter__()
-        except ShardCorrupt as error:
-            raise ShardCorrupt(f"{error}{self.how_to_mend}") from error
-        try:
+        with ExitStack() as stack:
+            try:
+                held = stack.enter_context(self.root.hold(shard))
+            except ShardCorrupt as error:
+                raise ShardCorrupt(f"{error}{self.how_to_mend}") from error
             yield Opened(shard.name, held.view, self._index(shard, held.view))
-        finally:
-            holding.__exit__(None, None, None)
 
     def _index(self, shard: Shard, view: memoryview) -> Index:
         """From the sidecar; from the tar itself where an older version wrote the shard."""
