@@ -128,6 +128,7 @@ class ShardCache:
         """Make a whole, verified part visible, with the shared lock on it already."""
         os.fsync(handle)
         fcntl.flock(handle, fcntl.LOCK_SH)
+        _use(part, handle)
         part.rename(self._entry(shard))
         self.verified.mark(handle, shard)
         folder = os.open(self._shards, os.O_RDONLY | os.O_CLOEXEC)
@@ -143,7 +144,10 @@ class ShardCache:
 
 
 def _use(path: Path, handle: int) -> None:
-    """Note the time of use, by which the least recently used is evicted. The time of change stays."""
+    """Note the time of use, by which the least recently used is evicted. The time of change stays.
+
+    The system's own note is coarse (milliseconds), and on many disks none is made at all.
+    """
     with suppress(OSError):  # another user's file: it is then as old as its download
         os.utime(path, ns=(time.time_ns(), os.fstat(handle).st_mtime_ns))
 

@@ -158,16 +158,16 @@ class RemoteRoot(Root):
                 if shard.sha256 in self._in_memory or (self._uncached and waiting >= MEMORY_AHEAD):
                     return
                 self._fetching += 1
+            got = None
             try:
                 got = self._fetched(shard)
-                if isinstance(got, bytearray):
-                    with self._guard:
-                        self._in_memory[shard.sha256] = _Content(got, 0)
-                else:
-                    os.close(got[1])
             finally:
                 with self._guard:
                     self._fetching -= 1
+                    if isinstance(got, bytearray):
+                        self._in_memory[shard.sha256] = _Content(got, 0)
+            if not isinstance(got, bytearray):
+                os.close(got[1])
 
     def _fetched(self, shard: Shard) -> tuple[Path, int] | bytearray:
         transfer = self._transfer()
