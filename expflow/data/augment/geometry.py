@@ -12,6 +12,9 @@ from expflow.data.augment.specs import RandomResizedCrop
 ATTEMPTS = 10
 """Draws of a box before the middle is taken, as in torchvision."""
 
+REMAINING = 1.5
+"""How many times larger than its result an image stays that a decoder made smaller."""
+
 
 @dataclass(frozen=True)
 class Box:
@@ -61,8 +64,8 @@ def whole_view(size: Size, sizes: Sizes) -> View:
 def random_view(size: Size, out: Size, spec: RandomResizedCrop, key: int) -> View:
     """A box of random area and shape, resized to ``out``; the largest of an allowed shape in the middle if none fits.
 
-    The draws are torchvision's ``RandomResizedCrop``. A box that is at least twice as large as what it becomes lies on
-    even pixels (at four times on multiples of four, at eight of eight), where a JPEG can be decoded at that scale.
+    The draws are torchvision's ``RandomResizedCrop``. A box of at least three times the size it is given lies on even
+    pixels (of six times on multiples of four, of twelve on those of eight), where a JPEG can be decoded at that scale.
     """
     height, width = size
     low, high = math.log(spec.ratio[0]), math.log(spec.ratio[1])
@@ -83,8 +86,11 @@ def random_view(size: Size, out: Size, spec: RandomResizedCrop, key: int) -> Vie
 
 
 def reduction(box: Size, resized: Size) -> int:
-    """How many times smaller (1, 2, 4 or 8) ``box`` may be decoded and still have a pixel for each of ``resized``."""
-    room = min(box[0] // resized[0], box[1] // resized[1])
+    """How many times smaller (1, 2, 4 or 8) ``box`` may be decoded and still be REMAINING times ``resized``.
+
+    Images that large are resized from so many pixels that a decoder's coarser averages do not show: see the tests.
+    """
+    room = min(box[0] / resized[0], box[1] / resized[1]) / REMAINING
     return next(each for each in (8, 4, 2, 1) if each <= max(room, 1))
 
 

@@ -10,6 +10,10 @@ class Undecodable(ValueError):
     """The bytes of a sample are no image, or only part of one; the message says what was found."""
 
 
+class Incomplete(Undecodable):
+    """Pixels are missing; other decoders would fill them with grey."""
+
+
 def check_size(height: int, width: int) -> None:
     """Raise Undecodable for an image without pixels, or with more than MOST_PIXELS."""
     if height < 1 or width < 1:

@@ -5,7 +5,7 @@ ITU-T T.81, annex B.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from expflow.data.decode.errors import Undecodable
 
@@ -17,8 +17,7 @@ _SEQUENTIAL = frozenset({0xC0, 0xC1})
 _SCAN, _RESTARTS = 0xDA, 0xDD
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """What a JPEG says of itself.
 
     ``frame`` and ``restarts_at`` are the offsets of the frame's and the restart interval's payload (0: none), ``scan``

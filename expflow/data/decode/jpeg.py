@@ -9,13 +9,12 @@ of coding units, so one unit more is taken where the crop ends at one: the pixel
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from expflow.data.decode.errors import Undecodable, check_size
+from expflow.data.decode.errors import Incomplete, Undecodable
 from expflow.data.decode.header import END, Header
 
 Pixels = NDArray[np.uint8]
@@ -33,7 +32,8 @@ _MARKERS = np.arange(0xD0, 0xD8, dtype=np.uint8)
 """RST0 to RST7, which end restart intervals in turn."""
 
 _LEFT_OVER = "extraneous bytes before marker"
-"""How libjpeg calls what follows the last row that it was told of."""
+_PREMATURE = "premature end"
+"""How libjpeg words that what follows the last row that it was told of is left, and that rows are missing."""
 
 
 def decode_part(content: memoryview, header: Header, part: Part, *, channels: int, reduction: int = 1) -> Pixels:
@@ -41,7 +41,6 @@ def decode_part(content: memoryview, header: Header, part: Part, *, channels: in
 
     ``part`` lies on multiples of ``reduction``, or ends with the image. Raises Undecodable.
     """
-    check_size(header.height, header.width)
     top, left, height, width = part
     data: bytearray | memoryview = content
     cut = False
@@ -52,7 +51,7 @@ def decode_part(content: memoryview, header: Header, part: Part, *, channels: in
             data, header, above, before = found
             top, left = top - above, left - before
         elif rows[1] * header.unit[0] < header.height:
-            header, cut = replace(header, height=rows[1] * header.unit[0]), True
+            header, cut = header._replace(height=rows[1] * header.unit[0]), True
             data = _shorter(content, header)
     pixels = _decode(data, header, channels, reduction, cut=cut)
     top, left, bottom, right = (-(-each // reduction) for each in (top, left, top + height, left + width))
@@ -87,7 +86,8 @@ def _decode(data: bytearray | memoryview, header: Header, channels: int, reducti
     except ValueError as error:
         # The decoder has written all rows when it finds more: the first complaint is the one that is raised.
         if not (cut and _LEFT_OVER in str(error)):
-            raise Undecodable(str(error)) from error
+            kind = Incomplete if _PREMATURE in str(error).lower() else Undecodable
+            raise kind(str(error)) from error
     return pixels.reshape(height, width, channels)
 
 
@@ -114,8 +114,7 @@ def _intervals(
         return None
     first, stop = rows[0] // down, -(-rows[1] // down)
     start, end = columns[0] // step, -(-columns[1] // step)
-    inner = replace(
-        header,
+    inner = header._replace(
         height=min(stop * down * header.unit[0], header.height) - first * down * header.unit[0],
         width=min(end * step * header.unit[1], header.width) - start * step * header.unit[1],
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from expflow.data.decode.errors import Undecodable
+from expflow.data.decode.errors import Incomplete, Undecodable, check_size
 from expflow.data.decode.header import END, START, Header, read_header
 from expflow.data.decode.jpeg import Part, decode_part
 from expflow.data.decode.plain import decode_plain
@@ -33,6 +33,8 @@ class Opened:
         if self.header is not None:
             try:
                 return decode_part(self.content, self.header, part, channels=self.channels, reduction=reduction)
+            except Incomplete:
+                raise
             except Undecodable:  # the strict decoder has a complaint; the plain way decides whether it matters
                 pixels = decode_plain(self.content, self.channels)
         if pixels is None or pixels.shape[:2] != self.size:
@@ -52,6 +54,7 @@ def open_image(content: memoryview, channels: int) -> Opened:
         except Undecodable:
             header = None
         if header is not None and header.components in (1, 3) and header.height:
+            check_size(header.height, header.width)
             return Opened((header.height, header.width), content, channels, header=header)
     pixels = decode_plain(content, channels)
     return Opened((pixels.shape[0], pixels.shape[1]), content, channels, pixels=pixels)
