@@ -21,7 +21,7 @@ FORMAT = 1
 
 MANIFEST = "manifest.json"
 
-SAFE_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,=+@-]*(/[A-Za-z0-9_][A-Za-z0-9_.,=+@-]*)*")
+SAFE_FILE = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*/)*[A-Za-z0-9_][A-Za-z0-9._-]*")
 """A shard is a plain file in the folder of the shards or below it: no address, no command, no way out."""
 
 

@@ -54,7 +54,7 @@ class SplitWriter:
         if self._shard is None:
             self._shard = ShardWriter(self.fields)
         self._shard.add(key, {field: encode(extension, values[field]) for field, extension in self.fields.items()})
-        if self._shard.samples >= SHARD_SAMPLES or self._shard.bytes >= SHARD_BYTES:
+        if self._shard.samples >= SHARD_SAMPLES or self._shard.size >= SHARD_BYTES:
             self._close_shard()
 
     def _close_shard(self) -> None:
@@ -81,8 +81,8 @@ class ShardWriter:
         self._tar = tarfile.open(fileobj=self._buffer, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115  see close
 
     @property
-    def bytes(self) -> int:
-        """How large the shard is by now."""
+    def size(self) -> int:
+        """How many bytes the shard has by now."""
         return self._buffer.tell()
 
     def add(self, key: str, members: Mapping[str, bytes]) -> None:
@@ -97,13 +97,13 @@ class ShardWriter:
         content = self._buffer.getvalue()
         index = index_tar(content, self.fields).to_bytes()
         sidecar = path.with_suffix(".idx")
-        _write_whole(sidecar, index)
-        _write_whole(path, content)
+        write_whole(sidecar, index)
+        write_whole(path, content)
         stamp = Sidecar(sidecar.name, len(index), hashlib.sha256(index).hexdigest())
         return Shard(path.name, self.samples, len(content), hashlib.sha256(content).hexdigest(), stamp)
 
 
-def _write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """Have ``content`` on the disk before it gets its name."""
     unfinished = path.with_name(f".{path.name}.part")
     with unfinished.open("wb") as file:
