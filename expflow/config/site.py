@@ -10,6 +10,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from pydantic import field_validator
+
 from expflow.config.merge import merge, under
 from expflow.config.reading import read, scalar
 from expflow.config.schema import Resources
@@ -28,10 +30,18 @@ class Site(Model):
     storage: str = execution("runs", description="Folder or s3:// address of all results.")
     cache: Path = execution(description="Folder for prepared data; by default ~/.cache/expflow.")
     cache_limit: ByteSize | None = execution(None, description="Most bytes that the cache may take, such as 50 GB.")
-    data: dict[str, Path] = execution(default_factory=dict, description="Data source -> folder where its files lie.")
+    data: dict[str, Path | str] = execution(
+        default_factory=dict,
+        description="Data source -> folder where its files lie, or folder or address of shards built from them.",
+    )
     mlflow: str | None = execution(None, description="Address of the MLflow server or store.")
     ray: str | None = execution(None, description="Address of the Ray cluster.")
     resources: Resources | None = execution(None, description="Defaults for an experiment's `resources`.")
+
+    @field_validator("data")
+    @classmethod
+    def _folders(cls, value: dict[str, Path | str]) -> dict[str, Path | str]:
+        return {name: each if "://" in str(each) else Path(each) for name, each in value.items()}
 
 
 def load_site(cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Site:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from expflow.data.augment.sizes import seen_by_model
 from expflow.data.dataspec import DataSpec
@@ -30,6 +31,9 @@ from expflow.data.specs import Origin, Shards
 from expflow.data.specs import Source as SourceSpec
 from expflow.errors import DataInvalid, DataMissing, ShardCorrupt, StorageUnwritable, UserError
 from expflow.registry import load_dotted
+
+if TYPE_CHECKING:
+    from expflow.data.stores import Root
 
 OnProgress = Callable[[int, int], None]
 """Called with the samples that are done and those there are."""
@@ -125,8 +129,18 @@ def limited(spec: DataSpec, limit: int | None) -> DataSpec:
     return replace(spec, samples={**spec.samples, "train": min(limit, spec.samples["train"])})
 
 
+def data_spec(manifest: Manifest, spec: SourceSpec) -> DataSpec:
+    """What a model needs to know that is trained by ``spec`` on these shards. Raises UserError where no size fits."""
+    return seen_by_model(limited(manifest.spec, spec.limit), spec)
+
+
+def as_used(data: Prepared, spec: SourceSpec) -> Prepared:
+    """``data`` as another recipe uses them, which describes the same samples. Raises UserError as :func:`data_spec`."""
+    return replace(data, spec=data_spec(data.manifest, spec))
+
+
 def _prepared(spec: SourceSpec, root: Path, manifest: Manifest) -> Prepared:
-    return Prepared(root, manifest, seen_by_model(limited(manifest.spec, spec.limit), spec), data_key(spec))
+    return Prepared(root, manifest, data_spec(manifest, spec), data_key(spec))
 
 
 def _root(spec: SourceSpec, cache: Path, origin: Origin) -> Path:
@@ -164,8 +178,8 @@ def _ready(spec: SourceSpec, origin: Origin, cache: Path) -> Prepared | None:
         content = root.read_bytes(MANIFEST)
     except DataMissing:
         return None
-    manifest = _matching(spec, origin, parse_manifest(content, f"{root.address}/{MANIFEST}"))
-    return _prepared(spec, *_kept(spec, cache, origin, manifest))
+    manifest = _matching(spec, root.address, parse_manifest(content, f"{root.address}/{MANIFEST}"))
+    return _prepared(spec, *_kept(spec, cache, origin, root, manifest))
 
 
 def _matching(spec: SourceSpec, where: Path | str, manifest: Manifest) -> Manifest:
@@ -180,17 +194,19 @@ def _matching(spec: SourceSpec, where: Path | str, manifest: Manifest) -> Manife
     raise DataInvalid(f"{where} holds other shards than the recipe asks for: {said}. Build it elsewhere, or change it")
 
 
-def _kept(spec: SourceSpec, cache: Path, address: str, manifest: Manifest) -> tuple[Path, Manifest]:
+def _kept(spec: SourceSpec, cache: Path, address: str, source: Root, manifest: Manifest) -> tuple[Path, Manifest]:
     """A folder of this machine with the manifest of shards that lie at ``address``.
 
     The shards themselves come when they are read, whole; so what lies where in them need not be fetched before.
     """
     without = {split: tuple(replace(each, index=None) for each in part) for split, part in manifest.splits.items()}
-    manifest = replace(manifest, at=address, splits=without, statistics=None)
+    manifest = replace(manifest, at=address, splits=without)
     root = cache.resolve() / f"{spec.name}-{checksum(manifest.to_json())[:16]}"
     if not root.exists():
         with _storage(spec, cache), building(root.with_name(f".{root.name}.building")) as work:
             if not root.exists():
+                if manifest.statistics is not None:
+                    (work / manifest.statistics.name).write_bytes(source.read_bytes(manifest.statistics.name))
                 write_manifest(work, manifest)
                 publish(work, root)
     return root, manifest

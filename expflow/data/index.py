@@ -34,7 +34,7 @@ ALIKE = {"jpg": frozenset({"jpg", "jpeg", "png", "webp"})}
 
 @dataclass(frozen=True)
 class Index:
-    """One shard's samples: ``offsets`` and ``sizes`` are (samples, fields), in bytes of the tar, in ``fields``' order."""
+    """One shard's samples: ``offsets`` and ``sizes`` are (samples, fields): bytes of the tar, columns as ``fields``."""
 
     fields: tuple[str, ...]
     offsets: NDArray[np.int64]
@@ -136,8 +136,8 @@ def _complete(
 def read_index(source: Path | bytes, shard: Shard, fields: Mapping[str, str], *, extras: bool = False) -> Index:
     """The index of ``shard`` with the columns ``fields`` (a field's name to its extension).
 
-    ``source`` is the folder of the shards, or the bytes of the sidecar; of the whole tar where the shard has no sidecar,
-    because an older version wrote it. Raises ShardCorrupt where what is there is not what the manifest says.
+    ``source`` is the folder of the shards, or the bytes of the sidecar; of the whole tar where the shard has no
+    sidecar, because an older version wrote it. Raises ShardCorrupt where what is there is not what the manifest says.
     """
     where = source / (shard.index or shard).name if isinstance(source, Path) else (shard.index or shard).name
     try:
