@@ -86,7 +86,7 @@ def open_cifar(spec: CIFAR10 | CIFAR100, origin: Origin) -> Source:
             items[split] += [Item(str(before + number), label) for number, label in enumerate(labels)]
             images.append(pixels_nhwc)
     names = _unpickled(root, known.names[0], contents[known.names[0]]).get(known.class_names.encode(), [])
-    return _source(spec, np.concatenate(images), items, tuple(each.decode() for each in names))
+    return _source(spec, np.concatenate(images), items, tuple(map(_text, names)))
 
 
 def _source(
@@ -176,6 +176,10 @@ def _unpickled(root: Path, file: str, content: bytes) -> dict[bytes, Any]:
     if not isinstance(found, dict):
         raise DataInvalid(f"{root}: {file} holds a {type(found).__name__}, expected a mapping; get it again")
     return {key.encode() if isinstance(key, str) else key: value for key, value in found.items()}
+
+
+def _text(name: object) -> str:
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
 
 
 def fetch(name: str, folder: Path) -> Path:

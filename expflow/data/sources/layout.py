@@ -84,7 +84,7 @@ def stamps(root: Path) -> list[list[object]]:
     listing: list[list[object]] = [[str(root), 0, 0]]
     found = [each for each in (find_train(root), find_train(root, WHOLE), find_val(root)) if each]
     for each in dict.fromkeys(found):
-        paths = [f"{each.path}/{synset}" for synset in each.synsets] or [each.path]
+        paths = [f"{each.path}/{synset}".lstrip("/") for synset in each.synsets] or [each.path]
         suffix = ".tar" if each.kind == "tars" else ""
         for path in paths:
             stat = (root / f"{path}{suffix}").stat()
