@@ -10,6 +10,7 @@
     │   └── LedgerMismatch         the ledger belongs to another experiment or to other data
     ├── Missing                    exit 3: something outside is not there
     │   ├── DataMissing            a data source's files
+    │   ├── DataUnreachable        a store of shards that does not answer, breaks off, or lets us in no further
     │   ├── PackageMissing         an optional package
     │   ├── ServerUnreachable      a tracking server, a Ray head, a token for one of them
     │   ├── StorageUnwritable      no room on the disk under the results, or no right to write there
@@ -18,6 +19,7 @@
     │   ├── LedgerLocked           another driver works on this sweep
     │   ├── LedgerDamaged          a record other than a torn last line does not read
     │   ├── ShardCorrupt           a shard differs from its manifest
+    │   ├── AddressRefused         an address of data that runs a command, tells a secret or leads elsewhere
     │   └── StaleDriver            this driver was replaced: its writes are refused
     ├── TrialError                 a trial's own failure; never leaves the sweep, only names the trial
     │   └── Diverged               the loss became infinite or not a number
@@ -122,6 +124,10 @@ class DataMissing(Missing):
         super().__init__(message)
 
 
+class DataUnreachable(Missing):
+    """A store of shards does not answer, breaks off again and again, or does not let us in."""
+
+
 class PackageMissing(Missing):
     """An optional package is needed for this call."""
 
@@ -154,6 +160,10 @@ class LedgerDamaged(Refused):
 
 class ShardCorrupt(Refused):
     """A shard or its manifest is not what was written."""
+
+
+class AddressRefused(Refused):
+    """An address of data, or a redirect to one, that runs a command, tells a secret or is of an unknown kind."""
 
 
 class StaleDriver(Refused):

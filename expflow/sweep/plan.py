@@ -16,7 +16,7 @@ from expflow.config.identity import config_id, dump, folder_name, recorded_tree,
 from expflow.config.schema import Recipe, Sweep
 from expflow.config.space import metric_mode
 from expflow.config.tree import problem
-from expflow.data.build import Prepared, data_key, prepare
+from expflow.data.build import Prepared, as_used, data_key, prepare
 from expflow.data.specs import Source
 from expflow.errors import DataMissing, ExperimentInvalid, Problem, UserError
 from expflow.ledger.header import Header
@@ -57,7 +57,7 @@ class Plan:
     sweep: Sweep
     command: str = ""
     """What to type to continue, from anywhere."""
-    _prepared: dict[str, Prepared | None] = field(default_factory=dict)
+    _prepared: dict[str, Prepared] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -91,7 +91,7 @@ class Plan:
         key = data_key(spec)
         if key not in self._prepared:
             self._prepared[key] = self._prepare(spec)
-        return self._prepared[key]
+        return as_used(self._prepared[key], spec)
 
     def _prepare(self, spec: Source) -> Prepared:
         folder = self.loaded.experiment.file.parent
