@@ -19,3 +19,7 @@ class Filters(nn.Sequential):
         for kernel in kernels:
             parts += [nn.Conv2d(width, width, kernel, padding=kernel // 2, bias=False), nn.ReLU()]
         super().__init__(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes))
+        for each in parts:
+            # torch's own draw shrinks what passes a ReLU, the more the deeper the stack.
+            if isinstance(each, nn.Conv2d):
+                nn.init.kaiming_normal_(each.weight, nonlinearity="relu")

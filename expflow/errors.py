@@ -14,6 +14,7 @@
     ├── Missing                    exit 3: something outside is not there
     │   ├── DataMissing            a data source's files
     │   ├── WeightsMissing         a file of published weights
+    │   ├── DataUnreachable        a store of shards that does not answer, breaks off, or lets us in no further
     │   ├── PackageMissing         an optional package
     │   ├── ServerUnreachable      a tracking server, a Ray head, a token for one of them
     │   ├── StorageUnwritable      no room on the disk under the results, or no right to write there
@@ -25,6 +26,7 @@
     │   ├── CheckpointDamaged      a checkpoint is not what was written
     │   ├── PredictionsDamaged     a file of predictions is not what was written, or not there
     │   ├── CheckpointUnsafe       a file of weights asks for more than tensors: reading it could run code
+    │   ├── AddressRefused         an address of data that runs a command, tells a secret or leads elsewhere
     │   └── StaleDriver            this driver was replaced: its writes are refused
     ├── TrialError                 a trial's own failure; never leaves the sweep, only names the trial
     │   ├── Diverged               the loss became infinite or not a number
@@ -150,6 +152,10 @@ class WeightsMissing(Missing):
     """A file of published weights is not where it was looked for; the message says where to put it."""
 
 
+class DataUnreachable(Missing):
+    """A store of shards does not answer, breaks off again and again, or does not let us in."""
+
+
 class PackageMissing(Missing):
     """An optional package is needed for this call."""
 
@@ -194,6 +200,10 @@ class PredictionsDamaged(Refused):
 
 class CheckpointUnsafe(Refused):
     """A file of weights asks for globals other than tensors and plain data; it is not read."""
+
+
+class AddressRefused(Refused):
+    """An address of data, or a redirect to one, that runs a command, tells a secret or is of an unknown kind."""
 
 
 class StaleDriver(Refused):

@@ -197,7 +197,14 @@ SOURCES = Registry(
     "data",
     {
         "digits": "expflow.data.specs:Digits",
+        "fashion_mnist": "expflow.data.specs:FashionMNIST",
+        "mnist": "expflow.data.specs:MNIST",
+        "cifar10": "expflow.data.specs:CIFAR10",
+        "cifar100": "expflow.data.specs:CIFAR100",
+        "imagenet": "expflow.data.specs:ImageNet",
+        "imagenet22k": "expflow.data.specs:ImageNet22k",
         "folder": "expflow.data.specs:Folder",
+        "shards": "expflow.data.specs:Shards",
     },
 )
 SEARCHERS = Registry(

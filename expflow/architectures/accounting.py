@@ -8,9 +8,9 @@ from typing import TypeVar
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from expflow.architectures import Count, build
+from expflow.architectures.operations import Watch, macs_of
 from expflow.config.spec import Foreign, Spec
 from expflow.data.dataspec import DataSpec
 from expflow.errors import ExpflowError, UserError
@@ -41,9 +41,10 @@ def multiply_adds(network: nn.Module, x_1chw: torch.Tensor) -> int:
     Biases, normalisation, activations and pooling are not counted, as in the papers' tables. The network is in eval
     mode for it and keeps its mode afterwards.
     """
-    with evaluating(network), FlopCounterMode(display=False) as counter:
+    counted: list[int] = []
+    with evaluating(network), Watch(lambda op, args, out: counted.append(macs_of(op, args, out))):
         network(x_1chw)
-    return int(counter.get_total_flops()) // 2  # torch counts a multiply-add as two operations
+    return sum(counted)
 
 
 @contextmanager
@@ -69,7 +70,9 @@ def measured(spec: Spec, data_spec: DataSpec, measure: Callable[[nn.Module], T])
 
     def on(device: str) -> T:
         with torch.random.fork_rng(devices=[], enabled=device == "cpu"), torch.device(device):
-            return measure(build(spec, data_spec))
+            with Watch():  # says at once what drawing weights comes to where there are none
+                network = build(spec, data_spec)
+            return measure(network)
 
     with _named(spec, data_spec):
         if not isinstance(spec, Foreign):

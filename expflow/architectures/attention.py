@@ -111,7 +111,7 @@ class EncoderLayer(nn.Module):
         self.norm1, self.norm2 = (nn.LayerNorm(width, eps=EPSILON) for _ in range(2))
         self.attention = MultiHeadAttention(width, heads, drop)
         self.feed_forward = FeedForward(width, hidden, act=act, drop=drop)
-        self.drop, self.skip = dropout(drop), StochasticDepth(skip, "row")
+        self.drop, self.skip = dropout(drop), StochasticDepth(skip)
 
     def forward(self, x_btw: Tensor, mask: Tensor | None = None) -> Tensor:
         """(b, t, w) -> (b, t, w); ``mask`` as for :class:`MultiHeadAttention`."""

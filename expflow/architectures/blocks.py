@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable
 
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
 from expflow.errors import UnknownName
 
@@ -17,6 +16,7 @@ __all__ = [
     "ACTIVATIONS",
     "INITS",
     "NORMS",
+    "SqueezeExcitation",
     "StochasticDepth",
     "activation",
     "dropout",
@@ -128,6 +128,43 @@ def pool2d(name: str, kernel: int, stride: int | None = None, padding: int = 0, 
 def dropout(probability: float) -> nn.Module:
     """Dropout of single values, or the identity where ``probability`` is 0."""
     return nn.Dropout(probability) if probability else nn.Identity()
+
+
+class StochasticDepth(nn.Module):
+    """Leaves a sample's branch out of the sum with ``probability``, in train mode; the branches kept are scaled up.
+
+    Huang et al. 2016, "Deep Networks with Stochastic Depth", section 3, where scaling is left to the test instead.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.p = probability
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` (b, ...) with whole samples set to 0."""
+        if not self.training or self.p == 0:
+            return x
+        kept = x.new_empty(x.shape[0], *(1 for _ in x.shape[1:])).bernoulli_(1 - self.p)
+        return x * (kept / (1 - self.p) if self.p < 1 else kept)
+
+
+class SqueezeExcitation(nn.Module):
+    """Scales each channel by what two small layers make of the means of all channels.
+
+    ``squeezed``: channels between the two layers. Hu et al. 2018, "Squeeze-and-Excitation Networks", section 3.
+    """
+
+    def __init__(self, channels: int, squeezed: int) -> None:
+        super().__init__()
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc1, self.fc2 = nn.Conv2d(channels, squeezed, 1), nn.Conv2d(squeezed, channels, 1)
+        self.activation, self.scale_activation = nn.ReLU(), nn.Sigmoid()
+
+    def forward(self, x_bchw: Tensor) -> Tensor:
+        """``x_bchw``, each channel times its scale between 0 and 1."""
+        squeezed = self.activation(self.fc1(self.avgpool(x_bchw)))
+        scale: Tensor = self.scale_activation(self.fc2(squeezed))
+        return scale * x_bchw
 
 
 def _he_fan_in(weight: Tensor) -> Tensor:

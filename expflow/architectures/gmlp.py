@@ -39,7 +39,7 @@ class GatedLayer(nn.Module):
         )
         self.gate = SpatialGate(spec.hidden, tokens)
         self.narrow = nn.Linear(spec.hidden // 2, spec.width)
-        self.skip = StochasticDepth(skip, "row")
+        self.skip = StochasticDepth(skip)
 
     def forward(self, x_btw: Tensor) -> Tensor:
         """(b, t, w) -> (b, t, w)."""

@@ -20,7 +20,7 @@ class MixerLayer(nn.Module):
         self.norm1, self.norm2 = (nn.LayerNorm(spec.width, eps=EPSILON) for _ in range(2))
         self.token_mixing = FeedForward(tokens, spec.token_hidden, act=act, drop=drop)
         self.channel_mixing = FeedForward(spec.width, spec.channel_hidden, act=act, drop=drop)
-        self.skip = StochasticDepth(skip, "row")
+        self.skip = StochasticDepth(skip)
 
     def forward(self, x_btw: Tensor) -> Tensor:
         """(b, t, w) -> (b, t, w)."""

@@ -14,6 +14,7 @@ TOLERANCE = 0.005
 class Published:
     """ImageNet top-1 as a share, and the weights that reach it (``ResNet50_Weights.IMAGENET1K_V2``)."""
 
+    model: str
     top1: float
     weights: str
     params: int
@@ -31,7 +32,9 @@ def all_published() -> tuple[Published, ...]:
         for each in sorted(weights, key=lambda one: one is not weights.DEFAULT):
             top1 = each.meta.get("_metrics", {}).get("ImageNet-1K", {}).get("acc@1")
             if top1 is not None and math.isfinite(top1) and "_ops" in each.meta:
-                found.append(Published(round(top1 / 100, 6), str(each), each.meta["num_params"], each.meta["_ops"]))
+                found.append(
+                    Published(name, round(top1 / 100, 6), str(each), each.meta["num_params"], each.meta["_ops"])
+                )
     return tuple(found)
 
 
@@ -44,3 +47,8 @@ def published(params: int, macs: int | None) -> Published | None:
         if each.params == params and macs is not None and abs(macs / 1e9 - each.gmacs) <= TOLERANCE * each.gmacs:
             return each
     return None
+
+
+def published_as(model: str) -> Published | None:
+    """What is published for torchvision's ``model`` as it is, whatever its head for training adds to the count."""
+    return next((each for each in all_published() if each.model == model), None)

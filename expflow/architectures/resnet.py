@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from torch import Tensor, nn
-from torchvision.ops import SqueezeExcitation
 
-from expflow.architectures.blocks import StochasticDepth, activation, dropout, init_weights, norm2d
+from expflow.architectures.blocks import SqueezeExcitation, StochasticDepth, activation, dropout, init_weights, norm2d
 from expflow.architectures.convolutions import convolution, make_stem
 from expflow.architectures.specs import resnet as specs
 from expflow.data.dataspec import DataSpec
@@ -84,7 +83,7 @@ class Block(nn.Module):
         self.activation, self.dropout = activation(spec.activation), dropout(spec.dropout)
         squeeze = stage.channels // spec.se_ratio if spec.se_ratio else 0
         self.excite = SqueezeExcitation(stage.channels, squeeze) if squeeze else nn.Identity()
-        self.stochastic_depth = StochasticDepth(drop, "row") if drop else nn.Identity()
+        self.stochastic_depth = StochasticDepth(drop) if drop else nn.Identity()
         self.shortcut = make_shortcut(channels_in, stage.channels, stride, spec)
 
     @staticmethod

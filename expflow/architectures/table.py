@@ -13,11 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 from torch.utils.weak import WeakIdKeyDictionary
 
 from expflow.architectures.accounting import evaluating, measured
+from expflow.architectures.operations import Watch, macs_of
 from expflow.architectures.receptive import Pair, Sight, Window, sight_after, window_of
 from expflow.config.spec import Spec
 from expflow.data.dataspec import DataSpec
@@ -125,12 +124,12 @@ def rows_of(network: nn.Module, x_1chw: Tensor) -> list[Row]:
     A layer is a module without parts. What a module with parts computes by itself has rows of its own (in lower case),
     and so have its own parameters. Layers that did not run stand at the end.
     """
-    watch = _Watch(x_1chw)
+    watch = _Layers(x_1chw)
     with ExitStack() as stack:
         stack.enter_context(evaluating(network))
         for handle in watch.attach(network):
             stack.callback(handle.remove)
-        stack.enter_context(watch)
+        stack.enter_context(Watch(watch.see))
         network(x_1chw)
     watch.add_idle(network)
     return watch.rows
@@ -163,11 +162,10 @@ class _Open:
     macs: int = 0
 
 
-class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Layers:
     """Sees every operation of a running network, and through hooks in which layer it happens."""
 
     def __init__(self, x_1chw: Tensor) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
         self.rows: list[Row] = []
         self._image: Pair = (x_1chw.shape[2], x_1chw.shape[3])
         self._sights: Any = WeakIdKeyDictionary()
@@ -233,12 +231,10 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     # Operations: what they cost, and what they see
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        out, op = func(*args, **kwargs), func.overloadpacket
-        formula = flop_registry.get(op)  # as torch's FlopCounterMode, which counts each multiply-add as two
-        macs = formula(*args, **kwargs, out_val=out) // 2 if formula is not None else 0
-        self._see(op, args, out)
+    def see(self, op: Any, args: Any, out: Any) -> None:
+        """Note what one operation costs, in the layer that is running, or in a row of its own where none is."""
+        macs = macs_of(op, args, out)
+        self._look(op, args, out)
         window = window_of(op, args, out)
         pooled = window is not None and window.pool_ops > 0
         if self._open is not None:
@@ -249,9 +245,8 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             name = _FUNCTIONS.get(name, name)
             done = _Open([window] if window is not None else [], macs)
             self._add(_joined(self._paths[-1], name), name, args, out, done, 0)
-        return out
 
-    def _see(self, op: Any, args: Any, out: Any) -> None:
+    def _look(self, op: Any, args: Any, out: Any) -> None:
         seen = [(each, self._sights[each]) for each in _tensors(args) if each in self._sights]
         if seen:
             for each in _tensors(out):

@@ -1,27 +1,29 @@
-"""How architectures are listed, shown and compared."""
+"""How architectures are listed and shown."""
 
 from __future__ import annotations
 
 import csv
 import gc
+import importlib
 import io
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import typer
 
 from expflow.architectures.catalogue import arguments_of, catalogue, usual_data
+from expflow.architectures.specs.adapters import Adapter
 from expflow.config.single import component
 from expflow.config.spec import Spec
 from expflow.errors import UserError
 from expflow.registry import MODELS
 
 if TYPE_CHECKING:
-    from expflow.architectures.published import Published
     from expflow.architectures.table import Row, Table
     from expflow.data.dataspec import DataSpec
     from expflow.report.drawing import Drawing
@@ -50,7 +52,7 @@ def show_list(*, as_json: bool) -> None:
     console.print(text, soft_wrap=True, markup=False)
 
 
-def _columns(titles: Sequence[str], rows: Sequence[Sequence[str]], *, text: Sequence[str]) -> None:
+def columns(titles: Sequence[str], rows: Sequence[Sequence[str]], *, text: Sequence[str]) -> None:
     """Print a table of numbers, right-aligned but for the columns named in ``text``; as wide as it needs to be.
 
     Written by hand because rich takes half a second for a thousand lines, as long as counting them.
@@ -75,13 +77,13 @@ def _shape(text: str | None) -> tuple[int, int, int] | None:
     return channels, height, width
 
 
-def _drawable(path: Path | None, option: str) -> None:
+def check_drawable(path: Path | None, option: str) -> None:
     """Refuse a file that cannot be drawn before anything is counted."""
     if path is not None and path.suffix not in DRAWN:
         raise UserError(f"{option} {path}: expected a file that ends in {' or '.join(DRAWN)}")
 
 
-def _write(drawing: Drawing, path: Path, more: str = "", *, quiet: bool) -> None:
+def write_figure(drawing: Drawing, path: Path, more: str = "", *, quiet: bool) -> None:
     """Write a figure and say where it is: on stderr where ``quiet``, because stdout is for a program then."""
     from expflow.cli.answer import relative
 
@@ -104,13 +106,45 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _measured(name: str, sets: Sequence[str], shape: str | None, classes: int | None) -> tuple[Spec, DataSpec, Table]:
+def _import_torch() -> None:
+    """Import torch, and keep its objects out of the collections at exit, which would take half a second too."""
+    if "torch" not in sys.modules:
+        importlib.import_module("torch")
+        gc.freeze()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One architecture, the data that it is shown with, and its layers."""
+
+    spec: Spec
+    data: DataSpec
+    table: Table
+
+    def on(self, data: DataSpec) -> Table:
+        """Its layers for other data."""
+        from expflow.architectures.table import layer_table
+
+        return (
+            self.table
+            if data.image_shape == self.table.input and data.num_classes == self.data.num_classes
+            else layer_table(self.spec, data)
+        )
+
+
+def measured(name: str, sets: Sequence[str], shape: str | None, classes: int | None) -> Measured:
+    """The architecture ``name`` with the keys ``sets``, on images of ``shape`` (``3x224x224``) or its usual ones."""
     with _uncollected():
+        if (base := name.partition(",")[0]) in MODELS and issubclass(
+            MODELS.spec(base), Adapter
+        ):  # only its package knows what it takes
+            _import_torch()
         spec = component("model", name, sets)
         data = usual_data(spec, _shape(shape), classes)
-        from expflow.architectures.table import layer_table  # torch, once it is clear that there is something to count
+        _import_torch()  # now that it is clear that there is something to count
+        from expflow.architectures.table import layer_table
 
-        return spec, data, layer_table(spec, data)
+        return Measured(spec, data, layer_table(spec, data))
 
 
 def show_model(
@@ -123,8 +157,9 @@ def show_model(
     bars: Path | None,
 ) -> None:
     """One architecture, layer by layer."""
-    _drawable(bars, "--bars")
-    spec, data, table = _measured(name, sets, shape, classes)
+    check_drawable(bars, "--bars")
+    found = measured(name, sets, shape, classes)
+    spec, data, table = found.spec, found.data, found.table
     if form == "json":
         takes = [asdict(each) for each in arguments_of(spec)]
         more = {"classes": data.num_classes, "keys": _keys(spec), "takes": takes}
@@ -136,7 +171,7 @@ def show_model(
     if bars is not None:
         from expflow.report.complexity import layer_bars
 
-        _write(layer_bars(table), bars, quiet=form != "table")
+        write_figure(layer_bars(table, ",".join((name, *sets))), bars, quiet=form != "table")
 
 
 def _keys(spec: Spec) -> dict[str, object]:
@@ -151,11 +186,11 @@ def _csv(table: Table) -> str:
     writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else ["layer"], lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({key: _sizes(value) if isinstance(value, tuple) else value for key, value in row.items()})
+        writer.writerow({key: sizes(value) if isinstance(value, tuple) else value for key, value in row.items()})
     return text.getvalue()
 
 
-def _sizes(values: Sequence[int] | None) -> str:
+def sizes(values: Sequence[int] | None) -> str:
     """``3x224x224``; nothing where there is nothing."""
     return "" if values is None else "x".join(map(str, values))
 
@@ -164,7 +199,7 @@ def _square(pair: tuple[int, int] | None) -> str:
     """``7`` for 7x7, ``1x7`` where the sides differ."""
     if pair is None:
         return ""
-    return str(pair[0]) if pair[0] == pair[1] else _sizes(pair)
+    return str(pair[0]) if pair[0] == pair[1] else sizes(pair)
 
 
 def _number(value: int) -> str:
@@ -178,7 +213,7 @@ def _kilobytes(value: float) -> str:
 def _show_table(table: Table) -> None:
     titles = ("layer", "type", "input", "kernel", "stride", "pad", "output", "KB", "params", "multiply-adds", "field")
     shown = [row for row in table.rows if not row.passes_on]
-    _columns(titles, [_cells(row) for row in shown], text=("layer", "type"))
+    columns(titles, [_cells(row) for row in shown], text=("layer", "type"))
     typer.echo("")
     if hidden := len(table.rows) - len(shown):
         typer.echo(f"{hidden} layers that cost nothing and keep the shape (activations, dropout) are left out")
@@ -198,71 +233,13 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (
         row.layer,
         row.type,
-        _sizes(row.input),
+        sizes(row.input),
         _square(row.kernel) + groups,
         _square(row.stride),
         _square(row.padding),
-        _sizes(row.output),
+        sizes(row.output),
         _kilobytes(row.memory_kb),
         _number(row.params),
         _number(row.macs) or (f"({row.pool_ops:,})" if row.pool_ops else ""),
         _square(row.field),
     )
-
-
-def show_comparison(
-    names: Sequence[str],
-    sets: Sequence[str],
-    shape: str | None,
-    classes: int | None,
-    *,
-    as_json: bool,
-    out: Path | None,
-) -> None:
-    """Several architectures, a line for each, and where asked for a chart of accuracy against complexity."""
-    _drawable(out, "--out")
-    measured = [(name, _measured(name, sets, shape, classes)[2]) for name in names]
-    from expflow.architectures.published import published
-
-    found = [(name, table, published(table.params, table.macs)) for name, table in measured]
-    if as_json:
-        typer.echo(json.dumps([_plain(*each) for each in found], indent=2))
-    else:
-        _show_comparison(found)
-    if out is not None:
-        _draw_comparison(found, out, quiet=as_json)
-
-
-def _plain(name: str, table: Table, known: Published | None) -> dict[str, object]:
-    top1 = {"top1": known.top1, "weights": known.weights} if known else {"top1": None, "weights": None}
-    return {"model": name, "input": list(table.input), **table.totals(), **top1}
-
-
-def _show_comparison(found: Sequence[tuple[str, Table, Published | None]]) -> None:
-    titles = ("model", "input", "params", "multiply-adds", "memory KB", "top-1 %", "published for")
-    rows = [
-        (
-            name,
-            _sizes(table.input),
-            f"{table.params:,}",
-            f"{table.macs:,}",
-            f"{table.memory_kb:,.1f}",
-            f"{100 * known.top1:.2f}" if known else "",
-            known.weights if known else "",
-        )
-        for name, table, known in found
-    ]
-    _columns(titles, rows, text=("model", "published for"))
-
-
-def _draw_comparison(found: Sequence[tuple[str, Table, Published | None]], out: Path, *, quiet: bool) -> None:
-    from expflow.report.complexity import Bubble, accuracy_by_cost
-
-    bubbles = [Bubble(name, table.macs, table.params, known.top1) for name, table, known in found if known]
-    if not bubbles:
-        raise UserError(
-            "no chart: torchvision publishes no accuracy for any of these (with their usual input and 1000 classes)"
-        )
-    left = [name for name, _, known in found if known is None]
-    without = f" (without {', '.join(left)}: no published accuracy)" if left else ""
-    _write(accuracy_by_cost(bubbles), out, without, quiet=quiet)

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from expflow.cli.options import Storage
+
 ModelSets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="A key of the model (depth=50). May be given several times."),
@@ -96,16 +98,18 @@ def compare(
     set_: ModelSets = None,
     input_: Input = None,
     classes: Classes = None,
+    storage: Storage = None,
     as_json: AsJson = False,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Draw accuracy against multiply-adds, parameters as size (.png or .svg)."),
     ] = None,
 ) -> None:
-    """Compare architectures: parameters, multiply-adds, memory, and the accuracy that torchvision publishes.
+    """Compare architectures: parameters, multiply-adds, memory, and the accuracy that is known.
 
-    Accuracy is known for networks that torchvision has trained on ImageNet, whoever built them here.
+    It is that which torchvision publishes for its ImageNet weights, whoever built the network; where there is none,
+    the best validation accuracy that the network reached in your own sweeps, as MLflow has it.
     """
-    from expflow.cli.modelling import show_comparison
+    from expflow.cli.comparing import show_comparison
 
-    show_comparison(names, set_ or (), input_, classes, as_json=as_json, out=out)
+    show_comparison(names, set_ or (), input_, classes, storage=storage, as_json=as_json, out=out)

@@ -55,7 +55,6 @@ class Configs:
                 return Node(each.value, each.mark, each.mark)
         return from_plain(value, dimension.mark)
 
-
     def _listed(self, key: str, value: Any) -> Node:
         """The value as one of the listed configs has it."""
         points = at(self.tree, ("sweep", "searcher", "points"))

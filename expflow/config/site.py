@@ -7,23 +7,21 @@ folder, the environment.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import field_validator
 
 from expflow.config.merge import merge, under
 from expflow.config.reading import read, scalar
 from expflow.config.schema import Resources
+from expflow.config.sizes import ByteSize
 from expflow.config.spec import Model, execution
 from expflow.config.tree import Mark, Node, from_plain
 from expflow.config.wording import check_model
 from expflow.errors import ExperimentInvalid, Problem
 
 FILE = "expflow.site.yaml"
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
 
 class Site(Model):
@@ -31,21 +29,19 @@ class Site(Model):
 
     storage: str = execution("runs", description="Folder or s3:// address of all results.")
     cache: Path = execution(description="Folder for prepared data; by default ~/.cache/expflow.")
-    cache_limit: int | None = execution(None, description="Most bytes that the cache may take, such as 50 GB.")
-    data: dict[str, Path] = execution(default_factory=dict, description="Data source -> folder where its files lie.")
+    cache_limit: ByteSize | None = execution(None, description="Most bytes that the cache may take, such as 50 GB.")
+    data: dict[str, Path | str] = execution(
+        default_factory=dict,
+        description="Data source -> folder where its files lie, or folder or address of shards built from them.",
+    )
     mlflow: str | None = execution(None, description="Address of the MLflow server or store.")
     ray: str | None = execution(None, description="Address of the Ray cluster.")
     resources: Resources | None = execution(None, description="Defaults for an experiment's `resources`.")
 
-    @field_validator("cache_limit", mode="before")
+    @field_validator("data")
     @classmethod
-    def _bytes(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", value)
-        if match is None or match[2].upper() not in _UNITS:
-            raise ValueError(f"expected a size such as 50 GB, found {value!r}")
-        return int(float(match[1]) * _UNITS[match[2].upper()])
+    def _folders(cls, value: dict[str, Path | str]) -> dict[str, Path | str]:
+        return {name: each if "://" in str(each) else Path(each) for name, each in value.items()}
 
 
 def load_site(cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Site:

@@ -2,66 +2,52 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
-import numpy as np
 import torch
 
+from expflow.data.augment import pipeline_for
 from expflow.data.manifest import read_manifest
-from expflow.data.memory import MEMORY_BYTES, covering, open_samples
-from expflow.data.order import Ids, epoch_order, global_batches, rank_batch
+from expflow.data.memory import MEMORY_BYTES, decoded_bytes, open_whole
+from expflow.data.order import EpochOrder, Ids, global_batches, rank_share
+from expflow.data.position import Position
 from expflow.data.specs import Source
-from expflow.errors import UserError
+from expflow.data.stores import ShardCache
+from expflow.data.streaming.batches import Decoded, Made, Planned, Samples, Streamed
+from expflow.data.streaming.reading import Shards
+from expflow.errors import ShardCorrupt, UserError
 
 Batch = dict[str, torch.Tensor]
 """``image`` uint8 (batch, channels, height, width), ``label`` int64, ``index`` int64 (position of the sample in its
-split), ``valid`` bool (false for padding, which no loss and no metric may count)."""
+split), ``valid`` bool (false for padding and for what could not be read, which no loss and no metric may count)."""
 
+Last = Literal["keep", "pad", "drop"]
+"""What becomes of a last, short batch: kept, and padded only as far as ranks need equal shares; padded to the size of
+the others; dropped."""
 
 EVALUATED_AT_ONCE = 1024
 """Samples of a batch that is only evaluated, where the recipe names no batch size."""
 
-
-class Position:
-    """Where a loader stands: the epoch, and the batches of it that were handed out.
-
-    Lightning finds this as the loader's ``sampler`` and calls :meth:`set_epoch` before each epoch's first batch.
-    """
-
-    def __init__(self) -> None:
-        self.epoch, self.batch = 0, 0
-        self._restored = False
-
-    def set_epoch(self, epoch: int) -> None:
-        """The next pass is ``epoch``, from its start; or from where it was restored, if that was in this epoch."""
-        if not (self._restored and epoch == self.epoch):
-            self.epoch, self.batch, self._restored = epoch, 0, False
-
-    def restore(self, epoch: int, batch: int) -> None:
-        """The next pass goes on behind ``batch`` batches of ``epoch``."""
-        self.epoch, self.batch, self._restored = epoch, batch, True
-
-    def begin(self, batches: int) -> int:
-        """A pass over ``batches`` batches begins: returns the first to hand out.
-
-        A pass that was complete is followed by the next epoch; one that was left early is begun again.
-        """
-        if self.batch >= batches:
-            self.epoch, self.batch = self.epoch + 1, 0
-        elif not self._restored:
-            self.batch = 0
-        self._restored = False
-        return self.batch
+SKIP_LIMIT = 0.001
+"""Largest share of a rank's samples in an epoch that may be skipped."""
 
 
 class Loader:
     """Iterates over one split's batches on one rank.
 
     Every sample comes exactly once per epoch over all ranks. ``batch_size`` is global and divides by ``ranks``; global
-    batches do not depend on ``ranks``. A short last batch is kept, padded only as far as ranks need equal shares, or
-    dropped with ``drop_last``. Without ``shuffle`` the order is that of the shards. ``limit`` takes the first samples,
-    which shards hold in an order shuffled by the split's seed. ``workers`` threads decode.
+    batches do not depend on ``ranks``. Without ``shuffle`` the order is that of the shards. ``limit`` takes the first
+    samples, which shards hold in an order shuffled by the split's seed. ``workers`` threads decode ahead of the
+    consumer; a split that takes at most ``memory_bytes`` is decoded once per node instead.
+
+    ``transform`` is the source's spec, whose ``train`` (with ``training``) or ``eval`` is done to samples. With
+    ``skip_bad``, a sample that cannot be read comes as not ``valid``, and ``bad_samples`` counts them in this rank's
+    current epoch; above the share ``skip_limit`` of what the rank reads in an epoch, the pass fails. ``cache`` is the
+    node's folder for shards from elsewhere, by default the one in which the prepared data lie.
 
     Raises DataMissing without shards at ``root``, ShardCorrupt where they differ from their manifest, UserError for a
     batch size that does not divide.
@@ -79,10 +65,15 @@ class Loader:
         shuffle: bool,
         rank: int = 0,
         ranks: int = 1,
-        drop_last: bool = False,
+        last: Last = "keep",
         limit: int | None = None,
         workers: int = 1,
         memory_bytes: int = MEMORY_BYTES,
+        transform: object = None,
+        training: bool = False,
+        skip_bad: bool = False,
+        skip_limit: float = SKIP_LIMIT,
+        cache: ShardCache | None = None,
     ) -> None:
         if batch_size % ranks:
             raise UserError(
@@ -90,22 +81,27 @@ class Loader:
             )
         manifest = read_manifest(root)
         self.split, self.batch_size, self.seed, self.shuffle = split, batch_size, seed, shuffle
-        self.rank, self.ranks, self.drop_last = rank, ranks, drop_last
+        self.rank, self.ranks, self.last = rank, ranks, last
         self.samples = min(manifest.samples(split), limit or manifest.samples(split))
         self.sampler = Position()
-        self._sizes = [shard.samples for shard in covering(manifest.shards(split), self.samples)]
-        self._sizes[-1:] = [self.samples - sum(self._sizes[:-1])]
-        self._data = open_samples(root, manifest, split, self.samples, workers=workers, memory_bytes=memory_bytes)
+        self.bad_samples = 0
+        self._most_bad = math.ceil(skip_limit * self.samples / ranks)
+        shards = Shards(root, manifest, split, self.samples, cache or ShardCache(root.parent))
+        self._sizes = shards.sizes
+        pipeline = pipeline_for(manifest.fields, manifest.spec, transform, training=training, seed=seed)
+        self._data: Samples = Streamed(shards, pipeline, threads=workers, skip=skip_bad)
+        size = decoded_bytes(manifest, sum(shard.samples for shard in shards.shards))
+        if size is not None and size <= memory_bytes:
+            whole = open_whole(shards, workers, skip=skip_bad)
+            self._data = Decoded(whole.arrays, whole.bad, pipeline, threads=workers)
 
     def __len__(self) -> int:
         """Batches of one epoch, the same on every rank."""
-        return global_batches(self.samples, self.batch_size, drop_last=self.drop_last)
+        return global_batches(self.samples, self.batch_size, drop_last=self.last == "drop")
 
     def order(self, epoch: int) -> Ids:
         """Ids of the samples (their positions in the split) in the order of ``epoch``, over all ranks."""
-        if not self.shuffle:
-            return np.arange(self.samples, dtype=np.int64)
-        return epoch_order(self._sizes, self.seed, epoch)
+        return self._order(epoch).ids(0, self.samples)
 
     def __iter__(self) -> Iterator[Batch]:
         """One pass, from where the position says.
@@ -113,16 +109,41 @@ class Loader:
         Nothing is settled before the first batch is asked for, because Lightning sets the epoch after ``iter()``.
         """
         first = self.sampler.begin(len(self))
-        order = self.order(self.sampler.epoch)
-        for batch in range(first, len(self)):
-            ids, valid = rank_batch(order, batch, self.batch_size, self.rank, self.ranks)
-            arrays = self._data.take(ids)
-            self.sampler.batch = batch + 1
+        epoch, self.bad_samples = self.sampler.epoch, 0
+        order = self._order(epoch)
+        planned = map(partial(self._planned, order), range(first, len(self)))
+        for number, made in enumerate(self._data.batches(order, epoch, planned), start=first):
+            valid = self._valid(made)
+            self.sampler.batch = number + 1
             yield {
-                **{name: torch.from_numpy(values) for name, values in arrays.items()},
-                "index": torch.from_numpy(ids),
-                "valid": torch.from_numpy(valid),
+                **made.tensors,
+                "index": torch.from_numpy(made.planned.ids),
+                "valid": valid,
             }
+
+    def _order(self, epoch: int) -> EpochOrder:
+        return EpochOrder(self._sizes, self.seed, epoch, shuffle=self.shuffle)
+
+    def _planned(self, order: EpochOrder, batch: int) -> Planned:
+        first, stop = batch * self.batch_size, min((batch + 1) * self.batch_size, self.samples)
+        size = self.batch_size if self.last == "pad" else 0
+        ids, valid = rank_share(order.ids(first, stop), self.rank, self.ranks, size=size)
+        return Planned(first, stop, ids, valid)
+
+    def _valid(self, made: Made) -> torch.Tensor:
+        """Which samples of a batch count. Raises ShardCorrupt where too many were bad, or none may be."""
+        valid = made.planned.valid
+        if made.bad:
+            valid = valid.copy()
+            valid[list(made.bad)] = False
+            self.bad_samples += len(made.bad)
+            if self.bad_samples > self._most_bad:
+                raise ShardCorrupt(
+                    f"{self.bad_samples} samples of {self.split} could not be read in this epoch, and data.skip_limit"
+                    f" allows {self._most_bad} of this rank's {self.samples // self.ranks}; the last one:"
+                    f" {list(made.bad.values())[-1]}"
+                )
+        return torch.from_numpy(valid)
 
     def state_dict(self) -> dict[str, int]:
         """Where this loader stands, in integers that hold for any number of ranks and workers."""
@@ -149,6 +170,7 @@ def loader_for(
 ) -> Loader:
     """The loader that a recipe's data asks for; ``threads`` is what the rank computes with (``workers: auto``).
 
+    With ``shuffle`` it is the one that is trained on; no other changes its samples by chance, or drops any.
     ``batch_size: all`` makes one batch of the training samples, padded to equal shares; what is only evaluated comes in
     batches of at most :data:`EVALUATED_AT_ONCE`, which changes no metric.
     """
@@ -165,6 +187,12 @@ def loader_for(
         shuffle=shuffle,
         rank=rank,
         ranks=ranks,
+        last="keep" if spec.last == "drop" and not shuffle else spec.last,
         limit=spec.limit if split == "train" else None,
         workers=threads if spec.workers == "auto" else spec.workers,
+        memory_bytes=spec.memory,
+        transform=spec,
+        training=shuffle,
+        skip_bad=spec.on_bad_sample == "skip",
+        skip_limit=spec.skip_limit,
     )

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,31 @@ FORMAT = 1
 
 MANIFEST = "manifest.json"
 
-SAFE_SHARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\.tar")
-"""A shard is a plain file beside its manifest: no folder, no address, no command."""
+SAFE_FILE = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*/)*[A-Za-z0-9_][A-Za-z0-9._-]*")
+"""A shard is a plain file in the folder of the shards or below it: no address, no command, no way out."""
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """A file that belongs to the manifest and lies beside it, with its size and sha256."""
+
+    name: str
+    bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One tar of samples. ``bytes`` is the file's size, ``sha256`` that of the whole file."""
+    """One tar of samples. ``bytes`` is the file's size, ``sha256`` that of the whole file.
+
+    ``index`` says where each sample lies in it (:mod:`expflow.data.index`); None where an older version built it.
+    """
 
     name: str
     samples: int
     bytes: int
     sha256: str
+    index: Sidecar | None = None
 
 
 @dataclass(frozen=True)
@@ -41,7 +54,9 @@ class Manifest:
 
     ``fields`` maps a batch's field to the member's extension (``{image: png, label: cls}``), ``splits`` a split to its
     shards in order. ``key`` names the source's description; ``content`` is the sha256 over all decoded samples, so it
-    agrees between machines whose PNG encoders differ.
+    agrees between machines whose PNG encoders differ. ``at`` is the address of the folder where the shards lie if that
+    is not the manifest's own, as with shards of others, which may hold members that are no fields. ``statistics`` is
+    what ``expflow data stats`` prints.
     """
 
     key: str
@@ -50,6 +65,8 @@ class Manifest:
     splits: Mapping[str, tuple[Shard, ...]]
     spec: DataSpec
     content: str
+    at: str = ""
+    statistics: Sidecar | None = None
 
     def shards(self, split: str) -> tuple[Shard, ...]:
         """The shards of ``split``. Raises DataMissing, naming the splits that there are."""
@@ -57,20 +74,28 @@ class Manifest:
             raise DataMissing(f"these data have no split {split!r}, only {', '.join(self.splits)}")
         return self.splits[split]
 
+    def all_shards(self) -> list[Shard]:
+        """The shards of all splits, in order."""
+        return [shard for shards in self.splits.values() for shard in shards]
+
     def samples(self, split: str) -> int:
         """How many samples ``split`` has."""
         return sum(shard.samples for shard in self.shards(split))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; :meth:`from_json` reads it back."""
+        """Plain data; :meth:`from_json` reads it back. What an older version does not know has keys of its own."""
+        every = self.all_shards()
         return {
             "format": FORMAT,
             "key": self.key,
             "source": dict(self.source),
             "fields": dict(self.fields),
-            "splits": {split: [asdict(shard) for shard in shards] for split, shards in self.splits.items()},
+            "splits": {split: [_plain(shard) for shard in shards] for split, shards in self.splits.items()},
             "dataspec": self.spec.to_json(),
             "content": self.content,
+            "indexes": {shard.name: vars(shard.index) for shard in every if shard.index is not None},
+            **({"at": self.at} if self.at else {}),
+            **({"statistics": vars(self.statistics)} if self.statistics is not None else {}),
         }
 
     @classmethod
@@ -78,18 +103,36 @@ class Manifest:
         """The manifest that :meth:`to_json` described. Raises KeyError, TypeError or ValueError where it is none."""
         if data["format"] != FORMAT:
             raise ValueError(f"format {data['format']!r} is not {FORMAT}, the one this version reads")
-        splits = {split: tuple(Shard(**shard) for shard in shards) for split, shards in data["splits"].items()}
-        for shard in (shard for shards in splits.values() for shard in shards):
-            if not SAFE_SHARD.fullmatch(shard.name):
-                raise ValueError(f"{shard.name!r} is not the name of a shard")
+        indexes = {name: _sidecar(each) for name, each in data.get("indexes", {}).items()}
+        statistics = data.get("statistics")
         return cls(
             key=data["key"],
             source=data["source"],
             fields=data["fields"],
-            splits=splits,
+            splits={split: tuple(_shard(each, indexes) for each in part) for split, part in data["splits"].items()},
             spec=DataSpec.from_json(data["dataspec"]),
             content=data["content"],
+            at=data.get("at", ""),
+            statistics=_sidecar(statistics) if statistics is not None else None,
         )
+
+
+def _plain(shard: Shard) -> dict[str, Any]:
+    return {"name": shard.name, "samples": shard.samples, "bytes": shard.bytes, "sha256": shard.sha256}
+
+
+def _shard(data: Mapping[str, Any], indexes: Mapping[str, Sidecar]) -> Shard:
+    shard = Shard(**data)
+    if not (SAFE_FILE.fullmatch(shard.name) and shard.name.endswith(".tar")):
+        raise ValueError(f"{shard.name!r} is not the name of a shard")
+    return replace(shard, index=indexes.get(shard.name))
+
+
+def _sidecar(data: Mapping[str, Any]) -> Sidecar:
+    sidecar = Sidecar(**data)
+    if not SAFE_FILE.fullmatch(sidecar.name):
+        raise ValueError(f"{sidecar.name!r} is not the name of a file beside the manifest")
+    return sidecar
 
 
 def write_manifest(root: Path, manifest: Manifest) -> None:
@@ -102,15 +145,22 @@ def read_manifest(root: Path) -> Manifest:
     """The manifest in ``root``. Raises DataMissing where there is none, ShardCorrupt where it is damaged."""
     path = root / MANIFEST
     try:
-        data = json.loads(path.read_bytes())
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DataMissing(f"no shards at {root}: there is no {MANIFEST}; run `expflow data build`") from error
+    return parse_manifest(content, str(path), how_to_rebuild(root))
+
+
+def parse_manifest(content: bytes, where: str, mend: str = "build these shards again") -> Manifest:
+    """The manifest whose file holds ``content``; it came from ``where``. Raises ShardCorrupt where it is damaged."""
+    try:
+        data = json.loads(content)
         expected, found = data.pop("sha256"), checksum(data)
         if found != expected:
             raise ValueError(f"expected sha256 {expected}, found {found}")
         return Manifest.from_json(data)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise DataMissing(f"no shards at {root}: there is no {MANIFEST}; run `expflow data build`") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ShardCorrupt(f"{path}: damaged ({error}); {how_to_rebuild(root)}") from error
+        raise ShardCorrupt(f"{where}: damaged ({error}); {mend}") from error
 
 
 def checksum(data: Mapping[str, Any]) -> str:

@@ -1,170 +1,222 @@
-"""Decoded samples: small splits whole, once per process; large ones a window of shards at a time.
+"""Small splits, decoded once per node: a file beside the shards that every rank of every trial maps into its memory.
 
-Which of the two is used changes memory and speed only: the order comes from :mod:`expflow.data.order` alone.
+decoded/<split>-<key>.bin     the fields, one after the other, each an array whose first axis is the sample's id
+decoded/<split>-<key>.json    where each lies, samples that could not be decoded, size and sha256 of the former
+decoded/<split>-<key>.lock    whoever decodes
+
+Where nothing can be written, a process decodes for itself and keeps that for its next trials. Which it is changes
+memory and speed only: the order comes from :mod:`expflow.data.order` alone.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
+import math
+import mmap
+import os
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import accumulate
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from expflow.data.codecs import decode
-from expflow.data.manifest import Manifest, Shard, how_to_rebuild
-from expflow.data.order import WINDOW_SHARDS, Ids
-from expflow.data.read import Sample, read_shard
+from expflow.data.augment import pipeline_for
+from expflow.data.manifest import Manifest, Shard, checksum
+from expflow.data.order import EpochOrder
+from expflow.data.stores.locks import locked
+from expflow.data.stores.verified import Verified
+from expflow.data.streaming.batches import Planned, Streamed
+from expflow.data.streaming.buffers import ALIGNMENT, Arrays
+from expflow.data.streaming.reading import Shards
 from expflow.errors import ShardCorrupt
 
-Arrays = dict[str, NDArray[Any]]
-"""One array per field; the first axis counts samples."""
+log = logging.getLogger(__name__)
 
 MEMORY_BYTES = 2**30
-"""Decoded bytes that a process keeps for all its trials together."""
+"""Splits that take more than this when decoded are streamed."""
+
+PIECE_SAMPLES = 256
+"""Samples that are decoded and written at a time."""
+
+FORMAT = 1
+"""Raised when the layout of these files, or what decoding gives, changes."""
+
+Pieces = Callable[[], Iterator[tuple[int, Arrays, dict[int, str]]]]
+"""Decodes a split piece by piece: the first id, the fields, and why samples could not be decoded, by id."""
 
 
-class Samples(Protocol):
-    """Decoded samples by id."""
+@dataclass(frozen=True)
+class Whole:
+    """A decoded split: one array per field, and why samples are missing, by id (their places hold zeros)."""
 
-    def take(self, ids: Ids) -> Arrays:
-        """The samples ``ids``, in that order."""
-
-
-class Decoder:
-    """Decodes the samples of one folder of shards with ``workers`` threads."""
-
-    def __init__(self, root: Path, manifest: Manifest, workers: int) -> None:
-        self.root, self.manifest, self.workers = root, manifest, workers
-
-    def shard(self, shard: Shard) -> list[Sample]:
-        """One shard's samples as they are stored. Raises ShardCorrupt."""
-        return read_shard(self.root, shard, self.manifest.fields)
-
-    def arrays(self, samples: Sequence[Sample]) -> Arrays:
-        """``samples`` decoded. Raises ShardCorrupt, naming the sample that is not what the manifest declares."""
-        decoded = list(_pool(self.workers).map(self._one, samples) if self.workers > 1 else map(self._one, samples))
-        return {name: np.stack([values[name] for values in decoded]) for name in self.manifest.fields}
-
-    def _one(self, sample: Sample) -> Arrays:
-        key, members = sample
-        values = {}
-        for name, extension in self.manifest.fields.items():
-            expected = self.manifest.spec.fields[name]
-            try:
-                value = decode(extension, members[name])
-                if value.shape != expected.shape or str(value.dtype) != expected.dtype:
-                    raise ValueError(f"expected {expected.dtype} {expected.shape}, found {value.dtype} {value.shape}")
-            except (OSError, SyntaxError, ValueError) as error:
-                where = f"{self.root}: sample {key}: {name}"
-                raise ShardCorrupt(f"{where}: {error}; {how_to_rebuild(self.root)}") from error
-            values[name] = value
-        return values
+    arrays: Arrays
+    bad: dict[int, str]
 
 
-_pools: dict[int, ThreadPoolExecutor] = {}
+def open_whole(shards: Shards, threads: int, *, skip: bool) -> Whole:
+    """All samples of ``shards``, decoded. Raises ShardCorrupt where one cannot be, unless ``skip``."""
+    manifest, split = shards.manifest, shards.split
+    # Whole shards: recipes that differ in `limit` then share them.
+    samples = sum(shard.samples for shard in shards.shards)
+    every = Shards(shards.folder, manifest, split, samples, shards.cache)
+    pieces = partial(_pieces, every, threads, skip)
+    whole = decoded(shards.folder, manifest, split, samples, shards.cache.verified, pieces)
+    if whole.bad and not skip:
+        raise ShardCorrupt(whole.bad[min(whole.bad)])
+    return whole
 
 
-def _pool(workers: int) -> ThreadPoolExecutor:
-    """Threads that stay for the trials to come."""
-    if workers not in _pools:
-        _pools[workers] = ThreadPoolExecutor(workers, thread_name_prefix="expflow-decode")
-    return _pools[workers]
+def _pieces(shards: Shards, threads: int, skip: bool) -> Iterator[tuple[int, Arrays, dict[int, str]]]:
+    manifest = shards.manifest
+    plain = pipeline_for(manifest.fields, manifest.spec, None, training=False, seed=0)
+    order = EpochOrder(shards.sizes, 0, 0, shuffle=False)
+    bounds = ((first, min(first + PIECE_SAMPLES, shards.samples)) for first in range(0, shards.samples, PIECE_SAMPLES))
+    planned = (Planned(a, b, order.ids(a, b), np.ones(b - a, dtype=np.bool_)) for a, b in bounds)
+    for made in Streamed(shards, plain, threads=threads, skip=skip).batches(order, 0, planned):
+        first = made.planned.first
+        arrays = {name: tensor.numpy() for name, tensor in made.tensors.items()}
+        yield first, arrays, {first + slot: why for slot, why in made.bad.items()}
 
 
-class InMemory:
-    """All samples decoded."""
-
-    def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        self.arrays = arrays
-
-    def take(self, ids: Ids) -> Arrays:
-        """The samples ``ids``, in that order."""
-        return {name: values[ids] for name, values in self.arrays.items()}
+def decoded_bytes(manifest: Manifest, samples: int) -> int | None:
+    """What ``samples`` samples take when decoded; None where they differ in size."""
+    fields = manifest.spec.fields.values()
+    if any(each.varies or 0 in each.shape for each in fields):
+        return None
+    return samples * sum(math.prod(each.shape) * np.dtype(each.dtype).itemsize for each in fields)
 
 
-class Streamed:
-    """Keeps the encoded samples of the last few shards and decodes those asked for.
+def decoded(folder: Path, manifest: Manifest, split: str, samples: int, verified: Verified, pieces: Pieces) -> Whole:
+    """The first ``samples`` samples of ``split``, whose manifest lies in ``folder``.
 
-    One shard more than a window, so that a batch across two windows reads no shard twice.
+    Mapped from the node's file, which ``pieces`` fills if it is not there; exactly one of the processes that ask at
+    once decodes. Raises what ``pieces`` raises.
     """
-
-    def __init__(self, decoder: Decoder, shards: Sequence[Shard]) -> None:
-        self._decoder, self._shards = decoder, list(shards)
-        self._ends = np.asarray(list(accumulate(shard.samples for shard in shards)), dtype=np.int64)
-        self._held: OrderedDict[int, list[Sample]] = OrderedDict()
-
-    def take(self, ids: Ids) -> Arrays:
-        """The samples ``ids``, in that order."""
-        shards = np.searchsorted(self._ends, ids, side="right")
-        return self._decoder.arrays([self._sample(int(shard), int(i)) for shard, i in zip(shards, ids, strict=True)])
-
-    def _sample(self, number: int, sample: int) -> Sample:
-        if number not in self._held:
-            while len(self._held) > WINDOW_SHARDS:
-                self._held.popitem(last=False)
-            self._held[number] = self._decoder.shard(self._shards[number])
-        self._held.move_to_end(number)
-        first = int(self._ends[number]) - self._shards[number].samples
-        return self._held[number][sample - first]
+    plan = _plan(manifest, split, samples)
+    path = folder / "decoded" / f"{split}-{checksum(plan)[:16]}.bin"
+    try:
+        if (found := _mapped(path, plan, verified)) is not None:
+            return found
+        path.parent.mkdir(exist_ok=True)
+        with locked(path.with_suffix(".lock")):
+            if (found := _mapped(path, plan, verified)) is None:
+                _write(path, plan, pieces, verified)
+                found = _mapped(path, plan, verified)
+        if found is not None:
+            return found
+        log.warning("%s changed while it was written; this process decodes for itself", path)
+    except OSError as error:
+        log.warning("%s cannot be kept (%s); this process decodes for itself", path, error.strerror or error)
+    return _own(path, plan, pieces)
 
 
-_kept: OrderedDict[tuple[str, str, str, int], InMemory] = OrderedDict()
+def _plan(manifest: Manifest, split: str, samples: int) -> dict[str, Any]:
+    """What is decoded, and where each field lies: all that the file's content depends on."""
+    fields, at = {}, 0
+    for name, each in sorted(manifest.spec.fields.items()):
+        shape = (samples, *each.shape)
+        fields[name] = {"at": at, "dtype": each.dtype, "shape": list(shape)}
+        at += -(-math.prod(shape) * np.dtype(each.dtype).itemsize // ALIGNMENT) * ALIGNMENT
+    return {"format": FORMAT, "content": manifest.content, "split": split, "fields": fields, "bytes": at}
+
+
+def _mapped(path: Path, plan: dict[str, Any], verified: Verified) -> Whole | None:
+    """The file's arrays, read-only; None where it is not there or not what its description says."""
+    try:
+        said = json.loads(path.with_suffix(".json").read_bytes())
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    try:
+        if said.get("plan") != plan or verified.problem(handle, _as_shard(path, said)):
+            return None
+        area = mmap.mmap(handle, plan["bytes"], access=mmap.ACCESS_READ) if plan["bytes"] else b""
+    finally:
+        os.close(handle)
+    arrays = {
+        name: np.frombuffer(area, each["dtype"], math.prod(each["shape"]), each["at"]).reshape(each["shape"])
+        for name, each in plan["fields"].items()
+    }
+    return Whole(arrays, {int(id): why for id, why in said["bad"].items()})
+
+
+def _as_shard(path: Path, said: dict[str, Any]) -> Shard:
+    return Shard(path.name, 0, said["plan"]["bytes"], said["sha256"])
+
+
+def _write(path: Path, plan: dict[str, Any], pieces: Pieces, verified: Verified) -> None:
+    """Decode into the file; the caller holds its lock, so any unfinished one of its name is a dead process's.
+
+    Written rather than mapped: a full disk is then an error, and not the end of the process.
+    """
+    for left in path.parent.glob(f".{path.stem}.*"):
+        left.unlink(missing_ok=True)
+    building, bad = path.with_name(f".{path.stem}.{os.getpid()}.bin"), dict[int, str]()
+    said = path.with_suffix(".json")
+    said.unlink(missing_ok=True)
+    try:
+        with building.open("w+b", buffering=0) as file:
+            if plan["bytes"]:
+                os.posix_fallocate(file.fileno(), 0, plan["bytes"])
+            for first, arrays, failed in pieces():
+                bad |= failed
+                for name, values in arrays.items():
+                    each = plan["fields"][name]
+                    row = math.prod(each["shape"][1:]) * np.dtype(each["dtype"]).itemsize
+                    _write_at(file.fileno(), values, each["at"] + first * row)
+            os.fsync(file.fileno())
+            file.seek(0)
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+            building.rename(path)
+            description = {"plan": plan, "sha256": found, "bad": bad}
+            verified.mark(file.fileno(), _as_shard(path, description))
+        beside = path.with_name(f".{path.stem}.{os.getpid()}.json")
+        beside.write_text(json.dumps(description), encoding="utf-8")
+        beside.rename(said)
+    finally:
+        building.unlink(missing_ok=True)
+
+
+def _write_at(handle: int, values: NDArray[Any], at: int) -> None:
+    content = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
+    while content:
+        written = os.pwrite(handle, content, at)
+        content, at = content[written:], at + written
+
+
+_kept: OrderedDict[str, Whole] = OrderedDict()
 _lock = threading.Lock()
 
 
-def open_samples(
-    root: Path, manifest: Manifest, split: str, samples: int, *, workers: int = 1, memory_bytes: int = MEMORY_BYTES
-) -> Samples:
-    """The first ``samples`` of ``split``, decoded in memory where they fit into ``memory_bytes``, streamed otherwise.
-
-    What is decoded is kept for the process, so that the next trial on a warm rank starts at once; the least recently
-    used goes first when the sum would exceed ``memory_bytes``.
-    """
-    shards = covering(manifest.shards(split), samples)
-    decoder = Decoder(root, manifest, workers)
-    size = sum(shard.samples for shard in shards) * _sample_bytes(manifest)
-    if size > memory_bytes:
-        return Streamed(decoder, shards)
-    key = (str(root.resolve()), split, manifest.content, len(shards))
+def _own(path: Path, plan: dict[str, Any], pieces: Pieces) -> Whole:
+    """Decoded by this process for itself, and kept for its next trials; the least recently used makes room."""
     with _lock:
-        if key not in _kept:
-            _make_room(memory_bytes - size)
-            _kept[key] = InMemory(_whole(decoder, shards))
-        _kept.move_to_end(key)
-        return _kept[key]
+        if str(path) not in _kept:
+            while _kept and plan["bytes"] + sum(_bytes(each) for each in _kept.values()) > MEMORY_BYTES:
+                _kept.popitem(last=False)
+            arrays = {name: np.empty(each["shape"], each["dtype"]) for name, each in plan["fields"].items()}
+            bad: dict[int, str] = {}
+            for first, values, failed in pieces():
+                bad |= failed
+                for name, array in arrays.items():
+                    array[first : first + len(values[name])] = values[name]
+            _kept[str(path)] = Whole(arrays, bad)
+        _kept.move_to_end(str(path))
+        return _kept[str(path)]
 
 
-def covering(shards: Sequence[Shard], samples: int) -> list[Shard]:
-    """The first shards, as many as hold ``samples`` samples."""
-    before = accumulate((shard.samples for shard in shards), initial=0)
-    return [shard for shard, start in zip(shards, before, strict=False) if start < samples]
+def _bytes(whole: Whole) -> int:
+    return sum(values.nbytes for values in whole.arrays.values())
 
 
 def forget() -> None:
-    """Let go of all decoded samples of this process, and of the threads that decoded them."""
+    """Let go of what this process decoded for itself."""
     with _lock:
         _kept.clear()
-    while _pools:
-        _pools.popitem()[1].shutdown()
-
-
-def _whole(decoder: Decoder, shards: Sequence[Shard]) -> Arrays:
-    """Decode ``shards`` one by one into one array per field."""
-    parts = [decoder.arrays(decoder.shard(shard)) for shard in shards]
-    return {name: np.concatenate([part[name] for part in parts]) for name in decoder.manifest.fields}
-
-
-def _sample_bytes(manifest: Manifest) -> int:
-    return sum(int(np.prod(each.shape)) * np.dtype(each.dtype).itemsize for each in manifest.spec.fields.values())
-
-
-def _make_room(limit: int) -> None:
-    """Drop the least recently used until at most ``limit`` bytes are kept."""
-    while _kept and sum(values.nbytes for kept in _kept.values() for values in kept.arrays.values()) > limit:
-        _kept.popitem(last=False)

@@ -23,22 +23,60 @@ def permutation(n: int, *seeds: int) -> Ids:
     return np.argsort(np.asarray(bits, dtype=np.uint64), kind="stable").astype(np.int64, copy=False)
 
 
-def epoch_order(sizes: int | Sequence[int], seed: int, epoch: int) -> Ids:
-    """Ids of all samples in the order of one epoch, each exactly once.
+class EpochOrder:
+    """The order of one epoch, worked out window by window: a million samples cost nothing before they are needed.
 
-    ``sizes`` are the samples of each shard, whose ids are consecutive; an int stands for one shard. Shards are
-    shuffled, then samples within windows of WINDOW_SHARDS shards: up to that many it is one full permutation.
-    Ranks, workers and batch size have no part in it.
+    ``sizes`` are the samples of each shard, whose ids are consecutive. Shards are shuffled, then samples within windows
+    of WINDOW_SHARDS shards: up to that many it is one full permutation. Without ``shuffle`` ids ascend. Ranks, workers
+    and batch size have no part in it. For one thread.
     """
-    counts = np.asarray([sizes] if isinstance(sizes, int) else sizes, dtype=np.int64)
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]]) if len(counts) else counts
-    shards = permutation(len(counts), seed, epoch, 0)
-    windows = [np.zeros(0, dtype=np.int64)]
-    for number, first in enumerate(range(0, len(shards), WINDOW_SHARDS)):
-        chosen = shards[first : first + WINDOW_SHARDS]
-        ids = np.concatenate([np.arange(starts[each], starts[each] + counts[each]) for each in chosen])
-        windows.append(ids[permutation(len(ids), seed, epoch, 1 + number)])
-    return np.concatenate(windows)
+
+    def __init__(self, sizes: Sequence[int], seed: int, epoch: int, *, shuffle: bool = True) -> None:
+        self._seed, self._epoch, self._shuffle = seed, epoch, shuffle
+        counts = np.asarray(sizes, dtype=np.int64)
+        self._counts, self._starts = counts, np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
+        shards = permutation(len(counts), seed, epoch, 0) if shuffle else np.arange(len(counts), dtype=np.int64)
+        self.windows = [shards[first : first + WINDOW_SHARDS] for first in range(0, len(shards), WINDOW_SHARDS)]
+        """The shards of each window."""
+        self.ends: Ids = np.cumsum([int(counts[window].sum()) for window in self.windows], dtype=np.int64)
+        """Positions in the epoch at which the windows end."""
+        self._last: tuple[int, Ids] = (-1, np.zeros(0, dtype=np.int64))
+
+    def __len__(self) -> int:
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    def windows_of(self, first: int, stop: int) -> range:
+        """Numbers of the windows that positions ``first`` to ``stop`` (excluded) lie in; at least one position."""
+        return range(
+            int(np.searchsorted(self.ends, first, side="right")), int(np.searchsorted(self.ends, stop, side="left")) + 1
+        )
+
+    def ids(self, first: int, stop: int) -> Ids:
+        """Ids of the samples at positions ``first`` to ``stop`` (excluded, and cut at the epoch's end)."""
+        stop = min(stop, len(self))
+        if first >= stop:
+            return np.zeros(0, dtype=np.int64)
+        parts = []
+        for number in self.windows_of(first, stop):
+            begin = int(self.ends[number - 1]) if number else 0
+            parts.append(self._window(number)[max(first - begin, 0) : stop - begin])
+        return np.concatenate(parts)
+
+    def _window(self, number: int) -> Ids:
+        if self._last[0] != number:
+            chosen = self.windows[number]
+            starts, counts = self._starts[chosen], self._counts[chosen]
+            ids = np.concatenate([np.arange(at, at + many) for at, many in zip(starts, counts, strict=True)])
+            if self._shuffle:
+                ids = ids[permutation(len(ids), self._seed, self._epoch, 1 + number)]
+            self._last = number, ids
+        return self._last[1]
+
+
+def epoch_order(sizes: int | Sequence[int], seed: int, epoch: int) -> Ids:
+    """Ids of all samples in the order of one epoch, each exactly once; an int stands for one shard."""
+    order = EpochOrder([sizes] if isinstance(sizes, int) else sizes, seed, epoch)
+    return order.ids(0, len(order))
 
 
 def global_batches(n: int, batch_size: int, *, drop_last: bool) -> int:
@@ -46,18 +84,21 @@ def global_batches(n: int, batch_size: int, *, drop_last: bool) -> int:
     return n // batch_size if drop_last else -(-n // batch_size)
 
 
-def rank_batch(order: Ids, batch: int, batch_size: int, rank: int, ranks: int) -> tuple[Ids, NDArray[np.bool_]]:
-    """What ``rank`` reads of global batch number ``batch``: ids, and which of them are valid.
+def rank_share(ids: Ids, rank: int, ranks: int, *, size: int = 0) -> tuple[Ids, NDArray[np.bool_]]:
+    """What ``rank`` reads of a global batch ``ids``: its contiguous share, and which of it is valid.
 
-    Global batch g is ``order[g*B:(g+1)*B]`` whatever the number of ranks; each rank takes its contiguous share. Only
-    a last, short batch can need padding: by repeats of its last sample, to as few as give every rank equally many.
+    Padding repeats the last sample: to as few as give every rank equally many, or to ``size`` samples over all ranks.
     """
-    ids = order[batch * batch_size : (batch + 1) * batch_size]
-    share = -(-len(ids) // ranks)
+    share = -(-max(len(ids), size) // ranks)
     valid = np.arange(share * ranks) < len(ids)
     padded = np.concatenate([ids, np.repeat(ids[-1:], share * ranks - len(ids))])
     mine = slice(rank * share, (rank + 1) * share)
     return padded[mine], valid[mine]
+
+
+def rank_batch(order: Ids, batch: int, batch_size: int, rank: int, ranks: int) -> tuple[Ids, NDArray[np.bool_]]:
+    """What ``rank`` reads of global batch number ``batch``, which is ``order[g*B:(g+1)*B]`` whatever ``ranks`` is."""
+    return rank_share(order[batch * batch_size : (batch + 1) * batch_size], rank, ranks)
 
 
 def stratified_split(labels: Sequence[int], fractions: Sequence[float], seed: int) -> list[Ids]:

@@ -6,13 +6,14 @@ import hashlib
 import io
 import os
 import re
+import tarfile
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import BinaryIO
 
-from expflow.data.codecs import encode
-from expflow.data.manifest import Shard
+from expflow.data.index import index_tar
+from expflow.data.manifest import Shard, Sidecar
+from expflow.data.tar import BLOCK
 
 SHARD_SAMPLES = 10_000
 SHARD_BYTES = 64 * 2**20
@@ -20,17 +21,13 @@ KEY_LENGTH = 80
 """A tar header of the portable kind holds 100 bytes of name; this leaves room for the extension."""
 
 
-def tar_writer(stream: BinaryIO) -> Any:
-    """WebDataset's tar writer on ``stream``, taking bytes only. The only place that imports webdataset.
-
-    It is switched to its secure mode (no ``pipe:`` commands, no unpickling) for the rest of this process. WDS_SECURE
-    says the same, but only before the first import, and every child process would inherit it.
-    """
-    import webdataset
-    import webdataset.utils
-
-    webdataset.utils.enforce_security = True
-    return webdataset.TarWriter(stream, encoder=False, mtime=0)
+def add_member(tar: BinaryIO, name: str, content: bytes) -> None:
+    """Add ``content`` as a plain file; equal samples make equal shards, whoever builds them and when."""
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = len(content), 0o444
+    tar.write(member.tobuf(tarfile.USTAR_FORMAT))
+    tar.write(content)
+    tar.write(bytes(-len(content) % BLOCK))
 
 
 def sample_key(position: int, name: str) -> str:
@@ -42,47 +39,36 @@ def sample_key(position: int, name: str) -> str:
     return f"{position:08d}-{readable}"[:KEY_LENGTH]
 
 
-class SplitWriter:
-    """Writes one split into ``root`` as ``SPLIT-000000.tar``…; ``shards`` lists what is complete and on disk.
+class ShardWriter:
+    """One shard, gathered in memory and written whole: a file of that name is a complete shard."""
 
-    ``fields`` maps a field to its extension. A shard is closed at SHARD_SAMPLES samples or SHARD_BYTES bytes.
-    """
-
-    def __init__(self, root: Path, split: str, fields: Mapping[str, str]) -> None:
-        self.root, self.split, self.fields = root, split, dict(fields)
-        self.shards: list[Shard] = []
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        self.fields, self.samples = dict(fields), 0
         self._buffer = io.BytesIO()
-        self._tar: Any = None
-        self._samples = 0
 
-    def write(self, key: str, values: Mapping[str, Any]) -> None:
-        """Add one sample: ``values`` maps each field to what its codec encodes."""
-        if self._tar is None:
-            self._buffer = io.BytesIO()
-            self._tar = tar_writer(self._buffer)
-        members = {extension: encode(extension, values[field]) for field, extension in self.fields.items()}
-        self._tar.write({"__key__": key, **members})
-        self._samples += 1
-        if self._samples >= SHARD_SAMPLES or self._buffer.tell() >= SHARD_BYTES:
-            self._close_shard()
+    def add(self, key: str, members: Mapping[str, bytes]) -> None:
+        """Add one sample; ``members`` maps each field to its encoded bytes."""
+        for field, extension in self.fields.items():
+            add_member(self._buffer, f"{key}.{extension}", members[field])
+        self.samples += 1
 
-    def _close_shard(self) -> None:
-        """Write the tar that was gathered in memory, and its line of the manifest."""
-        self._tar.close()
-        content = self._buffer.getbuffer()
-        name = f"{self.split}-{len(self.shards):06d}.tar"
-        with (self.root / name).open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        self.shards.append(Shard(name, self._samples, len(content), hashlib.sha256(content).hexdigest()))
-        self._tar, self._samples = None, 0
+    def close(self, path: Path) -> Shard:
+        """Write the shard to ``path`` and its index beside it, and say what was written."""
+        self._buffer.write(bytes(2 * BLOCK))  # the mark of an archive's end
+        content = self._buffer.getvalue()
+        index = index_tar(content, self.fields).to_bytes()
+        sidecar = path.with_suffix(".idx")
+        write_whole(sidecar, index)
+        write_whole(path, content)
+        stamp = Sidecar(sidecar.name, len(index), hashlib.sha256(index).hexdigest())
+        return Shard(path.name, self.samples, len(content), hashlib.sha256(content).hexdigest(), stamp)
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if kind is None and self._tar is not None:
-            self._close_shard()
+def write_whole(path: Path, content: bytes) -> None:
+    """Have ``content`` on the disk before it gets its name."""
+    unfinished = path.with_name(f".{path.name}.part")
+    with unfinished.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.rename(path)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from expflow.config.foreign import user_modules
 from expflow.errors import GangsLost, Interrupted, LedgerMismatch, StaleDriver
@@ -30,6 +30,9 @@ from expflow.sweep.files import write_experiment
 from expflow.sweep.plan import Plan
 from expflow.sweep.provenance import check_code
 from expflow.training.contract import runner_of
+
+if TYPE_CHECKING:
+    from expflow.sweep.machine import Machine
 
 
 @dataclass(frozen=True)
@@ -187,51 +190,58 @@ def _notes(conductor: Conductor, left: int) -> Iterator[str]:
 
 
 def _run_on_ray(plan: Plan, conductor: Conductor) -> None:
-    # Ray and Tune cost seconds to import: a sweep that has nothing left to do must not pay them.
-    import ray
-    from ray import tune
+    """Connect to Ray and have the ranks warm up; then let Tune schedule."""
+    import ray  # it costs seconds, which a sweep that has nothing left to do must not pay
 
-    from expflow.sweep.adapters import SESSIONS, Judge, Proposer, Recorder, Relay, Session
     from expflow.sweep.dispatcher import Dispatcher
     from expflow.sweep.machine import connected
 
     name = f"expflow-{uuid.uuid4().hex[:8]}"
     experiment = plan.loaded.experiment
     runner = runner_of(experiment.recipe).partition(":")[0]
-    scratch = Path(tempfile.mkdtemp(prefix="expflow-tune-"))
-    lockstep = conductor.decides
     paths = (str(experiment.file.parent),)
+    with (
+        connected(experiment.resources, plan.site.ray, name, paths=paths, warm=(runner,)) as machine,
+        signals_noted(conductor),  # again: Ray has put a handler of its own in place
+    ):
+        dispatcher: Any = (
+            ray.remote(Dispatcher)
+            .options(name=name, num_cpus=0, max_concurrency=10_000, scheduling_strategy=machine.beside_us)
+            .remote(machine.shape, machine.gangs, conductor.decides, machine.patience)
+        )
+        dispatcher.start.remote()
+        _run_tune(plan, conductor, name, dispatcher, machine)
+        with contextlib.suppress(ray.exceptions.RayError):  # it may be what was lost; the ledger knows what is left
+            ray.get(dispatcher.close.remote(), timeout=30)
+
+
+def _run_tune(plan: Plan, conductor: Conductor, name: str, dispatcher: Any, machine: Machine) -> None:
+    """Tune's loop over the conductor's proposals, until none is left or a signal came."""
+    # Imported only now: the ranks import what they need meanwhile.
+    from ray import tune
+
+    from expflow.sweep.adapters import SESSIONS, Judge, Proposer, Recorder, Relay, Session
+
+    scratch = tempfile.mkdtemp(prefix="expflow-tune-")
+    SESSIONS[name] = Session(plan, conductor, dispatcher, machine.gangs + 1, conductor.decides)
     try:
-        with (
-            connected(experiment.resources, plan.site.ray, name, paths=paths, warm=(runner,)) as machine,
-            signals_noted(conductor),  # again: Ray has put a handler of its own in place
-        ):
-            dispatcher: Any = (
-                ray.remote(Dispatcher)
-                .options(name=name, num_cpus=0, max_concurrency=10_000, scheduling_strategy=machine.beside_us)
-                .remote(machine.shape, machine.gangs, lockstep, machine.patience)
-            )
-            dispatcher.start.remote()
-            SESSIONS[name] = Session(plan, conductor, dispatcher, machine.gangs + 1, lockstep)
-            trainable = tune.with_resources(Relay, tune.PlacementGroupFactory([dict(machine.token)]))
-            tuner = tune.Tuner(
-                trainable,
-                param_space={"dispatcher": name},
-                tune_config=tune.TuneConfig(
-                    search_alg=Proposer(name), scheduler=Judge(name), num_samples=-1, reuse_actors=True
-                ),
-                run_config=tune.RunConfig(
-                    name="tune",
-                    storage_path=str(scratch),
-                    stop=Recorder(name),
-                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                    verbose=0,
-                ),
-            )
-            if conductor.interrupted_by is None:
-                tuner.fit()
-            with contextlib.suppress(ray.exceptions.RayError):  # it may be what was lost; the ledger knows what is left
-                ray.get(dispatcher.close.remote(), timeout=30)
+        trainable = tune.with_resources(Relay, tune.PlacementGroupFactory([dict(machine.token)]))
+        tuner = tune.Tuner(
+            trainable,
+            param_space={"dispatcher": name},
+            tune_config=tune.TuneConfig(
+                search_alg=Proposer(name), scheduler=Judge(name), num_samples=-1, reuse_actors=True
+            ),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=scratch,
+                stop=Recorder(name),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                verbose=0,
+            ),
+        )
+        if conductor.interrupted_by is None:
+            tuner.fit()
     finally:
-        SESSIONS.pop(name, None)
+        SESSIONS.pop(name)
         shutil.rmtree(scratch, ignore_errors=True)

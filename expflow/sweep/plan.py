@@ -17,7 +17,7 @@ from expflow.config.schema import Recipe, Sweep, Trainer
 from expflow.config.space import metric_mode
 from expflow.config.spec import role_of
 from expflow.config.tree import problem
-from expflow.data.build import Prepared, data_key, prepare
+from expflow.data.build import Prepared, as_used, data_key, prepare
 from expflow.data.specs import Source
 from expflow.errors import DataMissing, ExperimentInvalid, Problem, UserError
 from expflow.ledger.header import Header
@@ -73,7 +73,7 @@ class Plan:
     sweep: Sweep
     command: str = ""
     """What to type to continue, from anywhere."""
-    _prepared: dict[str, Prepared | None] = field(default_factory=dict)
+    _prepared: dict[str, Prepared] = field(default_factory=dict)
     _expected: int | None = None
 
     @property
@@ -167,7 +167,7 @@ class Plan:
         key = data_key(spec)
         if key not in self._prepared:
             self._prepared[key] = self._prepare(spec)
-        return self._prepared[key]
+        return as_used(self._prepared[key], spec)
 
     def _prepare(self, spec: Source) -> Prepared:
         folder = self.loaded.experiment.file.parent

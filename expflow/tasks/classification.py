@@ -123,7 +123,7 @@ class Classification(Quick):
         self._accumulate, self._ranks = self.trainer.accumulate_grad_batches, self.trainer.world_size
 
     def _everywhere(self, loss: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
-        """``loss`` and ``samples`` of this rank -> a loss whose mean over ranks is that of all their samples, and these.
+        """``loss``, ``samples`` of this rank -> a loss whose mean over ranks is that of all their samples, and these.
 
         DDP averages the gradients of ranks as if each had as many samples; a batch with padding has fewer on some.
         """

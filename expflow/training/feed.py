@@ -76,7 +76,7 @@ def open_feed(attempt: Attempt, world: World) -> Feed:
 
 def _from_shards(spec: Source, root: Path, seed: int, world: World) -> Feed:
     """The splits under ``root``; the order of ``train`` follows from ``seed`` and epoch, the others are fixed."""
-    from expflow.data.build import limited
+    from expflow.data.build import data_spec
     from expflow.data.loader import Loader, loader_for
     from expflow.data.manifest import read_manifest
 
@@ -86,7 +86,7 @@ def _from_shards(spec: Source, root: Path, seed: int, world: World) -> Feed:
 
     manifest = read_manifest(root)
     val = loader("val") if manifest.splits.get("val") else None
-    return Feed(limited(manifest.spec, spec.limit), loader("train", shuffle=True), val, fit=loader("train"))
+    return Feed(data_spec(manifest, spec), loader("train", shuffle=True), val, fit=loader("train"))
 
 
 def _own_module(spec: Foreign, seed: int) -> Feed:

@@ -1,6 +1,6 @@
 """Published accuracy is found by what a network costs."""
 
-from expflow.architectures.published import all_published, published
+from expflow.architectures.published import all_published, published, published_as
 
 
 def test_a_network_is_known_by_its_parameters_and_multiply_adds():
@@ -22,3 +22,9 @@ def test_an_unknown_network_has_no_accuracy():
 def test_every_accuracy_is_a_share():
     assert len(all_published()) > 80
     assert all(0.4 < each.top1 < 0.95 and each.gmacs > 0 for each in all_published())
+
+
+def test_a_network_of_torchvisions_is_known_by_its_name_whatever_heads_it_was_trained_with():
+    found = published_as("inception_v3")
+    assert (found.params, found.top1) == (27_161_264, 0.77294)  # with the auxiliary classifier, which is off by default
+    assert published_as("lenet5") is None

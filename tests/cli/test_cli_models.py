@@ -10,6 +10,11 @@ from expflow import cli
 from expflow.registry import MODELS
 
 
+@pytest.fixture(autouse=True)
+def _no_results_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
 def call(*arguments):
     with pytest.raises(SystemExit) as left:
         cli.main(["models", *arguments])
@@ -78,7 +83,7 @@ def test_bars_are_drawn(capsys, tmp_path, ending):
 def test_several_names_are_compared(capsys):
     lines = said(capsys, "vgg,layers=11", "alexnet").splitlines()
     assert lines[1].split()[:4] == ["vgg,layers=11", "3x224x224", "132,863,336", "7,609,090,048"]
-    assert lines[1].split()[-2:] == ["69.02", "VGG11_Weights.IMAGENET1K_V1"]
+    assert lines[1].split()[-3:] == ["69.02", "ImageNet", "VGG11_Weights.IMAGENET1K_V1"]
     assert lines[2].split()[:4] == ["alexnet", "3x227x227", "62,378,344", "1,135,256,096"]
 
 

@@ -8,6 +8,7 @@ from PIL import Image
 from expflow.data.build import Prepared, prepare
 from expflow.data.memory import forget
 from expflow.data.specs import Digits, Folder
+from expflow.data.streaming.crew import dismiss_all
 
 
 @pytest.fixture(autouse=True)
@@ -15,6 +16,7 @@ def _nothing_kept() -> Iterator[None]:
     forget()
     yield
     forget()
+    dismiss_all()
 
 
 @pytest.fixture(scope="session")

@@ -119,8 +119,8 @@ def test_members_that_no_shard_of_ours_holds_are_refused(root, members, said):
 @pytest.mark.parametrize(
     ("members", "said"),
     [
-        ([("a.cls", b"1"), ("a.png", b"no image")], "sample a: image: cannot identify"),
-        ([("a.cls", b"cat"), ("a.png", None)], "sample a: label: invalid literal"),
+        ([("a.cls", b"1"), ("a.png", b"no image")], "train-000001.tar: sample a: .*no image"),
+        ([("a.cls", b"cat"), ("a.png", None)], "train-000001.tar: sample a: .*invalid literal"),
     ],
 )
 def test_content_that_does_not_decode_names_the_sample(many_shards, members, said):
@@ -138,14 +138,6 @@ def test_shard_names_are_plain_files(many_shards):
         write_manifest(many_shards.root, replace(many_shards.manifest, splits={"train": (shard,)}))
         with pytest.raises(ShardCorrupt, match="is not the name of a shard"):
             read_manifest(many_shards.root)
-
-
-def test_building_switches_webdataset_to_its_secure_mode(many_shards, tmp_path):
-    import webdataset
-
-    with pytest.raises(ValueError, match="unsafe_gopen is False"):
-        webdataset.gopen(f"pipe:touch {tmp_path}/ran")
-    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")

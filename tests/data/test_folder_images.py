@@ -85,7 +85,7 @@ def test_all_bad_images_are_named_and_nothing_is_built(images, tmp_path):
         "dog/link.png",
     ):
         assert f"  {name}: " in str(raised.value)
-    assert not [each for each in cache.iterdir() if not each.name.endswith(".lock")]
+    assert not [each for each in cache.iterdir() if not each.name.startswith(".")]
 
 
 def test_a_long_list_of_bad_images_is_cut(images, tmp_path):

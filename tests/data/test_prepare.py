@@ -121,14 +121,14 @@ def test_kill_in_the_middle_of_a_build(images, tmp_path):
     """
     killed = python(script, path, tmp_path / "cache", check=False)
     assert killed.returncode == -signal.SIGKILL
-    left = list((tmp_path / "cache").glob(".folder-*.building-*"))
+    left = list((tmp_path / "cache").glob(".folder-*.building"))
     assert len(left) == 1
     assert list(left[0].glob("*.tar"))
     assert not list((tmp_path / "cache").glob("folder-*"))
 
     prepared = prepare(Folder(name="folder", path=path), cache=tmp_path / "cache")
     assert verify(prepared.root) == []
-    assert not list((tmp_path / "cache").glob(".*.building-*"))
+    assert not list((tmp_path / "cache").glob(".*.building*"))
 
 
 def test_two_processes_at_once_build_once(images, tmp_path):

@@ -111,7 +111,9 @@ class Stage:
                 dict.fromkeys((each.trial, each.step, each.decision) for each in events if isinstance(each, Decided))
             ),
             "forked": [
-                (each.trial, each.source, each.step, json.dumps(each.values)) for each in events if isinstance(each, Forked)
+                (each.trial, each.source, each.step, json.dumps(each.values))
+                for each in events
+                if isinstance(each, Forked)
             ],
             "reported": reports,
             "ended": {each.trial: (each.status, each.step) for each in events if isinstance(each, TrialEnded)},
@@ -177,16 +179,19 @@ class Gang:
             self._over(lease, [failed, last])
         else:
             lease.last = report.step
-            self._say(lease, [
-                self._message(
-                    lease.work,
-                    "report",
-                    step=report.step,
-                    metrics=dict(report.metrics),
-                    progress=report.progress,
-                    seconds=1.0,
-                )
-            ])
+            self._say(
+                lease,
+                [
+                    self._message(
+                        lease.work,
+                        "report",
+                        step=report.step,
+                        metrics=dict(report.metrics),
+                        progress=report.progress,
+                        seconds=1.0,
+                    )
+                ],
+            )
 
     def _say(self, lease: _Lease, messages: list[dict[str, Any]]) -> None:
         earlier = list(lease.said)

@@ -28,7 +28,10 @@ GRID = "{task.value: [0.2, 0.9, 0.5], task.rate: [0.3, 0.6]}"
 SEARCH = {
     "grid": ("{name: grid}", GRID),
     "random": ("{name: random, trials: 6}", CONDITIONAL),
-    "points": ("{name: points, points: [{task.value: 0.2}, {task.value: 0.7, task.rate: 0.4}, {task.value: 0.4}]}", None),
+    "points": (
+        "{name: points, points: [{task.value: 0.2}, {task.value: 0.7, task.rate: 0.4}, {task.value: 0.4}]}",
+        None,
+    ),
     "tpe": ("{name: tpe, trials: 8, startup: 3}", CONDITIONAL),
     **{
         f"optuna {sampler}": (f"{{name: optuna, sampler: {sampler}, trials: {4 if sampler == 'gp' else 7}}}", SPACE)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from expflow.data.sources.base import Item, Source, draw_splits, image_fields
+from expflow.data.sources.base import Item, Origin, Source, draw_splits, image_fields
 from expflow.data.specs import Digits
 from expflow.errors import PackageMissing
 
 
-def open_digits(spec: Digits, origin: Path | None) -> Source:
+def open_digits(spec: Digits, origin: Origin) -> Source:
     """1,797 images of 8x8 pixels in ten classes (Alpaydin and Kaynak 1998, UCI). Their 17 grey levels become 0..255."""
     try:
         from sklearn.datasets import load_digits

@@ -1,0 +1,1 @@
+"""What benchmarks/loader.py measures with, beside itself."""

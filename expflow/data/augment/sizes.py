@@ -1,0 +1,90 @@
+"""Which size images have after the transforms, worked out without torch and without looking at an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from expflow.data.augment.specs import Augmented
+from expflow.data.dataspec import DataSpec, FieldSpec
+from expflow.errors import UserError
+
+VARIES = 0
+"""Height and width of a stored field whose samples differ in size."""
+
+MARGIN = 8 / 7
+"""What images that differ in size are resized to before the centre crop, as a multiple of it: 256 for 224."""
+
+Size = tuple[int, int]
+"""(height, width)."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """``resize`` (the shorter side, None: not) and ``crop`` (None: not) of eval, and what either mode gives out."""
+
+    resize: int | None
+    crop: int | None
+    eval: Size
+    train: Size
+
+
+def stored_size(field: FieldSpec) -> Size | None:
+    """(height, width) of a stored image; None where its samples differ."""
+    _, height, width = field.shape
+    return None if field.varies or VARIES in (height, width) else (height, width)
+
+
+def sizes(stored: Size | None, spec: Augmented) -> Sizes:
+    """What ``spec`` makes of images of the size ``stored`` (None: they differ).
+
+    Raises UserError where images that differ in size would stay so, or a crop is larger than what it is taken from.
+    """
+    crop = spec.eval.center_crop or spec.image_size
+    resize = spec.eval.resize
+    if crop is None and stored is None:
+        raise UserError("the images differ in size; write data.image_size, so that they fit into one batch")
+    if resize is None and crop is not None:
+        resize = round(crop * MARGIN) if stored is None else crop
+    if stored is not None and resize == min(stored):
+        resize = None
+    seen = (crop, crop) if crop is not None else after_resize(stored or (0, 0), resize)
+    inside = after_resize(stored, resize) if stored is not None else (resize or 0, resize or 0)
+    if min(inside) < (crop or 0):
+        raise UserError(
+            f"data.eval.center_crop: {crop} is larger than the image of {inside[0]} x {inside[1]} pixels it is cut from"
+        )
+    if crop is not None and inside == seen and stored is not None:
+        crop = None
+    return Sizes(resize, crop, seen, _train_size(seen, spec))
+
+
+def _train_size(seen: Size, spec: Augmented) -> Size:
+    crop = spec.train.random_resized_crop
+    size = (crop.size, crop.size) if crop is not None and crop.size is not None else seen
+    if crop is not None and 0 < crop.probability < 1 and size != seen:
+        raise UserError(
+            f"data.train.random_resized_crop.size: {size[0]} with a probability of {crop.probability:g} would give"
+            f" images of two sizes; without it they have {seen[0]} x {seen[1]} pixels"
+        )
+    return seen if crop is None or crop.probability == 0 else size
+
+
+def after_resize(size: Size, shorter: int | None) -> Size:
+    """(height, width) once the shorter side is ``shorter`` and the longer keeps the proportion, as torchvision rounds.
+
+    None leaves the size as it is.
+    """
+    height, width = size
+    if shorter is None or min(size) == shorter:
+        return size
+    return (shorter, int(shorter * width / height)) if height <= width else (int(shorter * height / width), shorter)
+
+
+def seen_by_model(data: DataSpec, spec: object) -> DataSpec:
+    """``data`` with the size of ``image`` that the model is given: that of eval. Raises UserError as :func:`sizes`."""
+    if not isinstance(spec, Augmented) or "image" not in data.fields:
+        return data
+    image = data.fields["image"]
+    height, width = sizes(stored_size(image), spec).eval
+    fields = {**data.fields, "image": replace(image, shape=(image.shape[0], height, width))}
+    return replace(data, fields=fields)
