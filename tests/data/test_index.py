@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from expflow.data.index import Index, index_tar, read_index
-from expflow.data.manifest import Shard, Sidecar, read_manifest
+from expflow.data.manifest import Sidecar, read_manifest
 from expflow.data.tar import members
 from expflow.errors import ShardCorrupt
 

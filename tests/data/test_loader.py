@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from expflow.data.loader import Loader, loader_for
 from expflow.data.order import epoch_order
 from expflow.data.specs import Digits, Folder
-from expflow.errors import DataMissing, ShardCorrupt, UserError
+from expflow.errors import DataMissing, UserError
 
 
 def seen(loader) -> list[int]:

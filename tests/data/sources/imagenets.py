@@ -35,8 +35,7 @@ def train_images() -> dict[str, dict[str, bytes]]:
 def val_images() -> dict[str, tuple[str, bytes]]:
     """File name to synset and content; the synsets take turns."""
     return {
-        f"ILSVRC2012_val_{number + 1:08d}.JPEG": (SYNSETS[number % 3], jpeg(1000 + number))
-        for number in range(3 * VAL)
+        f"ILSVRC2012_val_{number + 1:08d}.JPEG": (SYNSETS[number % 3], jpeg(1000 + number)) for number in range(3 * VAL)
     }
 
 

@@ -57,7 +57,8 @@ def test_every_layout_gives_the_same_samples(layout, tmp_path):
 def test_splits_are_the_same_in_every_layout(tmp_path):
     orders = []
     for number, layout in enumerate(("folders, sorted", "archives", "tars, archive")):
-        prepared = build(imagenet(), cache=tmp_path / f"cache{number}", site_path=make(tmp_path / f"in{number}", layout))
+        root = make(tmp_path / f"in{number}", layout)
+        prepared = build(imagenet(), cache=tmp_path / f"cache{number}", site_path=root)
         orders.append([samples(prepared, split) for split in ("train", "val", "test")])
     assert orders[0] == orders[1] == orders[2]
 
@@ -186,7 +187,7 @@ def test_bad_images_are_named_and_left_out_only_where_that_is_allowed(tmp_path):
     good = imagenets.jpeg(7)
     bad = {"cut.JPEG": good[: len(good) * 9 // 10], "text.JPEG": b"no image", os.fsdecode(b"\xff.JPEG"): b""}
     imagenets.write(root / "train" / SYNSETS[1], bad)
-    with pytest.raises(DataInvalid, match="3 of 30 images in .* data.bad_limit; nothing was built") as raised:
+    with pytest.raises(DataInvalid, match=r"3 of 30 images in .* data\.bad_limit; nothing was built") as raised:
         build(imagenet(bad_limit=2), cache=tmp_path / "cache", site_path=root)
     assert f"  train/{SYNSETS[1]}/\\xff.JPEG: it is no image" in str(raised.value)
     assert f"  train/{SYNSETS[1]}/cut.JPEG: image file is truncated" in str(raised.value)
@@ -226,7 +227,7 @@ def test_statistics_count_every_pixel(tmp_path):
 
 def test_a_sweep_finds_what_was_built_and_never_begins_hours_of_work(tmp_path):
     root, cache = make(tmp_path / "in"), tmp_path / "cache"
-    with pytest.raises(DataMissing, match="nobody says where|not built yet.*https://image-net.org"):
+    with pytest.raises(DataMissing, match=r"nobody says where|not built yet.*https://image-net\.org"):
         prepare(imagenet(), cache=cache)
     with pytest.raises(DataMissing, match=f"not built yet.*--from {root}"):
         prepare(imagenet(), cache=cache, site_path=root)

@@ -86,7 +86,7 @@ def test_files_that_are_not_the_published_ones_are_refused(mnist, spoil, said, t
     with pytest.raises(DataInvalid, match=rf"train-images-idx3-ubyte\.gz: {said}"):
         prepare(MNIST(name="mnist"), cache=tmp_path / "cache", site_path=mnist)
     path.unlink()
-    with pytest.raises(DataMissing, match="no train-images-idx3-ubyte.gz in .*without --from to fetch it"):
+    with pytest.raises(DataMissing, match=r"no train-images-idx3-ubyte\.gz in .*without --from to fetch it"):
         prepare(MNIST(name="mnist"), cache=tmp_path / "cache", site_path=mnist)
 
 
@@ -123,7 +123,8 @@ def mirror(mnist, monkeypatch):
 def test_only_a_build_on_command_fetches(mirror, tmp_path, monkeypatch):
     monkeypatch.setattr(idx, "DEBIAN", tmp_path / "none")
     for spec in (MNIST(name="mnist"), FashionMNIST(name="fashion_mnist")):
-        with pytest.raises(DataMissing, match=f"run `expflow data build {spec.name} --from FOLDER`.*data build {spec.name}"):
+        command = f"expflow data build {spec.name}"
+        with pytest.raises(DataMissing, match=f"run `{command} --from FOLDER`.*{command}"):
             prepare(spec, cache=tmp_path / "cache")
     assert not mirror
     built = build(MNIST(name="mnist"), cache=tmp_path / "cache")
@@ -136,7 +137,7 @@ def test_only_a_build_on_command_fetches(mirror, tmp_path, monkeypatch):
 def test_what_a_mirror_gives_is_checked(mirror, mnist, tmp_path):
     path = mnist / "t10k-labels-idx1-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    with pytest.raises(DataMissing, match="t10k-labels-idx1-ubyte.gz could not be fetched: .*9/t10k.*Get it by hand"):
+    with pytest.raises(DataMissing, match=r"t10k-labels-idx1-ubyte\.gz could not be fetched: .*9/t10k.*Get it by hand"):
         build(MNIST(name="mnist"), cache=tmp_path / "cache")
     assert not (tmp_path / "cache" / "downloads" / "mnist" / path.name).exists()
 
@@ -152,7 +153,8 @@ def test_debians_files_are_the_published_ones_packed_anew():
 
 def batch(count: int, first: int, labels: str) -> dict:
     rows = np.random.default_rng(first).integers(0, 256, (count, 3072), dtype=np.uint8)
-    return {"batch_label": "x", "data": rows, labels: [(first + each) % 10 for each in range(count)], "filenames": ["a"]}
+    classes = [(first + each) % 10 for each in range(count)]
+    return {"batch_label": "x", "data": rows, labels: classes, "filenames": ["a"]}
 
 
 def cifar_files(name: str) -> dict[str, bytes]:
