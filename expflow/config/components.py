@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from expflow.config.foreign import resolve_foreign, wanted_slots
+from expflow.config.initial import Init, complaints
 from expflow.config.merge import as_component, merge
 from expflow.config.schema import Recipe, Trainer
 from expflow.config.spec import Foreign, Spec
@@ -124,7 +125,19 @@ def resolve_recipe(tree: Node, scope: Scope) -> Recipe | None:
         _check_slots(filled["task"], given, scope)
     if len(scope.problems) > before or trainer is None:
         return None
-    return Recipe(trainer=trainer, **filled)
+    return Recipe(trainer=trainer, init=init, **filled)
+
+
+def _resolve_init(node: Node | None, filled: Mapping[str, Any], trainer: Trainer | None, scope: Scope) -> Init | None:
+    """What the training begins with; None where that is nothing special, or, and problems noted, where it is wrong."""
+    init = check_model(Init, node, ("init",), scope.problems) if node is not None else None
+    if init is None or node is None or init == Init():
+        return None
+    for field_, message in complaints(init, filled, trainer.epochs) if trainer is not None else ():
+        place = node.child(field_) or node
+        scope.refuse(place.mark, ".".join(filter(None, ("init", field_))), message)
+    return init
+    init = _resolve_init(tree.child("init"), filled, trainer, scope)
 
 
 def _check_slots(task: Spec, given: Mapping[str, Node], scope: Scope) -> None:

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel
 
+from expflow.config.initial import Init
 from expflow.config.schema import SCHEMA_NUMBER, Recipe, Trainer
 from expflow.config.spec import Foreign, Open, Spec, role_of
 from expflow.config.yaml_text import yaml_text
@@ -98,6 +99,8 @@ def recipe_from_identity(tree: Mapping[str, Any], budget: Mapping[str, Any] | No
     trainer |= {
         key.removeprefix("trainer."): value for key, value in (budget or {}).items() if key.startswith("trainer.")
     }
+    if "init" in tree:
+        recipe["init"] = dump(Init.model_validate(tree["init"]))
     return {**recipe, "trainer": dump(Trainer.model_validate(trainer))}
 
 

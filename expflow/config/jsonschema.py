@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from expflow.config.initial import Init
 from expflow.config.schema import About, Budget, Dimension, Experiment, ReportPlan, Resources, Sweep, Trainer
 from expflow.config.spec import role_of
 from expflow.registry import SCHEDULERS, SEARCHERS, SLOTS, Registry
@@ -33,6 +34,7 @@ def json_schema() -> JSON:
         "name": {"type": "string", "description": descriptions["name"]},
         "about": _section(About, defs),
         **{slot: _slot(registry, descriptions[slot], defs) for slot, registry in SLOTS.items()},
+        "init": _section(Init, defs),
         "trainer": _section(Trainer, defs),
         "resources": _section(Resources, defs),
         "sweep": _sweep(defs),

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from expflow.config.initial import Init
 from expflow.config.jsonschema import model_schema
 from expflow.config.schema import About, Budget, Contrast, Experiment, Figure, Resources, Sweep, Trainer
 from expflow.config.spec import Open, role_of
@@ -58,7 +59,13 @@ A key whose condition does not hold is absent, and makes no second config. Only 
 def render() -> str:
     """The whole page, as Markdown."""
     blocks = [HEAD, "## The file", _top()]
-    for title, cls in (("about", About), ("trainer", Trainer), ("resources", Resources), ("sweep", Sweep)):
+    for title, cls in (
+        ("about", About),
+        ("init", Init),
+        ("trainer", Trainer),
+        ("resources", Resources),
+        ("sweep", Sweep),
+    ):
         blocks += [f"## {title}", _described(cls), _table(cls)]
     blocks += ["### sweep.budget", _described(Budget), _table(Budget)]
     blocks += [SPACE, "## report", "What the report shows.", "### report.figures", _described(Figure), _table(Figure)]

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, InstanceOf, SkipValidation, model_validator
 
+from expflow.config.initial import Init
 from expflow.config.spec import FieldError, Model, Spec, budget, execution, identity
 from expflow.errors import UserError
 
@@ -156,6 +157,9 @@ class Recipe(Model):
     trainer: Trainer = identity(default_factory=Trainer, description="How long and how one trial trains.")
 
 
+    init: Init | None = identity(
+        None, description="Which weights the training begins with, and which of them stay; by default fresh ones."
+    )
 class Dimension(Model):
     """One searched key: its values or their distribution, and when it is active."""
 

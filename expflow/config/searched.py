@@ -9,10 +9,12 @@ from pydantic import BaseModel
 
 from expflow.config.components import Scope, filled_slots, holds_several
 from expflow.config.foreign import make_importable, signature_of
+from expflow.config.initial import Init
 from expflow.config.merge import as_component, split_key
 from expflow.config.schema import Trainer
 from expflow.config.spec import Open, Role, Spec, role_of
 from expflow.config.tree import Node, at, plain
+from expflow.config.wording import field_keys
 from expflow.errors import nearest
 from expflow.registry import SLOTS, load_dotted
 
@@ -29,6 +31,10 @@ class Keys:
         self._anything: set[str] = set()
         for key, role in _model_keys(Trainer):
             self.roles[f"trainer.{key}"] = role
+        self._components.add("init")
+        self.roles["init"] = "identity"
+        for key, role in _model_keys(Init):
+            self.roles[f"init.{key}"] = role
         for slot, node in filled_slots(tree).items():
             children = node.items.items() if holds_several(node) else ()
             for prefix, child in [(f"{slot}.{name}", child) for name, child in children] or [(slot, node)]:
@@ -109,10 +115,9 @@ def lookup(tree: Node, key: str) -> Any:
         return plain(found)
     component = at(slots[path[0]], path[1:-1]) if path[0] in slots else None
     name = (as_component(component).name if component is not None else None) or ""
-    cls: Any = (
-        Trainer if path[0] == "trainer" else SLOTS[path[0]].spec(name) if name in SLOTS.get(path[0], ()) else None
-    )
-    field = cls.model_fields.get(path[-1]) if cls is not None else None
+    sections: dict[str, Any] = {"trainer": Trainer, "init": Init}
+    cls: Any = sections.get(path[0]) or (SLOTS[path[0]].spec(name) if name in SLOTS.get(path[0], ()) else None)
+    field = cls.model_fields.get(field_keys(cls).get(path[-1], "")) if cls is not None else None
     if field is None or field.is_required():
         return ABSENT
     if field.validate_default and component is not None and issubclass(cls, Spec):
