@@ -7,8 +7,10 @@ experiment never pays for torch. This file knows names and paths only: it import
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,6 +55,27 @@ def construct(path: str, arguments: Mapping[str, Any], supplied: Mapping[str, An
 _UNNAMED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY)
 
 
+HOOKS_VARIABLE = "EXPFLOW_HOOKS"
+"""Environment variable; ``off`` leaves what installed packages bring along alone."""
+
+
+@functools.cache
+def _all_entry_points() -> dict[str, tuple[tuple[str, str], ...]]:
+    from importlib.metadata import entry_points  # which reads every installed package's list: 30 ms
+
+    groups: dict[str, tuple[tuple[str, str], ...]] = {}
+    installed = entry_points()
+    for group in installed.groups:
+        if group.startswith("expflow."):
+            groups[group] = tuple((each.name, each.value) for each in installed.select(group=group))
+    return groups
+
+
+def _entry_points() -> Mapping[str, tuple[tuple[str, str], ...]]:
+    """Group -> (name, dotted path) of what installed packages bring along."""
+    return {} if os.environ.get(HOOKS_VARIABLE, "") == "off" else _all_entry_points()
+
+
 class Registry:
     """The components of one slot (``model``, ``loss``, …) by name.
 
@@ -67,12 +90,41 @@ class Registry:
         self.kind = kind
         self._entries: dict[str, str] = dict(entries or {})
         self._prefixes: dict[str, str] = dict(prefixes or {})
+        self._hooked: dict[str, str] = {}
 
-    def add(self, name: str, spec: str) -> None:
-        """Register ``name``; ``spec`` is the dotted path of its spec class. A name can be taken only once."""
-        if name in self._entries:
-            raise UserError(f"{self.kind} {name!r} is registered twice: {self._entries[name]} and {spec}")
-        self._entries[name] = spec
+    def hook(self, name: str, path: str) -> None:
+        """Give the user's component at the dotted ``path`` a short name.
+
+        Raises UserError where the name leads to something else already.
+        """
+        taken = self._entries.get(name) or self._installed().get(name) or self._hooked.get(name)
+        if taken not in (None, path):
+            raise UserError(f"the {self.kind} {name!r} is registered twice: {taken} and {path}")
+        self._hooked[name] = path
+
+    def hooked(self, name: object) -> str | None:
+        """The dotted path behind a name that a decorator or an installed package gave; None for any other name.
+
+        Packages are looked for only where a name is not one of ours. Raises UserError where two have taken one name.
+        """
+        if not isinstance(name, str) or name in self._entries:
+            return None
+        return self._hooked.get(name) or self._installed().get(name)
+
+    def hooked_names(self) -> list[str]:
+        """The names that decorators and installed packages gave, sorted."""
+        return sorted({*self._hooked, *self._installed()})
+
+    def _installed(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for name, path in _entry_points().get(f"expflow.{self.kind}", ()):
+            if (taken := found.get(name) or self._entries.get(name)) is not None:
+                raise UserError(
+                    f"the {self.kind} {name!r} is registered twice, by the entry points of installed packages: {taken}"
+                    f" and {path}; uninstall one, or set {HOOKS_VARIABLE}=off"
+                )
+            found[name] = path
+        return found
 
     def names(self) -> list[str]:
         """All names that are registered one by one, sorted."""
@@ -238,3 +290,6 @@ SLOTS: dict[str, Registry] = {
     "schedule": SCHEDULES,
 }
 """The recipe's slots, each filled by one component or by a mapping of the user's names to components."""
+
+REGISTRIES: dict[str, Registry] = {**SLOTS, "searcher": SEARCHERS, "scheduler": SCHEDULERS}
+"""Everything that is chosen by name, by its word in messages and in entry points (``expflow.model``)."""

@@ -18,6 +18,7 @@ FLOORS: dict[str, tuple[int, str]] = {
     "errors": (0, "base"),
     "events": (0, "base"),
     "registry": (0, "base"),
+    "hooks": (0, "base"),
     "architectures": (1, "parts"),
     "losses": (1, "parts"),
     "optim": (1, "parts"),
@@ -30,6 +31,7 @@ FLOORS: dict[str, tuple[int, str]] = {
     "report": (6, "ends"),
     "cluster": (6, "ends"),
     "doctor": (6, "ends"),
+    "api": (7, "cli"),
     "cli": (7, "cli"),
     "__main__": (7, "cli"),
 }
@@ -91,7 +93,8 @@ def test_every_package_has_a_floor():
     assert {package_of(path) for path in MODULES} <= FLOORS.keys()
 
 
-@pytest.mark.parametrize("path", MODULES, ids=dotted)
+# The root only leads to its public names; the last test here sees that it imports none of them.
+@pytest.mark.parametrize("path", [path for path in MODULES if package_of(path)], ids=dotted)
 def test_imports_only_go_down(path):
     package = package_of(path)
     floor, room = FLOORS[package]
@@ -149,3 +152,10 @@ def test_light_modules_import_nothing_heavy():
 
 def test_the_command_line_starts_without_pydantic_too():
     assert not loaded_after("expflow.cli") & {*HEAVY, "pydantic", "ruamel", "rich", "asyncio"}
+
+
+def test_the_root_leads_to_its_public_names_and_imports_nothing_for_it():
+    assert not loaded_after("expflow") & {*HEAVY, "pydantic", "ruamel", "rich", "typer"}
+    assert all(callable(getattr(expflow, name)) for name in set(expflow.__all__) - {"__version__"})
+    with pytest.raises(AttributeError, match="no attribute 'laod'"):
+        expflow.laod  # noqa: B018

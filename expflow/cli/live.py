@@ -17,6 +17,11 @@ from expflow.ledger import SweepState, TrialState
 from expflow.report.words import config_label, metric_value
 
 
+def progress_here(metric: str, mode: str, total: int, weights: Mapping[str, float] | None = None) -> Progress:
+    """A sweep's progress on this process's terminal or notebook."""
+    return Progress(Console(), metric, mode, total, weights)
+
+
 def seconds_text(seconds: float) -> str:
     """``75`` -> ``1m15s``, ``0.93`` -> ``0.9s``."""
     if seconds < 9.95:

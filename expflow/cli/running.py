@@ -4,56 +4,40 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 
 import typer
 from rich.console import Console
 
+from expflow.api.running import Driving, Runner
 from expflow.cli.answer import show_answer
 from expflow.cli.live import Progress, name_of
 from expflow.errors import Interrupted
-from expflow.report import write
 from expflow.report.words import plural
 from expflow.sweep.driver import Result
 from expflow.sweep.estimate import check_builds, weights
 from expflow.sweep.plan import Plan
-from expflow.tracking import public_uri, resolve_uri, start
-
-_CATCH_UP_SECONDS = 60.0
 
 
-def run(plan: Plan, runner: Callable[..., Result], *, keep_results: bool, retry_failed: bool, report: bool) -> None:
+def run(plan: Plan, runner: Runner, *, keep_results: bool, retry_failed: bool, report: bool) -> None:
     """Run ``plan`` with ``runner``, show it, and leave with the exit code that its ledger gives."""
     console = Console()
     rows = check_builds(plan)
-    uri = resolve_uri(plan.storage, environ=os.environ, site=plan.site.mlflow)
+    driving = Driving(plan, runner, keep_results=keep_results, retry_failed=retry_failed)
     _say_start(console, plan, len(rows))
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    follower = start(plan.folder, uri)
     progress = Progress(console, plan.metric, plan.mode, len(rows), weights(rows))
     try:
         with progress:
-            result = runner(
-                plan,
-                tracking=public_uri(uri),
-                keep_results=keep_results,
-                retry_failed=retry_failed,
-                observers=(progress,),
-            )
+            concluded = driving.run((progress,), report=report)
     except Interrupted as stop:
-        follower.finish(5)
         raise Interrupted(f"{stop}\nto continue: {_command()}", signal_number=stop.exit_code - 128) from None
-    except BaseException:
-        follower.stop()
-        raise
-    if report:
-        files = write(plan.folder, result.state)
-        show_answer(console, result.state, files)
+    result = concluded.result
+    if concluded.files is not None:
+        show_answer(console, result.state, concluded.files)
     elif not result.exit_code:
         console.print(f"result   expflow show {plan.name}/best", highlight=False, soft_wrap=True)
-    if not follower.finish(_CATCH_UP_SECONDS):
+    if not driving.catch_up():
         console.print(
-            f"MLflow at {public_uri(uri)} is behind; nothing is lost: the next sweep or `expflow ui` catches up"
+            f"MLflow at {driving.mlflow} is behind; nothing is lost: the next sweep or `expflow ui` catches up"
         )
     _say_end(console, plan, result, retry="" if retry_failed else "; --retry failed runs them again")
     raise typer.Exit(result.exit_code)

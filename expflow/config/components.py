@@ -42,7 +42,7 @@ class Scope:
 def registered(registry: Registry) -> list[str]:
     """What may stand as a name in a registry's slot, for messages."""
     below = [f"{prefix}<name>" for prefix in registry.prefixes()]
-    return [*registry.names(), *below, *([OWN_NAME] if registry.kind in SLOTS else [])]
+    return [*registry.names(), *registry.hooked_names(), *below, OWN_NAME]
 
 
 def resolve_component(registry: Registry, node: Node, path: tuple[str, ...], scope: Scope) -> Spec | None:
@@ -62,10 +62,13 @@ def resolve_component(registry: Registry, node: Node, path: tuple[str, ...], sco
     if not isinstance(name, str):
         scope.refuse(name_node.mark, f"{key}.name", f"expected the name of a {registry.kind}, found {shown(name)}")
         return None
-    if ":" in name and registry.kind in SLOTS:
+    if (hooked := registry.hooked(name)) is not None:  # the recipe holds what the name stands for
+        named = Node(hooked, name_node.mark, name_node.key_mark)
+        node, name = Node({**node.items, "name": named}, node.mark, node.key_mark), hooked
+    if ":" in name:
         return resolve_foreign(registry.kind, node, path, scope.folder, scope.problems)
     if name not in registry:
-        close = nearest(name, registry.names())
+        close = nearest(name, [*registry.names(), *registry.hooked_names()])
         hint = f"nearest: {close}" if close else f"expected one of: {names}"
         kind = "data source" if registry.kind == "data" else registry.kind
         scope.refuse(name_node.mark, f"{key}.name", f"no {kind} is named {name!r}; {hint}")
@@ -123,6 +126,7 @@ def resolve_recipe(tree: Node, scope: Scope) -> Recipe | None:
         scope.refuse(tree.mark, "task", f"missing; expected one of: {', '.join(registered(SLOTS['task']))}")
     elif isinstance(filled["task"], Spec):
         _check_slots(filled["task"], given, scope)
+    init = _resolve_init(tree.child("init"), filled, trainer, scope)
     if len(scope.problems) > before or trainer is None:
         return None
     return Recipe(trainer=trainer, init=init, **filled)
@@ -137,7 +141,6 @@ def _resolve_init(node: Node | None, filled: Mapping[str, Any], trainer: Trainer
         place = node.child(field_) or node
         scope.refuse(place.mark, ".".join(filter(None, ("init", field_))), message)
     return init
-    init = _resolve_init(tree.child("init"), filled, trainer, scope)
 
 
 def _check_slots(task: Spec, given: Mapping[str, Node], scope: Scope) -> None:

@@ -31,6 +31,8 @@ SUPPLIED: Mapping[str, frozenset[str]] = {
     "loss": frozenset({"data_spec", "reduction"}),
     "optimizer": frozenset({"params"}),
     "schedule": frozenset({"optimizer", "total_steps", "steps_per_epoch"}),
+    "searcher": frozenset({"space", "mode"}),
+    "scheduler": frozenset({"surroundings"}),
 }
 """Arguments that expflow fills in where a signature names them, by slot."""
 

@@ -15,13 +15,13 @@ from expflow.config import Loaded, Site, load, load_site
 from expflow.config.identity import config_id, dump, folder_name, identity_tree, recorded_tree, trial_id
 from expflow.config.schema import Recipe, Sweep, Trainer
 from expflow.config.space import metric_mode
-from expflow.config.spec import role_of
+from expflow.config.spec import Foreign, role_of
 from expflow.config.tree import problem
 from expflow.data.build import Prepared, as_used, data_key, prepare
 from expflow.data.specs import Source
 from expflow.errors import DataMissing, ExperimentInvalid, Problem, UserError
 from expflow.ledger.header import Header
-from expflow.registry import load_dotted
+from expflow.registry import construct, load_dotted
 from expflow.sweep.course import MOST_REPEATS, Course, Objective
 from expflow.sweep.generations import newest, unused
 from expflow.sweep.provenance import CONTINUE_VARIABLE, git_state, versions
@@ -105,8 +105,9 @@ class Plan:
 
     @property
     def learns(self) -> bool:
-        """Whether the searcher's proposals depend on results."""
-        return bool(getattr(self.sweep.searcher, "learns", False))
+        """Whether the searcher's proposals depend on results; a searcher of the user's may."""
+        searcher = self.sweep.searcher
+        return isinstance(searcher, Foreign) or bool(getattr(searcher, "learns", False))
 
     @property
     def search_key(self) -> str:
@@ -125,16 +126,24 @@ class Plan:
     def searcher(self) -> SearchAlgorithm:
         """A fresh searcher: it proposes from the beginning, as replay needs."""
         spec = self.sweep.searcher
-        built: SearchAlgorithm = load_dotted(spec.build)(spec, self.sweep.space, self.mode)
+        built: SearchAlgorithm
+        if isinstance(spec, Foreign):
+            built = construct(spec.name, spec.arguments, {"space": self.sweep.space, "mode": self.mode})
+        else:
+            built = load_dotted(spec.build)(spec, self.sweep.space, self.mode)
         return built
 
     def scheduler(self) -> Scheduler | None:
         """A fresh scheduler; None where every trial runs to its end."""
         spec = self.sweep.scheduler
-        if spec is None or not spec.build:
-            return None
         around = Surroundings(self.loaded.experiment.trainer.epochs, self.sweep.space, self._accepts)
-        built: Scheduler = load_dotted(spec.build)(spec, around)
+        built: Scheduler
+        if isinstance(spec, Foreign):
+            built = construct(spec.name, spec.arguments, {"surroundings": around})
+        elif spec is None or not spec.build:
+            return None
+        else:
+            built = load_dotted(spec.build)(spec, around)
         return built
 
     def _accepts(self, values: Values) -> bool:
