@@ -98,6 +98,9 @@ class Trainer(Model):
     compile: bool | Literal["default", "reduce-overhead", "max-autotune"] = identity(
         False, description="Compile the network with torch.compile, in the mode that is named; true is `default`."
     )
+    sync_batchnorm: bool = identity(
+        False, description="Take the statistics of batch norms over the samples of all ranks; one rank does already."
+    )
     ema: float | None = identity(
         None,
         gt=0,
@@ -112,6 +115,11 @@ class Trainer(Model):
         description="Progressive image size: pairs of an epoch and the height and width of training images from then"
         " on, [[0, 16], [10, 32]]; before the first pair, and in evaluation, images keep the data's size.",
     )
+    fit_on: Literal["train", "train+val"] = identity(
+        "train",
+        description="What is trained on. With train+val, for a final model, nothing is left to validate on: there are"
+        " no val metrics, and nothing can be selected.",
+    )
     lightning: dict[str, Any] = identity(
         default_factory=dict, description="Keyword arguments passed on to lightning's Trainer."
     )
@@ -120,6 +128,12 @@ class Trainer(Model):
     def _one_kind_of_clipping(self) -> Self:
         if self.clip_norm is not None and self.clip_value is not None:
             raise FieldError("clip_value", "give clip_norm or clip_value, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_watches_val_that_is_trained_on(self) -> Self:
+        if self.fit_on == "train+val" and self.early_stopping and self.early_stopping.metric.startswith("val/"):
+            raise FieldError("fit_on", f"early_stopping watches {self.early_stopping.metric}, and no val is left")
         return self
 
     @model_validator(mode="after")
@@ -154,12 +168,12 @@ class Recipe(Model):
     loss: Slot | None = identity(None, description="What is minimised.")
     optimizer: Slot | None = identity(None, description="How weights are changed.")
     schedule: Slot | None = identity(None, description="How the learning rate changes over the trial.")
-    trainer: Trainer = identity(default_factory=Trainer, description="How long and how one trial trains.")
-
-
     init: Init | None = identity(
         None, description="Which weights the training begins with, and which of them stay; by default fresh ones."
     )
+    trainer: Trainer = identity(default_factory=Trainer, description="How long and how one trial trains.")
+
+
 class Dimension(Model):
     """One searched key: its values or their distribution, and when it is active."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -11,7 +12,7 @@ from typing import Literal
 import torch
 
 from expflow.data.augment import pipeline_for
-from expflow.data.manifest import read_manifest
+from expflow.data.manifest import Manifest, read_manifest
 from expflow.data.memory import MEMORY_BYTES, decoded_bytes, open_whole
 from expflow.data.order import EpochOrder, Ids, global_batches, rank_share
 from expflow.data.position import Position
@@ -79,12 +80,13 @@ class Loader:
             raise UserError(
                 f"data.batch_size {batch_size} does not divide by {ranks} ranks; it is the batch of all together"
             )
-        manifest = read_manifest(root)
+        manifest = _manifest(root, split)
         self.split, self.batch_size, self.seed, self.shuffle = split, batch_size, seed, shuffle
         self.rank, self.ranks, self.last = rank, ranks, last
         self.samples = min(manifest.samples(split), limit or manifest.samples(split))
         self.sampler = Position()
-        self.bad_samples = 0
+        self.bad_samples = self._bad_before = 0
+        self._skip = skip_bad
         self._most_bad = math.ceil(skip_limit * self.samples / ranks)
         shards = Shards(root, manifest, split, self.samples, cache or ShardCache(root.parent))
         self._sizes = shards.sizes
@@ -109,7 +111,8 @@ class Loader:
         Nothing is settled before the first batch is asked for, because Lightning sets the epoch after ``iter()``.
         """
         first = self.sampler.begin(len(self))
-        epoch, self.bad_samples = self.sampler.epoch, 0
+        epoch = self.sampler.epoch
+        self.bad_samples, self._bad_before = self._bad_before if first else 0, 0
         order = self._order(epoch)
         planned = map(partial(self._planned, order), range(first, len(self)))
         for number, made in enumerate(self._data.batches(order, epoch, planned), start=first):
@@ -146,14 +149,18 @@ class Loader:
         return torch.from_numpy(valid)
 
     def state_dict(self) -> dict[str, int]:
-        """Where this loader stands, in integers that hold for any number of ranks and workers."""
-        return {
+        """Where this loader stands, in integers that hold for any number of ranks and workers.
+
+        ``bad_samples``, which is there only where they are skipped, is this rank's own.
+        """
+        state = {
             "epoch": self.sampler.epoch,
             "batch": self.sampler.batch,
             "batch_size": self.batch_size,
             "samples": self.samples,
             "seed": self.seed,
         }
+        return state | {"bad_samples": self.bad_samples} if self._skip else state
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on behind the batches that ``state`` counts. Raises UserError where it counts another loader's batches."""
@@ -163,12 +170,15 @@ class Loader:
                     f"cannot go on inside epoch {state['epoch']}: {name} was {state[name]}, is {getattr(self, name)}"
                 )
         self.sampler.restore(state["epoch"], state["batch"])
+        self._bad_before = state.get("bad_samples", 0)
 
 
 def loader_for(
     spec: Source, root: Path, split: str, *, seed: int, shuffle: bool, rank: int = 0, ranks: int = 1, threads: int = 1
 ) -> Loader:
-    """The loader that a recipe's data asks for; ``threads`` is what the rank computes with (``workers: auto``).
+    """The loader that a recipe's data asks for. ``split`` is one of the data's, or ``train+val`` for both together.
+
+    ``threads`` is what the rank computes with (``workers: auto``).
 
     With ``shuffle`` it is the one that is trained on; no other changes its samples by chance, or drops any.
     ``batch_size: all`` makes one batch of the training samples, padded to equal shares; what is only evaluated comes in
@@ -176,8 +186,8 @@ def loader_for(
     """
     batch_size = spec.batch_size
     if batch_size == "all":
-        samples = read_manifest(root).samples(split)
-        samples = min(samples, spec.limit or samples) if shuffle else min(samples, EVALUATED_AT_ONCE)
+        samples = _manifest(root, split).samples(split)
+        samples = min(samples, _limit(spec, root, split) or samples) if shuffle else min(samples, EVALUATED_AT_ONCE)
         batch_size = max(1, -(-samples // ranks)) * ranks
     return Loader(
         root,
@@ -188,7 +198,7 @@ def loader_for(
         rank=rank,
         ranks=ranks,
         last="keep" if spec.last == "drop" and not shuffle else spec.last,
-        limit=spec.limit if split == "train" else None,
+        limit=_limit(spec, root, split),
         workers=threads if spec.workers == "auto" else spec.workers,
         memory_bytes=spec.memory,
         transform=spec,
@@ -196,3 +206,26 @@ def loader_for(
         skip_bad=spec.on_bad_sample == "skip",
         skip_limit=spec.skip_limit,
     )
+
+
+BOTH = "train+val"
+"""Two splits as one, for a final model that is trained on all that is no test."""
+
+
+def _manifest(root: Path, split: str) -> Manifest:
+    """The manifest in ``root``; for :data:`BOTH` with that split in it.
+
+    Val stands first, so that a limit cuts off training samples. Raises DataMissing where one of the two is not there.
+    """
+    manifest = read_manifest(root)
+    if split != BOTH:
+        return manifest
+    shards = (*manifest.shards("val"), *manifest.shards("train"))
+    return replace(manifest, splits={**manifest.splits, BOTH: shards})
+
+
+def _limit(spec: Source, root: Path, split: str) -> int | None:
+    """How many samples of ``split`` are used, where the recipe limits those of train."""
+    if spec.limit is None or split not in ("train", BOTH):
+        return None
+    return spec.limit if split == "train" else spec.limit + read_manifest(root).samples("val")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,9 +21,6 @@ Batch = dict[str, Tensor]
 """``image`` (b, c, h, w) uint8, ``label`` (b,) int64 or (b, classes) shares of a mixed image, ``valid`` (b,) bool,
 false for padding."""
 
-Mix = Callable[[Batch], Batch]
-"""Makes of a batch on the device one with mixed images and soft labels (MixUp, CutMix)."""
-
 
 class Classification(Quick):
     """Trains ``model`` to name the class of an image, and measures loss, top-1 and, with more than five classes, top-5.
@@ -35,13 +31,12 @@ class Classification(Quick):
     without it, so that fits on different penalties compare. So are the losses of auxiliary classifiers (GoogLeNet,
     section 5), which are added to what is minimised with ``auxiliary_weight`` each.
 
-    ``mix``, where it is set, is called with every training batch. Batches whose gradients are accumulated count by
-    their samples, so that they make the step that they would make as one batch.
+    Batches whose gradients are accumulated count by their samples, so that they make the step that they would make as
+    one batch. Nothing in a training step makes the host wait for the device, unless a loss averages by itself.
     """
 
     _mean: Tensor
     _std: Tensor
-    mix: Mix | None = None
 
     def __init__(
         self,
@@ -129,13 +124,12 @@ class Classification(Quick):
         """
         if self._ranks == 1:
             return loss, samples
-        total: Any = self.trainer.strategy.reduce(samples.clone(), reduce_op="sum")
+        total = samples.clone()
+        torch.distributed.all_reduce(total)  # Lightning's reduce begins with a barrier, which waits for the device
         return loss * (samples * self._ranks / total.clamp(min=1)), total
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The batch's mean loss, the weighted ones of auxiliary classifiers, and the penalty."""
-        if self.mix is not None:
-            batch = self.mix(batch)
         output = self(batch["image"])
         scores, auxiliary = output if isinstance(output, WithAuxiliary) else (output, ())
         loss, samples = self._losses(scores, batch)

@@ -27,6 +27,8 @@ def trainer_arguments(recipe: Recipe, world: World) -> dict[str, Any]:
     trainer, found = recipe.trainer, dict[str, Any]()
     if "profiler" not in trainer.lightning:
         found["profiler"] = Unprofiled()
+    if world.gpus and not {"benchmark", "deterministic"} & trainer.lightning.keys():
+        found["benchmark"] = True  # convolutions by the algorithm that is quickest for their sizes
     if trainer.accumulate > 1:
         found["accumulate_grad_batches"] = trainer.accumulate
     if trainer.clip_norm is not None:

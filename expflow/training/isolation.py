@@ -119,6 +119,8 @@ def _quiet_lightning() -> Iterator[None]:
             warnings.simplefilter("ignore", PossibleUserWarning)
             # Lightning 2.6 builds torch's LeafSpec the old way; nobody but Lightning can mend that
             warnings.filterwarnings("ignore", message=r".*LeafSpec.* is deprecated", category=FutureWarning)
+            # our tasks move their batches themselves, also those of a user's LightningDataModule
+            warnings.filterwarnings("ignore", message="You have overridden `transfer_batch_to_device`")
             yield
     finally:
         for name, level in levels.items():

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Callback
 
 from expflow.config.schema import Recipe
 from expflow.errors import UserError
 from expflow.tasks import build_task, cost
 from expflow.training.arguments import computing, early_reason, recipe_callbacks, trainer_arguments
+from expflow.training.bad_samples import bad_sample_callbacks
 from expflow.training.checkpoints.callback import Checkpointer
 from expflow.training.checkpoints.choice import choose
 from expflow.training.checkpoints.reading import read
@@ -21,9 +23,11 @@ from expflow.training.contract import Attempt, Began, Leave, OnNotice, OnReport,
 from expflow.training.feed import Feed, open_feed
 from expflow.training.isolation import isolated, seed_everything
 from expflow.training.memory import memory_watched
+from expflow.training.mixing import mixing_callbacks
 from expflow.training.protocol.collecting import Collecting
 from expflow.training.ranks import agree, shared_decision, trainer_options
 from expflow.training.reporter import Reporter, finite_metrics
+from expflow.training.sync_norm import synchronised
 from expflow.training.weights import digest
 
 logger = logging.getLogger(__name__)
@@ -45,6 +49,8 @@ def run(attempt: Attempt, world: World, on_report: OnReport, *, on_notice: OnNot
         seed_everything(attempt.seed)
         feed = open_feed(attempt, world)
         task = build_task(attempt.recipe, feed.spec)
+        if attempt.recipe.trainer.sync_batchnorm:
+            synchronised(task, world)
         loaded = read(choice, task, world, attempt.recipe.trainer.checkpoint.allow)
         seed_everything(_training_seed(attempt.seed, world.rank, 0 if loaded is None or loaded.rank else choice.step))
         reporter = _reporter(attempt.recipe, on_report)
@@ -78,7 +84,8 @@ def _train(
 ) -> Outcome:
     recipe = attempt.recipe
     collecting = Collecting()
-    trainer = make_trainer(recipe, world, reporter, checkpointer, collecting)
+    fed = [*mixing_callbacks(recipe, feed.spec, attempt.seed), *bad_sample_callbacks(recipe, feed, world), collecting]
+    trainer = make_trainer(recipe, world, reporter, checkpointer, fed)
     _fit(trainer, task, feed.watched(checkpointer.watch), start)
     step = trainer.global_step
     if reporter.last is not None and not reporter.stopped:
@@ -106,9 +113,11 @@ def _fit(trainer: Trainer, task: LightningModule, feed: Feed, start: Path | None
 
 
 def make_trainer(
-    recipe: Recipe, world: World, reporter: Reporter, checkpointer: Checkpointer, collecting: Collecting
+    recipe: Recipe, world: World, reporter: Reporter, checkpointer: Checkpointer, others: list[Callback]
 ) -> Trainer:
     """Lightning's Trainer without its loggers, checkpoints, bars and summaries, which are ours to do.
+
+    ``others`` are the callbacks for what is not under ``trainer``.
 
     Raises :class:`UserError` where ``trainer.lightning`` sets what the recipe or the runner decides.
     """
@@ -117,7 +126,7 @@ def make_trainer(
         "check_val_every_n_epoch": recipe.trainer.validate_every,
         "accelerator": "gpu" if world.gpus else "cpu",
         "devices": 1,
-        "callbacks": [*recipe_callbacks(recipe), collecting, reporter, checkpointer],
+        "callbacks": [*recipe_callbacks(recipe), *others, reporter, checkpointer],
         "plugins": [checkpointer.files],
         "logger": False,
         "enable_progress_bar": False,

@@ -120,6 +120,24 @@ def shared_decision(on_report: OnReport, world: World) -> OnReport:
     return decide
 
 
+def summed(values: list[float], world: World) -> list[float]:
+    """The sums of ``values`` over all ranks. Numbers of the host: no rank waits for its device."""
+    return _over_ranks(values, world, dist.ReduceOp.SUM)
+
+
+def greatest(values: list[float], world: World) -> list[float]:
+    """The greatest of ``values`` over all ranks, each by itself. Numbers of the host, as for :func:`summed`."""
+    return _over_ranks(values, world, dist.ReduceOp.MAX)
+
+
+def _over_ranks(values: list[float], world: World, operation: Any) -> list[float]:
+    if world.ranks == 1:
+        return values
+    numbers = torch.tensor(values, dtype=torch.float64)
+    dist.all_reduce(numbers, operation)  # Lightning's own reduce begins with a barrier, which waits for devices
+    return numbers.tolist()
+
+
 def trainer_options(world: World) -> dict[str, Any]:
     """What Lightning's Trainer is told of the other ranks."""
     if world.ranks == 1:

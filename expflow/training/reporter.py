@@ -18,7 +18,7 @@ from expflow.events import Report
 from expflow.training.isolation import hold_random_state
 
 CHECK_EVERY = 32
-"""Steps between two looks at the losses: each look waits for the device."""
+"""Steps between two looks at the losses."""
 
 
 class Reporter(Checkpoint):
@@ -31,6 +31,8 @@ class Reporter(Checkpoint):
     def __init__(self, send: Callable[[Report], bool], *, epochs: int, validate_every: int) -> None:
         self._send, self._epochs, self._every = send, epochs, validate_every
         self._losses: list[Tensor] = []
+        self._seen: tuple[Tensor, list[int]] | None = None
+        self._arrived: torch.cuda.Event | None = None
         self._steps: list[int] = []
         self._step = 0
         self.stopped = False
@@ -76,23 +78,44 @@ class Reporter(Checkpoint):
         if isinstance(loss, Tensor):
             self._losses.append(loss.detach())
             self._steps.append(self._step if stepped else self._step + 1)  # else it is accumulated for the next step
-        if len(self._losses) >= CHECK_EVERY or trainer.is_last_batch:
+        if trainer.is_last_batch:
             self.check()
+        elif len(self._losses) >= CHECK_EVERY:
+            self._look()
         if trainer.is_last_batch:
             # a torch DataLoader draws a number when validation begins: how often one validates must change no weights
             self._restore_random_state = hold_random_state()
 
     def check(self) -> None:
-        """Look at the losses since the last look. Raises :class:`Diverged`, with the step, where one is not finite."""
-        if not self._losses:
+        """Look at all losses so far. Raises :class:`Diverged`, with the step, where one is not finite."""
+        self._look()
+        self._judge()
+
+    def _look(self) -> None:
+        """Judge what was looked at the last time, and have a look at the losses since.
+
+        On a GPU the look is a copy that nobody waits for: its answer is read ``CHECK_EVERY`` steps later.
+        """
+        self._judge()
+        if self._losses:
+            self._seen = torch.stack(self._losses).to("cpu", non_blocking=True), self._steps
+            if self._losses[0].is_cuda:
+                self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+                self._arrived.record(torch.cuda.current_stream())
+            else:
+                self._judge()
+            self._losses, self._steps = [], []
+
+    def _judge(self) -> None:
+        if self._seen is None:
             return
-        finite = torch.stack(self._losses).isfinite().tolist()
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        (values, steps), self._seen, self._arrived = self._seen, None, None
+        finite = values.isfinite().tolist()
         if not all(finite):
             first = finite.index(False)
-            value = self._losses[first].item()
-            raise Diverged(f"the loss became {value} at step {self._steps[first]}; a lower rate may help")
-        self._losses.clear()
-        self._steps.clear()
+            raise Diverged(f"the loss became {values[first].item()} at step {steps[first]}; a lower rate may help")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the epoch, unless it is neither validated nor the last one."""

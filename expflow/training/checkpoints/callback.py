@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any
 
-import torch
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
@@ -35,11 +34,14 @@ from expflow.training.checkpoints.loaders import Tapped, watched_loader
 from expflow.training.checkpoints.reading import Loaded
 from expflow.training.checkpoints.tensors import WEIGHTS, dump, plain, state_file
 from expflow.training.contract import Attempt, Leave, OnNotice, Saved, World
+from expflow.training.ranks import greatest, summed
 
 AGREE_SECONDS = 1.0
 """About how often the ranks of a trial agree on whether to save or to leave."""
 MOST_STEPS = 64
 """Most steps between two such agreements."""
+BAD = "bad_samples"
+"""Where a loader's state counts what a rank has left out in the epoch so far; a manifest counts all ranks'."""
 NOT_NEEDED = ("hyper_parameters", "hparams_name", "hparams_type", "datamodule_hyper_parameters")
 """What Lightning would save of a module's constructor: the recipe has it, and it may hold any object."""
 
@@ -126,7 +128,8 @@ class Checkpointer(Checkpoint):
         """Refuse a checkpoint that does not fit, and bring back the metrics of earlier epochs."""
         self._trainer = trainer
         if self._world.ranks > 1:
-            self._agree_on_the_start(trainer)
+            training_state.leave_signals_to_us(trainer)
+            self._agree_on_the_start()
         if self._loaded is None:
             if self._parent is not None and trainer.is_global_zero:
                 sweep_up(self._parent, self._tag)
@@ -140,10 +143,9 @@ class Checkpointer(Checkpoint):
         if self._loaded.borrowed:
             self._own = training_state.Settings(trainer)
 
-    def _agree_on_the_start(self, trainer: Trainer) -> None:
+    def _agree_on_the_start(self) -> None:
         step = float(self._saved_step)
-        both = torch.tensor([step, -step], dtype=torch.float64, device=trainer.strategy.root_device)
-        last, first = trainer.strategy.reduce(both, reduce_op="max").tolist()
+        last, first = greatest([step, -step], self._world)
         if last != -first:
             raise RanksDisagree(
                 f"one rank would go on from step {last:.0f}, another from step {-first:.0f}: they do not see the same "
@@ -160,11 +162,18 @@ class Checkpointer(Checkpoint):
             return
         rank = self._loaded.rank
         if self.loader is not None:  # Lightning forgets this where a module asks for the number of steps beforehand
-            place = {key: value for key, value in self._loaded.manifest.loader.items() if key in ("epoch", "batch")}
-            self.loader.load_state_dict(rank["loader"] if rank else {**self.loader.state_dict(), **place})
+            self.loader.load_state_dict(rank["loader"] if rank else self._place_of_others())
         if rank is not None:
             training_state.restore_epoch_state(pl_module, rank["epoch"])
             training_state.restore_random_state(rank["random"])
+
+    def _place_of_others(self) -> State:
+        """Where this rank's loader goes on behind what other ranks read; it counts its part of what they left out."""
+        said: Mapping[str, int] = self._loaded.manifest.loader if self._loaded else {}
+        place = {key: value for key, value in said.items() if key in ("epoch", "batch")}
+        if BAD in said:
+            place[BAD] = (said[BAD] + self._world.ranks - 1 - self._world.rank) // self._world.ranks
+        return {**self.loader.state_dict(), **place}
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """The first batch after a resume: from here on the epoch is like any other."""
@@ -231,8 +240,7 @@ class Checkpointer(Checkpoint):
             return False, False
         step_seconds = (time.monotonic() - self._begun) / max(1, trainer.global_step)
         steps = max(1.0, min(float(MOST_STEPS), AGREE_SECONDS / max(step_seconds, 1e-9)))
-        mine = torch.tensor([float(due), float(leave), -steps], device=trainer.strategy.root_device)
-        due_any, leave_any, fewest = trainer.strategy.reduce(mine, reduce_op="max").tolist()
+        due_any, leave_any, fewest = greatest([float(due), float(leave), -steps], self._world)
         self._ask_at = trainer.global_step + int(-fewest)
         return bool(due_any), bool(leave_any)
 
@@ -253,9 +261,12 @@ class Checkpointer(Checkpoint):
         """All ranks write their part, rank 0 puts the checkpoint in its place. Raises on all ranks if one cannot."""
         rank = self._rank_state(trainer, between_epochs)
         main: State = {}
+        place = _numbers(rank["loader"])
+        if BAD in place:
+            place[BAD] = int(summed([float(place[BAD])], self._world)[0])
 
         def write_shared(checkpoint: State) -> None:
-            main.update(self._write_shared(draft, checkpoint, rank, between_epochs))
+            main.update(self._write_shared(draft, checkpoint, rank, place, between_epochs))
 
         self.files.write, self.files.error = write_shared, None
         error: BaseException | None = None
@@ -294,7 +305,9 @@ class Checkpointer(Checkpoint):
         checked: State = plain(state, "the state of this rank", self._rules.allow)
         return checked
 
-    def _write_shared(self, draft: Draft, checkpoint: State, rank: State, between_epochs: bool) -> State:
+    def _write_shared(
+        self, draft: Draft, checkpoint: State, rank: State, place: Mapping[str, int], between_epochs: bool
+    ) -> State:
         """Rank 0's files. Returns the position that the manifest names."""
         kept = {key: value for key, value in checkpoint.items() if key not in (*NOT_NEEDED, "state_dict")}
         if between_epochs:
@@ -304,7 +317,7 @@ class Checkpointer(Checkpoint):
         draft.write(WEIGHTS, lambda file: dump(weights, file))
         draft.write(state_file(0), lambda file: dump({"trainer": shared, "rank": rank}, file))
         epoch, batch = training_state.position(kept["loops"])
-        return {"epoch": epoch, "batch": batch, "loader": _numbers(rank["loader"])}
+        return {"epoch": epoch, "batch": batch, "loader": dict(place)}
 
     def _commit(self, draft: Draft, trainer: Trainer, place: Mapping[str, Any]) -> Saved:
         attempt, fence = self._attempt, self._attempt.fence

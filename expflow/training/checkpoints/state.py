@@ -101,6 +101,18 @@ def forget_the_restart(trainer: Trainer) -> None:
     trainer.fit_loop._restarting = False
 
 
+def leave_signals_to_us(trainer: Trainer) -> None:
+    """Have ranks not ask each other before each step whether one of them got SIGTERM, which waits for the device.
+
+    Whether to leave is agreed on by :class:`~expflow.training.checkpoints.callback.Checkpointer`, once a second.
+    """
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
+
+
+def _nothing() -> None:
+    pass
+
+
 def epoch_state(task: LightningModule, trainer: Trainer, waiting: Mapping[str, State]) -> State:
     """What has been added up in the epoch so far, on this rank: by torchmetrics, by ``self.log``, by the task itself.
 
