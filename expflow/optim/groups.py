@@ -7,11 +7,10 @@ from typing import Any
 
 from torch import nn
 
-from expflow.errors import UserError, nearest
+from expflow.architectures.heads import below, check_paths, heads_of
+from expflow.config.initial import BACKBONE
+from expflow.errors import UserError
 from expflow.optim.specs import LAMB, LARS, Optimizer
-
-BACKBONE = "backbone"
-"""Stands for the whole network but its last layer, unless a module has that name."""
 
 
 def groups(params: nn.Module | Iterable[Any], spec: Optimizer) -> list[Any]:
@@ -37,25 +36,6 @@ def groups(params: nn.Module | Iterable[Any], spec: Optimizer) -> list[Any]:
     return list(found.values())
 
 
-def head_of(network: nn.Module) -> str:
-    """Dotted path of the network's last layer: ``head`` where it has one, else its last linear module.
-
-    Raises :class:`UserError` where it has neither.
-    """
-    if isinstance(getattr(network, "head", None), nn.Module):
-        return "head"
-    linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
-    if not linear:
-        raise UserError(f"{type(network).__name__} has no linear layer at its end: name modules, not `{BACKBONE}`")
-    last: str = linear[-1]
-    return last
-
-
-def below(name: str, path: str) -> bool:
-    """Whether the parameter or module ``name`` is at or inside of ``path``."""
-    return name == path or name.startswith(f"{path}.")
-
-
 def _adapts(spec: Optimizer) -> bool:
     """Whether the optimizer scales its steps layer by layer, from which biases and norms are left out as well."""
     return isinstance(spec, LARS | LAMB)
@@ -74,19 +54,12 @@ def _paths(params: nn.Module | Iterable[Any], names: list[str], spec: Optimizer)
         return lambda name: ""
     if not isinstance(params, nn.Module):
         raise UserError("optimizer.lr_scale: the task hands over parameters; hand over the module that has them")
-    for path in spec.lr_scale:
-        if path != BACKBONE and not any(below(name, path) for name in names):
-            modules = [name for name, _ in params.named_modules() if name]
-            close = nearest(path, modules)
-            hint = (
-                f"nearest: {close}" if close else f"there are {', '.join(name for name, _ in params.named_children())}"
-            )
-            raise UserError(f"optimizer.lr_scale.{path}: no module with parameters has this path; {hint}")
+    check_paths(params, spec.lr_scale, "optimizer.lr_scale")
     explicit = sorted((path for path in spec.lr_scale if any(below(n, path) for n in names)), key=len, reverse=True)
-    head = head_of(params) if BACKBONE in spec.lr_scale and BACKBONE not in explicit else None
+    heads = heads_of(params) if BACKBONE in spec.lr_scale and BACKBONE not in explicit else None
 
     def path_of(name: str) -> str:
-        rest = BACKBONE if head is not None and not below(name, head) else ""
+        rest = BACKBONE if heads is not None and not any(below(name, head) for head in heads) else ""
         return next((path for path in explicit if below(name, path)), rest)
 
     return path_of
