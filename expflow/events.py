@@ -164,6 +164,32 @@ class TrialEnded(Event):
 
 
 @dataclass(frozen=True)
+class Looked(Event):
+    """Somebody looked at a split that no choice may be made by: what was evaluated there, and what it gave.
+
+    ``metrics`` and ``predictions`` (the file's sha256, "" where there is none) are by trial id, and by ``ensemble``,
+    ``uniform_soup`` and ``greedy_soup`` where these were asked for; ``members`` says which trials those are made of,
+    and ``val`` what they gave on val.
+    """
+
+    kind: ClassVar[str] = "looked"
+    config: str
+    split: str
+    data: str
+    """Which data the split is of: the sha256 of their content, or their key where the user's own code brings them."""
+    number: int
+    """Which look at the split this is, from 1, over all results of the experiment."""
+    again: bool
+    """Whether it was asked for although there had been one."""
+    metrics: dict[str, dict[str, float]]
+    predictions: dict[str, str] = field(default_factory=dict)
+    members: dict[str, list[str]] = field(default_factory=dict)
+    val: dict[str, dict[str, float]] = field(default_factory=dict)
+    at: str = ""
+    """When, in UTC, as people write it."""
+
+
+@dataclass(frozen=True)
 class DriverStopped(Event):
     """The driver closed the ledger on purpose: ``finished``, ``interrupted`` or ``error``."""
 
@@ -184,6 +210,7 @@ EVENTS: dict[str, type[Event]] = {
         CheckpointRefused,
         AttemptFailed,
         TrialEnded,
+        Looked,
         DriverStopped,
     )
 }

@@ -13,6 +13,7 @@ from expflow.events import (
     Decided,
     Event,
     Forked,
+    Looked,
     Phase,
     Proposed,
     Reported,
@@ -93,6 +94,8 @@ class SweepState:
     """The running trials, in the order they started (a dict used as an ordered set)."""
     at: float = 0.0
     """When the newest event was written (unix seconds)."""
+    looks: list[Looked] = field(default_factory=list)
+    """All looks at splits that no choice may be made by, of whatever plan, in their order."""
 
     def plan_trials(self) -> list[TrialState]:
         """The latest plan's trials, in proposal order."""
@@ -114,6 +117,9 @@ class SweepState:
         self.at = max(self.at, at)
         if isinstance(event, Proposed):
             self._propose(event)
+            return
+        if isinstance(event, Looked):
+            self.looks.append(event)
             return
         trial = self.trials.get(getattr(event, "trial", ""))
         if trial is None:

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from expflow.errors import StaleDriver, StorageUnwritable
-from expflow.events import Decided, DriverStopped, Event, Forked, Proposed, TrialEnded
+from expflow.events import Decided, DriverStopped, Event, Forked, Looked, Proposed, TrialEnded
 from expflow.ledger.header import Header
 from expflow.ledger.lock import Lock, check_epoch
 from expflow.ledger.reader import exists, last_epoch, last_time, load, read, segments_of
@@ -28,7 +28,7 @@ from expflow.ledger.segments import LocalSegments
 
 __all__ = ["Cursor", "Ledger", "Record", "Torn", "check_epoch", "exists", "load", "read"]
 
-DURABLE: tuple[type[Event], ...] = (Proposed, Decided, Forked, TrialEnded, DriverStopped)
+DURABLE: tuple[type[Event], ...] = (Proposed, Decided, Forked, TrialEnded, Looked, DriverStopped)
 """What cannot be undone once it is acted on, and is therefore on the disk first."""
 
 SYNC_SECONDS = 0.5

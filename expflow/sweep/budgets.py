@@ -103,12 +103,14 @@ def worked_seconds(folder: Path) -> float:
     A driver that closed its ledger says so itself, from a clock that cannot be set. Of one that was killed the ledger's
     own times are all there is.
     """
-    total, began, last, said = 0.0, 0.0, 0.0, 0.0
+    total, began, last = 0.0, 0.0, 0.0
+    said: float | None = None
     for record in read(folder):
         if isinstance(record.body, Header):
-            total += said or last - began
-            began, said = record.at, 0.0
+            total += said if said is not None else last - began
+            began, said = record.at, None
         elif isinstance(record.body, DriverStopped):
-            said = float(record.body.details.get("seconds", 0.0))
+            seconds = record.body.details.get("seconds")
+            said = float(seconds) if seconds is not None else None
         last = record.at
     return total
