@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from expflow.config.components import Scope, resolve_recipe
 from expflow.config.configs import Configs
+from expflow.config.fitted import check_fit_on
 from expflow.config.identity import safe_name, value_words
 from expflow.config.merge import merge, split_key, under
 from expflow.config.reading import parse_value, read
@@ -197,6 +198,8 @@ def _experiment(path: Path, tree: Node, sets: Sequence[str], scope: Scope) -> Ex
         check_model(ReportPlan, report_node, ("report",), scope.problems)
     elif report_node is not None:
         sections["report"] = read_report(report_node, sweep, tree, scope)
+    if recipe is not None:
+        check_fit_on(recipe, sweep, tree, scope)
     name, storage = _name(path, tree, sets, scope), _text("storage", tree, scope)
     if recipe is None or scope.problems:
         if recipe is not None:  # the configs can be looked at: all errors at once
