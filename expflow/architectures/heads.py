@@ -77,3 +77,19 @@ def check_paths(network: nn.Module, paths: Iterable[str], key: str) -> None:
         close = nearest(path, [*modules, BACKBONE])
         hint = f"nearest: {close}" if close else f"there are {', '.join(name for name, _ in network.named_children())}"
         raise UserError(f"{key}.{path}: no module with parameters has this path; {hint}")
+
+
+def selector(network: nn.Module, paths: Iterable[str]) -> Callable[[str], bool]:
+    """Whether a module or parameter of ``network``, by its dotted name, is at or below one of ``paths``.
+
+    ``backbone`` is all but the heads and what holds them. Raises :class:`UserError` where there are no heads.
+    """
+    named = [name for name, _ in network.named_parameters()]
+    explicit = [path for path in paths if any(below(name, path) for name in named)]
+    heads = heads_of(network) if BACKBONE in set(paths) - set(explicit) else None
+
+    def chosen(name: str) -> bool:
+        in_backbone = heads is not None and not any(below(name, head) or below(head, name) for head in heads)
+        return in_backbone or any(below(name, path) for path in explicit)
+
+    return chosen

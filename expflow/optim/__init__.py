@@ -24,10 +24,11 @@ ScheduleFactory = Callable[["Optimizer", int, int], "LRScheduler"]
 __all__ = ["Make", "OptimizerFactory", "ScheduleFactory", "build_optimizer", "build_schedule"]
 
 
-def build_optimizer(spec: Spec, *, fused: bool = True) -> OptimizerFactory:
+def build_optimizer(spec: Spec, *, fused: bool = True, later: tuple[str, ...] = ()) -> OptimizerFactory:
     """A factory of the optimizer that ``spec`` describes; the user's own class gets the parameters as ``params``.
 
-    ``fused`` is false where gradients of half precision are clipped, which fused optimizers do not allow.
+    ``later`` names the parts of the network that are frozen at first. ``fused`` is false where gradients of half
+    precision are clipped, which fused optimizers do not allow.
     """
     if isinstance(spec, Foreign):
         return lambda params: construct(spec.name, spec.arguments, {"params": _parameters(params)})
@@ -36,7 +37,7 @@ def build_optimizer(spec: Spec, *, fused: bool = True) -> OptimizerFactory:
     def factory(params: Any) -> Optimizer:
         from expflow.optim.groups import groups
 
-        return make(groups(params, spec))  # type: ignore[arg-type]  # a registered optimizer's spec is an Optimizer
+        return make(groups(params, spec, later))  # type: ignore[arg-type]  # a registered optimizer's spec is an Optimizer
 
     return factory
 

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from torch import nn
 
-from expflow.architectures.heads import below, check_paths, heads_of
+from expflow.architectures.heads import below, check_paths, heads_of, selector
 from expflow.config.initial import BACKBONE
 from expflow.errors import UserError
 from expflow.optim.specs import LAMB, LARS, Optimizer
 
 
-def groups(params: nn.Module | Iterable[Any], spec: Optimizer) -> list[Any]:
+def groups(params: nn.Module | Iterable[Any], spec: Optimizer, later: Collection[str] = ()) -> list[Any]:
     """``params`` as an optimizer takes them: as they are, or in groups where ``spec`` treats some otherwise.
+
+    ``later`` are paths of what is frozen at first. It has groups of its own: fused optimizers take the first step of a
+    group for the first of all its parameters.
 
     Groups have a ``name`` (``backbone, no decay``) and come in the order of their first parameters. Raises
     :class:`UserError` where a rate is scaled and no modules are known, or a path leads to none.
     """
     named = _named(params)
     spares = not spec.decay_norm_and_bias and (spec.weight_decay > 0 or _adapts(spec))
-    if not spec.lr_scale and not spares:
+    if not spec.lr_scale and not spares and not later:
         return [parameter for _, parameter in named]
     path_of = _paths(params, [name for name, _ in named], spec)
+    waits = selector(params, later) if later and isinstance(params, nn.Module) else lambda name: False
     found: dict[str, dict[str, Any]] = {}
     for name, parameter in named:
         path, spared = path_of(name), spares and parameter.ndim <= 1
-        words = ", ".join(filter(None, [path or "other", "no decay" if spared else ""]))
+        words = ", ".join(filter(None, [path or "other", "no decay" if spared else "", "later" if waits(name) else ""]))
         if words not in found:
             found[words] = {"name": words, "params": [], "lr": spec.lr * spec.lr_scale.get(path, 1.0)}
             if spared:

@@ -34,10 +34,15 @@ def _build_slots(recipe: Recipe, data_spec: DataSpec) -> dict[str, Any]:
 
     half = recipe.trainer.precision == "16-mixed"
     clipped = recipe.trainer.clip_norm is not None or recipe.trainer.clip_value is not None
+    later = recipe.init.frozen if recipe.init is not None and recipe.init.unfreeze_after is not None else ()
+    named = not isinstance(recipe.task, Foreign)  # what a user's task hands to its optimizer may have other names
+    fused = not (half and clipped) and (named or not later)
     makers: dict[str, Callable[[Spec], Any]] = {
         "model": lambda spec: architectures.build(spec, data_spec),
         "loss": lambda spec: losses.build(spec, data_spec),
-        "optimizer": lambda spec: optim.build_optimizer(spec, fused=not (half and clipped)),
+        "optimizer": lambda spec: optim.build_optimizer(
+            _scaled(spec, recipe), fused=fused, later=later if named else ()
+        ),
         "schedule": optim.build_schedule,
     }
     slots = {
@@ -47,6 +52,12 @@ def _build_slots(recipe: Recipe, data_spec: DataSpec) -> dict[str, Any]:
         if isinstance(slot, dict) and all(isinstance(each, nn.Module) for each in slot.values()):
             slots[name] = nn.ModuleDict(slot)  # so that a task that keeps it owns the weights
     return slots
+
+
+def _scaled(spec: Spec, recipe: Recipe) -> Spec:
+    """The optimizer with the rates that ``init`` gives to parts of the network; the schema allows one of the two."""
+    scales = recipe.init.lr_scale if recipe.init is not None else {}
+    return spec.model_copy(update={"lr_scale": scales}) if scales else spec
 
 
 def _build_ours(spec: Spec, slots: Mapping[str, Any], data_spec: DataSpec) -> Any:

@@ -13,6 +13,7 @@ from pathlib import Path
 from expflow.config.schema import Recipe
 from expflow.events import Report
 from expflow.registry import load_dotted
+from expflow.training.transfer.source import Pretrained
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Attempt:
     ``data_root`` is the folder of prepared shards (None where the task needs no data), ``folder`` the trial's own
     folder for logs and checkpoints (None: keep nothing). An attempt goes on from the newest checkpoint in ``folder``
     that reads; ``resume`` is the checkpoint of another trial to begin with where there is none.
+    ``weights`` are those that a trial begins with whose recipe takes some over (``init.from``).
     ``forks`` counts how often the trial took over another one's weights: its checkpoints from before the last fork are
     not its own any more. ``number`` is the attempt's number, from 1; ``fence`` is checked before anything is written.
     """
@@ -52,6 +54,7 @@ class Attempt:
     forks: int = 0
     number: int = 1
     fence: Fence | None = None
+    weights: Pretrained | None = None
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ from expflow.training.protocol.collecting import Collecting
 from expflow.training.ranks import agree, shared_decision, trainer_options
 from expflow.training.reporter import Reporter, finite_metrics
 from expflow.training.sync_norm import synchronised
+from expflow.training.transfer.freezing import frees_later, freezing_callbacks
+from expflow.training.transfer.weights import begin
 from expflow.training.weights import digest
 
 logger = logging.getLogger(__name__)
@@ -51,6 +53,8 @@ def run(attempt: Attempt, world: World, on_report: OnReport, *, on_notice: OnNot
         task = build_task(attempt.recipe, feed.spec)
         if attempt.recipe.trainer.sync_batchnorm:
             synchronised(task, world)
+        if choice.path is None:
+            begin(attempt, task)
         loaded = read(choice, task, world, attempt.recipe.trainer.checkpoint.allow)
         seed_everything(_training_seed(attempt.seed, world.rank, 0 if loaded is None or loaded.rank else choice.step))
         reporter = _reporter(attempt.recipe, on_report)
@@ -84,7 +88,12 @@ def _train(
 ) -> Outcome:
     recipe = attempt.recipe
     collecting = Collecting()
-    fed = [*mixing_callbacks(recipe, feed.spec, attempt.seed), *bad_sample_callbacks(recipe, feed, world), collecting]
+    fed = [
+        *freezing_callbacks(recipe, task),
+        *mixing_callbacks(recipe, feed.spec, attempt.seed),
+        *bad_sample_callbacks(recipe, feed, world),
+        collecting,
+    ]
     trainer = make_trainer(recipe, world, reporter, checkpointer, fed)
     _fit(trainer, task, feed.watched(checkpointer.watch), start)
     step = trainer.global_step
@@ -134,7 +143,7 @@ def make_trainer(
         "num_sanity_val_steps": 0,
         "use_distributed_sampler": False,
         **trainer_arguments(recipe, world),
-        **trainer_options(world),
+        **trainer_options(world, unused=frees_later(recipe.init)),
     }
     theirs = recipe.trainer.lightning
     if taken := sorted(ours.keys() & theirs.keys()):

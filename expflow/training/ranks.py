@@ -100,6 +100,7 @@ def _digests(attempt: Attempt) -> dict[str, str]:
         "attempt": attempt.number,
         "fork": attempt.forks,
         "origin": str(attempt.resume),
+        "weights": attempt.weights.id if attempt.weights else "",
     }
     return {
         name: hashlib.sha256(json.dumps(part, sort_keys=True, default=str).encode()).hexdigest()[:16]
@@ -138,14 +139,19 @@ def _over_ranks(values: list[float], world: World, operation: Any) -> list[float
     return numbers.tolist()
 
 
-def trainer_options(world: World) -> dict[str, Any]:
-    """What Lightning's Trainer is told of the other ranks."""
+def trainer_options(world: World, *, unused: bool = False) -> dict[str, Any]:
+    """What Lightning's Trainer is told of the other ranks.
+
+    ``unused``: in some steps some parameters, which are trained in others, have no gradients.
+    """
     if world.ranks == 1:
         return {}
     _joined(world)
     return {
         "num_nodes": world.ranks,
-        "strategy": DDPStrategy(cluster_environment=_Environment(world), gradient_as_bucket_view=True),
+        "strategy": DDPStrategy(
+            cluster_environment=_Environment(world), gradient_as_bucket_view=True, find_unused_parameters=unused
+        ),
     }
 
 

@@ -114,7 +114,7 @@ def _allowed(allow: Iterable[str]) -> AbstractContextManager[Any]:
 
 
 def weights_of(path: Path, allow: Iterable[str] = ()) -> dict[str, Tensor]:
-    """The weights in ``path``: one of our checkpoints, a Lightning checkpoint, or a saved ``state_dict()``.
+    """The weights in ``path``: one of our checkpoints, one of Lightning's or timm's, or a saved ``state_dict()``.
 
     Raises CheckpointDamaged, CheckpointUnsafe, and UserError where there are no weights in it.
     """
@@ -126,12 +126,15 @@ def weights_of(path: Path, allow: Iterable[str] = ()) -> dict[str, Tensor]:
     if not path.exists():
         raise UserError(f"there are no weights at {path}")
     tree = load(path, allow)
-    if isinstance(tree, Mapping) and isinstance(tree.get("state_dict"), Mapping):
-        tree = tree["state_dict"]
+    if isinstance(tree, Mapping):
+        tree = next((tree[key] for key in STATE_DICT if isinstance(tree.get(key), Mapping)), tree)
     if not isinstance(tree, Mapping) or not all(isinstance(each, Tensor) for each in tree.values()):
         raise UserError(f"{path} holds no state_dict: a mapping of names to tensors was expected")
     return dict(tree)
 
+
+STATE_DICT = ("state_dict", "model", "model_state_dict")
+"""Under which checkpoints of others keep their weights: Lightning's, timm's and many a script's."""
 
 WEIGHTS = "weights.pt"
 """The weights of a checkpoint, in a file of their own: evaluation and transfer need no more."""
