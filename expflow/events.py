@@ -185,7 +185,7 @@ class Looked(Event):
     predictions: dict[str, str] = field(default_factory=dict)
     members: dict[str, list[str]] = field(default_factory=dict)
     val: dict[str, dict[str, float]] = field(default_factory=dict)
-    at: str = ""
+    when: str = ""
     """When, in UTC, as people write it."""
 
 

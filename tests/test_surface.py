@@ -13,7 +13,7 @@ from expflow.config.schema import Experiment
 
 FROZEN = Path(__file__).with_name("surface.txt")
 
-VERBS = set("plan train sweep submit status logs stop report show ui data models doctor schema".split())  # noqa: SIM905
+VERBS = set("plan train sweep submit status logs stop report show test ui data models doctor schema".split())  # noqa: SIM905
 
 
 def commands(command, path):

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from expflow.ledger import SweepState
-from expflow.report import ReportFiles, answers, leaderboard, to_text
+from expflow.report import ReportFiles, answers, leaderboard, looks, to_text, with_images
 from expflow.sweep.results import storage_root
 
 
@@ -23,7 +23,10 @@ def relative(path: Path) -> str:
 
 def show_answer(console: Console, state: SweepState, files: ReportFiles) -> None:
     """Print leaderboard and answers, and where to look next."""
-    console.print(Text(to_text(leaderboard(state), answers(state), width=console.width)), soft_wrap=True)
+    folder = files.html.parent
+    found = with_images(answers(state), state, folder)
+    text = to_text(leaderboard(state), found, looks(state, folder), width=console.width)
+    console.print(Text(text), soft_wrap=True)
     console.print()
     for figure in files.figures:
         if figure.suffix == ".png":

@@ -1,4 +1,4 @@
-"""Commands that look at results: status, logs, report, show, ui."""
+"""Commands that look at results: status, logs, report, show, test, ui."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from expflow.cli.options import MaybeResult, RayAddress, Result, Storage
 
 def register(app: typer.Typer) -> None:
     """Add this group's commands."""
-    for command in (status, logs, report, show, ui):
+    for command in (status, logs, report, show):
         app.command()(command)
+    app.command("test")(look_at_test)  # a function of that name would be one of pytest's
+    app.command()(ui)
 
 
 def status(
@@ -66,6 +68,37 @@ def show(name: Result, storage: Storage = None) -> None:
     from expflow.cli.looking import show_result
 
     show_result(name, storage)
+
+
+def look_at_test(
+    name: Result,
+    again: Annotated[
+        bool, typer.Option("--again", help="Look although the test split was looked at before; this look is counted.")
+    ] = False,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID",
+            help="Another config than the selected one, by the first characters of its id.",
+            show_default=False,
+        ),
+    ] = None,
+    ensemble: Annotated[bool, typer.Option("--ensemble", help="Also the mean of the seeds' probabilities.")] = False,
+    soup: Annotated[
+        bool, typer.Option("--soup", help="Also the mean of the seeds' weights, uniform and greedy.")
+    ] = False,
+    members: Annotated[
+        str, typer.Option(help="Whom an ensemble or a soup is made of: `config` (its seeds) or `all` finished trials.")
+    ] = "config",
+    storage: Storage = None,
+) -> None:
+    """Evaluate the selected config, all its seeds, on the test split, once.
+
+    Every look is recorded with its date and numbers. The test set is for the number that one quotes.
+    """
+    from expflow.cli.testing import show_test
+
+    show_test(name, storage, again=again, config=config, ensemble=ensemble, soup=soup, members=members)
 
 
 def ui(

@@ -124,6 +124,15 @@ def _pairs(contrast: Mapping[str, Any], configs: Sequence[Config], header: Heade
     return _Pairs(means[0], means[1], len(common), notes)
 
 
+def sides(contrast: Mapping[str, Any], state: SweepState) -> list[tuple[Config, Config]]:
+    """The pairs of configs that ``contrast`` compares: they differ in nothing else than it says."""
+    header, configs = results.header_of(state), results.configs(state)
+    where, named = contrast.get("where") or {}, {*contrast["of"], *contrast["against"]}
+    of = _by_rest(configs, {**where, **contrast["of"]}, named, header)
+    against = _by_rest(configs, {**where, **contrast["against"]}, named, header)
+    return [(of[rest], against[rest]) for rest in of if rest in against]
+
+
 def _by_rest(
     configs: Sequence[Config], wanted: Mapping[str, Any], named: set[str], header: Header
 ) -> dict[str, Config]:

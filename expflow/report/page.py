@@ -17,8 +17,10 @@ from expflow.ledger.header import Header
 from expflow.ledger.state import SweepState, TrialState
 from expflow.report import results, words
 from expflow.report.contrasts import Answer, answers
+from expflow.report.images import with_images
 from expflow.report.ranking import best, leaderboard
 from expflow.report.tables import stopped_table, table
+from expflow.report.testing import looks
 
 _TEMPLATE = "report.html.j2"
 _BADGES = {"as_expected": "as expected", "opposite": "opposite of expected", "not_resolved": "not resolved"}
@@ -46,7 +48,7 @@ def write(folder: Path, state: SweepState) -> ReportFiles:
     for drawing in (*asked, *learning):
         pngs.append(_replace(pictures / f"{drawing.name}.png", drawing.png))
         _replace(pictures / f"{drawing.name}.svg", drawing.svg)
-    html = _render(state, [_figure(each) for each in asked], [_figure(each) for each in learning])
+    html = _render(folder, state, [_figure(each) for each in asked], [_figure(each) for each in learning])
     if (text := _best_recipe(state)) is not None:
         _replace(folder / "best.yaml", text.encode())
     return ReportFiles(_replace(folder / "report.html", html.encode()), pngs)
@@ -91,7 +93,9 @@ def _figure(drawing: Any) -> dict[str, str]:
     }
 
 
-def _render(state: SweepState, figures: Sequence[Mapping[str, str]], learning: Sequence[Mapping[str, str]]) -> str:
+def _render(
+    folder: Path, state: SweepState, figures: Sequence[Mapping[str, str]], learning: Sequence[Mapping[str, str]]
+) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -101,7 +105,7 @@ def _render(state: SweepState, figures: Sequence[Mapping[str, str]], learning: S
     )
     header = results.header_of(state)
     board = leaderboard(state)
-    found = answers(state)
+    found = with_images(answers(state), state, folder)
     page = environment.get_template(_TEMPLATE).render(
         name=header.name or "sweep",
         question=header.about.get("question", ""),
@@ -116,6 +120,7 @@ def _render(state: SweepState, figures: Sequence[Mapping[str, str]], learning: S
         board=board,
         table=table(board),
         stopped=stopped_table(board),
+        test=looks(state, folder),
         failures=results.failures(state),
         facts=facts(state),
         recipe=list(_flat(header.recipe)),

@@ -8,12 +8,20 @@ from collections.abc import Sequence
 from expflow.report.contrasts import Answer
 from expflow.report.ranking import Leaderboard
 from expflow.report.tables import Table, stopped_table, table
+from expflow.report.testing import Looks
 
 _MARKS = {"as_expected": "+", "opposite": "!", "not_resolved": "?"}
 
 
-def to_text(board: Leaderboard, found: Sequence[Answer] = (), *, width: int = 100, most: int | None = 20) -> str:
-    """Leaderboard, its notes and the answers, paragraphs wrapped at ``width``.
+def to_text(
+    board: Leaderboard,
+    found: Sequence[Answer] = (),
+    test: Looks | None = None,
+    *,
+    width: int = 100,
+    most: int | None = 20,
+) -> str:
+    """Leaderboard, its notes, the answers and the looks at the test split, paragraphs wrapped at ``width``.
 
     At most ``most`` rows of each table are shown (None: all), and how many were left out is said.
     """
@@ -33,7 +41,20 @@ def to_text(board: Leaderboard, found: Sequence[Answer] = (), *, width: int = 10
                 for at, line in enumerate(lines)
             )
         )
+    if test is not None:
+        blocks.append(looks_text(test, width))
     return "\n\n".join(blocks) + "\n"
+
+
+def looks_text(test: Looks, width: int = 100) -> str:
+    """The looks at the test split, what each gave, and how to read it."""
+    return "\n".join(
+        [
+            _wrapped(test.sentence, "", width),
+            table_text(test.table),
+            *(_wrapped(each, "- ", width) for each in test.notes),
+        ]
+    )
 
 
 def table_text(data: Table, most: int | None = None) -> str:

@@ -173,22 +173,28 @@ class ConfigRuns:
         if not done:
             self._pending.state(group.key, "failed" if lost else "stopped", "FAILED" if lost else "FINISHED", at)
             return
-        final: dict[str, float] = {}
-        for name, values in _columns([each.metrics for each in done]).items():
-            if name in _NOT_AVERAGED:
-                continue
-            if name.startswith(_COST):
-                final[name] = fmean(values)
-                continue
-            label = final_metric(name)
-            final[label] = fmean(values)
-            around = interval(values)
-            if around is not None:
-                final[f"{label}_low"], final[f"{label}_high"] = around
+        final = final_values([each.metrics for each in done])
         # At step 0, since MLflow's comparison draws bars for that and single dots for any other step.
         self._pending.log(group.key, final, 0, at)
         self._pending.log(group.key, {"n_seeds": len(done)}, max(each.reports[-1].step for each in done), at)
         self._pending.state(group.key, "done", "FINISHED", at)
+
+
+def final_values(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """What the last values of a config's seeds, a row for each, come to: means, what is shown around them, costs."""
+    final: dict[str, float] = {}
+    for name, values in _columns(rows).items():
+        if name in _NOT_AVERAGED:
+            continue
+        if name.startswith(_COST):
+            final[name] = fmean(values)
+            continue
+        label = final_metric(name)
+        final[label] = fmean(values)
+        around = interval(values)
+        if around is not None:
+            final[f"{label}_low"], final[f"{label}_high"] = around
+    return final
 
 
 def _columns(rows: Iterable[Mapping[str, float]]) -> dict[str, list[float]]:

@@ -17,13 +17,14 @@ from expflow.events import (
     DriverStopped,
     Event,
     Forked,
+    Looked,
     Proposed,
     Reported,
     TrialEnded,
     TrialStarted,
 )
 from expflow.ledger import Header, Record, SweepState, TrialState
-from expflow.tracking.configs import ConfigRuns
+from expflow.tracking.configs import ConfigRuns, final_values
 from expflow.tracking.naming import color, flatten, full_recipe, run_name, text
 from expflow.tracking.pending import SWEEP, Pending, Role, RunSpec, RunStatus
 
@@ -77,6 +78,9 @@ class Mirror:
         self.state.apply(record.body, record.at)
         if isinstance(record.body, DriverStopped):
             self._stop(_STOPPED.get(record.body.reason, "FAILED"), record.body.reason, record.at)
+            return
+        if isinstance(record.body, Looked):
+            self._look(record.body, record.at)
             return
         trial = self.state.trials.get(getattr(record.body, "trial", ""))
         if trial is not None:
@@ -174,6 +178,23 @@ class Mirror:
         if "cost/seconds" not in trial.metrics:
             self.pending.log(key, {"cost/seconds": event.seconds}, event.step, at)
         self._configs.ended(trial, at)
+
+    def _look(self, look: Looked, at: float) -> None:
+        """What was measured on test: at each trial's last step; means and intervals with its config's final values."""
+        number = {f"expflow.{look.split}_looks": str(look.number)}
+        self.pending.of(SWEEP).tags.update(number)
+        trials = [self.state.trials[name] for name in look.metrics if name in self.state.trials]
+        for trial in trials:
+            key = _key(trial)
+            self.pending.log(key, look.metrics[trial.trial], trial.reports[-1].step if trial.reports else 0, at)
+            self.pending.of(key).tags.update(number)
+        config = self._configs.key_of(trials[0]) if trials else None
+        if config is not None:
+            self.pending.log(config, final_values([look.metrics[trial.trial] for trial in trials]), 0, at)
+            self.pending.of(config).tags.update(number)
+        rest = {f"{name}/{metric}": value for name in look.members for metric, value in look.metrics[name].items()}
+        if rest:
+            self.pending.log(config or SWEEP, rest, 0, at)
 
     def _forked(self, key: str, event: Forked, at: float) -> None:
         """What changes within a run is a metric, since parameters are written once."""
