@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,8 +13,9 @@ from typing import Literal
 import torch
 
 from expflow.data.augment import pipeline_for
+from expflow.data.dataspec import DataSpec
 from expflow.data.manifest import Manifest, read_manifest
-from expflow.data.memory import MEMORY_BYTES, decoded_bytes, open_whole
+from expflow.data.memory import MEMORY_BYTES, Whole, decoded_bytes, open_whole
 from expflow.data.order import EpochOrder, Ids, global_batches, rank_share
 from expflow.data.position import Position
 from expflow.data.specs import Source
@@ -96,6 +98,14 @@ class Loader:
         if size is not None and size <= memory_bytes:
             whole = open_whole(shards, workers, skip=skip_bad)
             self._data = Decoded(whole.arrays, whole.bad, pipeline, threads=workers)
+
+    def drawing_from(self, whole: Whole) -> Loader:
+        """A loader of the same batches with the fields of ``whole``, by id, in the place of the stored ones."""
+        other = copy.copy(self)
+        other.sampler = Position()
+        unchanged = pipeline_for({}, DataSpec({}), None, training=False, seed=0)
+        other._data = Decoded(whole.arrays, whole.bad, unchanged, threads=1)
+        return other
 
     def __len__(self) -> int:
         """Batches of one epoch, the same on every rank."""

@@ -38,6 +38,8 @@ class Classification(Quick):
     _mean: Tensor
     _std: Tensor
 
+    probe: Callable[[Tensor], Tensor] | None = None
+    """The head, where batches hold ``features`` (b, …) in the place of images (expflow.training.transfer.features)."""
     def __init__(
         self,
         data_spec: DataSpec,
@@ -71,6 +73,10 @@ class Classification(Quick):
         return self.model((image_bchw - self._mean) / self._std)  # type: ignore[no-any-return]
 
     def _losses(self, scores: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _output(self, batch: Batch) -> Tensor | WithAuxiliary:
+        """What the network gives for a batch: of its images, or of the features that its backbone gave for them."""
+        return self.probe(batch["features"]) if self.probe is not None else self(batch["image"])
+
         """Mean loss over the valid samples, and their number; at least in single precision."""
         loss, samples, _ = self._each_loss(scores, batch)
         return loss, samples
@@ -130,7 +136,7 @@ class Classification(Quick):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The batch's mean loss, the weighted ones of auxiliary classifiers, and the penalty."""
-        output = self(batch["image"])
+        output = self._output(batch)
         scores, auxiliary = output if isinstance(output, WithAuxiliary) else (output, ())
         loss, samples = self._losses(scores, batch)
         self._add(scores, batch, loss, samples, (1,))
@@ -165,7 +171,8 @@ class Classification(Quick):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Adds the batch to the epoch's sums; gives the scores, and the losses, of its samples."""
-        scores = self(batch["image"])
+        output = self._output(batch)
+        scores = output.logits if isinstance(output, WithAuxiliary) else output
         loss, samples, losses = self._each_loss(scores, batch)
         self._add(scores, batch, loss, samples, (1, 5) if self._top5 else (1,))
         return {"scores": scores} if losses is None else {"scores": scores, "losses": losses}

@@ -29,6 +29,7 @@ from expflow.training.ranks import agree, shared_decision, trainer_options
 from expflow.training.reporter import Reporter, finite_metrics
 from expflow.training.sync_norm import synchronised
 from expflow.training.transfer.freezing import frees_later, freezing_callbacks
+from expflow.training.transfer.features import probed
 from expflow.training.transfer.weights import begin
 from expflow.training.weights import digest
 
@@ -57,6 +58,7 @@ def run(attempt: Attempt, world: World, on_report: OnReport, *, on_notice: OnNot
             begin(attempt, task)
         loaded = read(choice, task, world, attempt.recipe.trainer.checkpoint.allow)
         seed_everything(_training_seed(attempt.seed, world.rank, 0 if loaded is None or loaded.rank else choice.step))
+        feed = probed(attempt, world, feed, task, loaded)
         reporter = _reporter(attempt.recipe, on_report)
         checkpointer = Checkpointer(attempt, world, loaded=loaded, check=reporter.check, notify=on_notice, leave=leave)
         with computing(attempt.recipe, task):

@@ -342,3 +342,66 @@ def test_two_ranks_cross_the_border_together(root, tmp_path):
         assert torch.allclose(two[name], each, atol=1e-5), name
     assert double.reports.keys() == single.reports.keys()
     assert double.reports[3 * STEPS]["val/loss"] == pytest.approx(single.reports[3 * STEPS]["val/loss"], rel=1e-4)
+
+
+# a linear probe
+
+
+def probe(**changes):
+    return recipe(3, init=FROM | {"freeze": "backbone", "probe": True}, **changes)
+
+
+def test_a_probe_on_kept_features_is_the_training_with_a_frozen_backbone(root, tmp_path, pretraining):
+    """Same order, same head, same metrics up to the order of sums; and the file has the whole network."""
+    _, source = pretraining
+    usual, heard = trained(recipe(3, init=FROM | {"freeze": "backbone"}), root, tmp_path / "1", weights=source)
+    kept, also = trained(probe(), root, tmp_path / "2", weights=source)
+    assert kept.keys() == usual.keys()
+    for name, each in usual.items():
+        assert torch.allclose(kept[name], each, atol=1e-5), name
+    for step, metrics in heard.reports.items():
+        assert also.reports[step] == pytest.approx(metrics, rel=1e-4)
+
+
+def test_features_are_computed_once_for_all_trials_on_one_backbone(root, tmp_path, pretraining, monkeypatch):
+    _, source = pretraining
+    train(probe(), root, weights=source)
+    passes = []
+    monkeypatch.setattr(transfer_code.Staged, "forward", counting(transfer_code.Staged.forward, passes))
+    train(probe(optimizer=SGD(name="sgd", lr=0.01)), root, weights=source)
+    assert passes == [2, 2, 1]  # a look at two images of either split, and at one to count multiply-adds
+    train(probe(model=Foreign(name=f"{CODE}:Staged", slope=0.1)), root, weights=source)
+    assert sum(passes[3:]) > 200  # another network with the same weights
+
+
+def counting(forward, passes):
+    def counted(self, x):
+        passes.append(len(x))
+        return forward(self, x)
+
+    return counted
+
+
+def test_a_probe_that_was_cut_goes_on_with_the_same_features(root, tmp_path, pretraining):
+    _, source = pretraining
+    whole, heard = train(probe(), root, weights=source)
+    told = Told(leave_at=STEPS + 10)
+    with pytest.raises(Preempted):
+        train(probe(), root, tmp_path, source, told)
+    told.leave_at = None
+    again, _ = train(probe(), root, tmp_path, None, told)
+    assert again == whole
+    assert told.reports == heard.reports
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": Digits.model_validate({"name": "digits", "train": {"flip": 0.5}})}, r"data\.train\.flip makes other"),
+        ({"trainer": {"image_sizes": [[0, 8]]}}, r"trainer\.image_sizes changes the images"),
+        ({"model": Foreign(name=f"{CODE}:Softened")}, "does not end with its head, head"),
+    ],
+)
+def test_what_cannot_be_probed_is_said(root, pretraining, changes, message):
+    with pytest.raises(UserError, match=message):
+        train(recipe(3, init={"freeze": "backbone", "probe": True}, **changes), root)

@@ -6,9 +6,9 @@ from torch import nn
 class Staged(nn.Sequential):
     """``stem``, ``body`` and ``head``, with batch norms and dropout."""
 
-    def __init__(self, num_classes: int, width: int = 32):
+    def __init__(self, num_classes: int, width: int = 32, slope: float = 0.0):
         super().__init__()
-        self.stem = nn.Sequential(nn.Linear(64, width), nn.BatchNorm1d(width), nn.ReLU())
+        self.stem = nn.Sequential(nn.Linear(64, width), nn.BatchNorm1d(width), nn.LeakyReLU(slope))
         self.body = nn.Sequential(nn.Linear(width, width), nn.Dropout(0.3), nn.BatchNorm1d(width), nn.ReLU())
         self.head = nn.Linear(width, num_classes)
 
@@ -27,3 +27,10 @@ class Plain(nn.Sequential):
 
     def forward(self, x):
         return super().forward(x.flatten(1))
+
+
+class Softened(Plain):
+    """It does something behind its head."""
+
+    def forward(self, x):
+        return super().forward(x).softmax(1)
