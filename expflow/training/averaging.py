@@ -11,6 +11,8 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from expflow.training.ranks import as_on_the_first
+
 KEY = "averaging"
 """Under which a checkpoint's ``callbacks`` hold the state of :class:`Averaging`."""
 
@@ -20,7 +22,8 @@ class Averaging(Callback):
 
     It is the exponential mean of decay d, corrected as Adam's are (Kingma and Ba 2015, section 3): the weights that
     were drawn at the start have no part in it, however short the trial. Running statistics of norms are averaged like
-    weights. The module holds the mean while it is validated and the weights otherwise; a checkpoint holds both.
+    weights, and are those of rank 0. The module holds the mean while it is validated and the weights otherwise; a
+    checkpoint holds both.
     """
 
     def __init__(self, decay: float) -> None:
@@ -60,6 +63,8 @@ class Averaging(Callback):
         if self._updates:
             if not self._live:  # a finished training was restored, and is only measured
                 self._attach(trainer, pl_module)
+            if trainer.world_size > 1:  # those of weights are the same already
+                as_on_the_first(self._means[name] for name, _ in pl_module.named_buffers() if name in self._means)
             self._weights = [each.clone() for each in self._live]
             _copy(self._means.values(), self._live)
 

@@ -16,6 +16,7 @@ from expflow.errors import UserError
 from expflow.tasks import build_task, cost
 from expflow.training.arguments import computing, early_reason, recipe_callbacks, trainer_arguments
 from expflow.training.bad_samples import bad_sample_callbacks
+from expflow.training.buffers import SameBuffers
 from expflow.training.checkpoints.callback import Checkpointer
 from expflow.training.checkpoints.choice import choose
 from expflow.training.checkpoints.reading import read
@@ -28,8 +29,8 @@ from expflow.training.protocol.collecting import Collecting
 from expflow.training.ranks import agree, shared_decision, trainer_options
 from expflow.training.reporter import Reporter, finite_metrics
 from expflow.training.sync_norm import synchronised
-from expflow.training.transfer.freezing import frees_later, freezing_callbacks
 from expflow.training.transfer.features import probed
+from expflow.training.transfer.freezing import frees_later, freezing_callbacks
 from expflow.training.transfer.weights import begin
 from expflow.training.weights import digest
 
@@ -57,8 +58,8 @@ def run(attempt: Attempt, world: World, on_report: OnReport, *, on_notice: OnNot
         if choice.path is None:
             begin(attempt, task)
         loaded = read(choice, task, world, attempt.recipe.trainer.checkpoint.allow)
-        seed_everything(_training_seed(attempt.seed, world.rank, 0 if loaded is None or loaded.rank else choice.step))
         feed = probed(attempt, world, feed, task, loaded)
+        seed_everything(_training_seed(attempt.seed, world.rank, 0 if loaded is None or loaded.rank else choice.step))
         reporter = _reporter(attempt.recipe, on_report)
         checkpointer = Checkpointer(attempt, world, loaded=loaded, check=reporter.check, notify=on_notice, leave=leave)
         with computing(attempt.recipe, task):
@@ -94,6 +95,7 @@ def _train(
         *freezing_callbacks(recipe, task),
         *mixing_callbacks(recipe, feed.spec, attempt.seed),
         *bad_sample_callbacks(recipe, feed, world),
+        *([SameBuffers()] if world.ranks > 1 else []),
         collecting,
     ]
     trainer = make_trainer(recipe, world, reporter, checkpointer, fed)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -137,6 +138,12 @@ def _over_ranks(values: list[float], world: World, operation: Any) -> list[float
     numbers = torch.tensor(values, dtype=torch.float64)
     dist.all_reduce(numbers, operation)  # Lightning's own reduce begins with a barrier, which waits for devices
     return numbers.tolist()
+
+
+def as_on_the_first(tensors: Iterable[torch.Tensor]) -> None:
+    """Give ``tensors`` the values that they have on rank 0. All ranks of the process group have to call it."""
+    for each in tensors:
+        dist.broadcast(each, src=0)
 
 
 def trainer_options(world: World, *, unused: bool = False) -> dict[str, Any]:
