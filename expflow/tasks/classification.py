@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -37,9 +38,9 @@ class Classification(Quick):
 
     _mean: Tensor
     _std: Tensor
-
     probe: Callable[[Tensor], Tensor] | None = None
     """The head, where batches hold ``features`` (b, …) in the place of images (expflow.training.transfer.features)."""
+
     def __init__(
         self,
         data_spec: DataSpec,
@@ -72,11 +73,11 @@ class Classification(Quick):
         """uint8 images (b, c, h, w) -> scores (b, classes), in train mode with those of auxiliary classifiers."""
         return self.model((image_bchw - self._mean) / self._std)  # type: ignore[no-any-return]
 
-    def _losses(self, scores: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     def _output(self, batch: Batch) -> Tensor | WithAuxiliary:
         """What the network gives for a batch: of its images, or of the features that its backbone gave for them."""
         return self.probe(batch["features"]) if self.probe is not None else self(batch["image"])
 
+    def _losses(self, scores: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Mean loss over the valid samples, and their number; at least in single precision."""
         loss, samples, _ = self._each_loss(scores, batch)
         return loss, samples
