@@ -106,7 +106,7 @@ def _untracked(monkeypatch: pytest.MonkeyPatch) -> None:
         def stop(self) -> None:
             pass
 
-    monkeypatch.setattr("expflow.cli.running.start", lambda folder, uri: Nobody())
+    monkeypatch.setattr("expflow.api.running.start", lambda folder, uri: Nobody())
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from expflow.events import AttemptFailed, Decided, Event, Forked, Proposed, Report, Reported, TrialEnded, from_json
 from expflow.errors import TrialError
+from expflow.events import AttemptFailed, Decided, Event, Forked, Proposed, Report, Reported, TrialEnded, from_json
 from expflow.ledger import Header, Record, SweepState
 from expflow.ledger.records import decode, encode
 from expflow.ledger.state import fold

@@ -1,32 +1,34 @@
-"""The conductor without Ray: what is proposed, recorded, decided and replayed."""
+"""The conductor without Ray: what is proposed, recorded and decided, and what a further driver makes of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
 from pathlib import Path
 
 import pytest
 
-from expflow.config.schema import Recipe
-from expflow.errors import LedgerLocked
-from expflow.events import Decided, Proposed, Reported, TrialEnded
-from expflow.ledger import Ledger, SweepState, TrialState, load, read
-from expflow.ledger.header import Header
+from expflow.events import AttemptFailed, Decided, Event, Proposed, Reported, TrialEnded, TrialStarted
+from expflow.ledger import SweepState
 from expflow.sweep.conductor import Conductor
-from expflow.sweep.plan import PlannedTrial
-from expflow.tasks.specs import Scripted
+from tests.sweep.stage import Stage
 
-HEADER = Header(name="exp", text="", file="exp.yaml", plan="p1")
+EXPERIMENT = """
+task: {{name: scripted}}
+trainer: {{epochs: {epochs}}}
+sweep:
+  space: {{task.value: {values}}}
+  metric: val/top1
+  {more}
+"""
 
 
-def planned(name: str, epochs: int = 10, seed: int = 0) -> PlannedTrial:
-    recipe = Recipe(task=Scripted(name="scripted"))
-    budget = {"trainer.epochs": epochs}
-    return PlannedTrial(name, f"c{name}", seed, {"task.value": name}, recipe, {"value": name}, budget, None)
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
-def proposals(*names: str, epochs: int = 10) -> Iterator[PlannedTrial]:
-    return iter([planned(name, epochs) for name in names])
+def experiment(*values: float, epochs: int = 4, more: str = "") -> str:
+    return EXPERIMENT.format(values=list(values), epochs=epochs, more=more)
 
 
 def message(kind: str, trial: str, **more: object) -> dict[str, object]:
@@ -38,163 +40,175 @@ def started(trial: str) -> dict[str, object]:
 
 
 def report(trial: str, step: int, value: float = 0.5) -> dict[str, object]:
-    return message("report", trial, step=step, metrics={"val/top1": value}, progress=step / 10, seconds=float(step))
+    return message("report", trial, step=step, metrics={"val/top1": value}, progress=step / 4, seconds=float(step))
 
 
 def ended(trial: str, status: str = "done") -> dict[str, object]:
-    return message("ended", trial, status=status, step=10, seconds=3.0, weights="w")
+    return message("ended", trial, status=status, step=4, seconds=3.0, weights="w")
 
 
-class StopAt:
-    """A scheduler that stops a trial at a step, and remembers what it was asked."""
-
-    def __init__(self, step: int) -> None:
-        self.step, self.asked = step, 0
-
-    def decide(self, trial: TrialState, report: Reported) -> bool:
-        self.asked += 1
-        return report.step < self.step
+def failed(trial: str, kind: str = "code", text: str = "boom") -> list[dict[str, object]]:
+    lost = message("attempt_failed", trial, failure=kind, message=text, traceback="")
+    return [lost, {**ended(trial, "failed"), "step": 0}]
 
 
-def open_conductor(folder: Path, *names: str, header: Header = HEADER, epochs: int = 10, **more: object) -> Conductor:
-    ledger = Ledger.open(folder, header)
-    return Conductor(ledger, load(folder), proposals(*names, epochs=epochs), **more)
+def handed_out(conductor: Conductor) -> list[tuple[float, int]]:
+    """Value and seed of everything that is handed out without anything coming back."""
+    found = []
+    while (work := conductor.propose()) is not None:
+        found.append((work.planned.values["task.value"], work.planned.seed))
+    return found
 
 
-def close(conductor: Conductor) -> None:
-    conductor._ledger.close("finished")
+def begin(conductor: Conductor) -> str:
+    work = conductor.propose()
+    assert work is not None
+    conductor.take([started(work.planned.trial)])
+    return work.planned.trial
 
 
-def test_proposals_are_recorded_in_call_order_and_each_trial_once(tmp_path: Path) -> None:
-    conductor = open_conductor(tmp_path, "a", "b", "a", "c")
-    handed_out = []
-    while (trial := conductor.propose()) is not None:
-        handed_out.append(trial.trial)
-    close(conductor)
-    assert handed_out == ["a", "b", "c"]
-    assert [r.body.trial for r in read(tmp_path) if isinstance(r.body, Proposed)] == ["a", "b", "c"]
+def finish(conductor: Conductor, trial: str, *messages: dict[str, object]) -> None:
+    conductor.take([*messages] or [report(trial, 1), report(trial, 4), ended(trial)])
+    conductor.returned(trial)
+
+
+def statuses(stage: Stage) -> dict[float, str]:
+    return {trial.values["task.value"]: trial.status for trial in stage.state().plan_trials()}
+
+
+def test_trials_are_proposed_in_the_order_of_the_file_and_each_once(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, experiment(0.1, 0.2, 0.3, more="seeds: 2"))
+    wanted = [(value, seed) for value in (0.1, 0.2, 0.3) for seed in (0, 1)]
+    assert handed_out(stage.open()) == wanted
+    assert [(each.values["task.value"], each.seed) for each in stage.ledger.events(Proposed)] == wanted
+    assert handed_out(stage.open()) == wanted  # none of them has ended
+    assert len(stage.ledger.events(Proposed)) == 6
 
 
 def test_finished_trials_are_answered_from_the_ledger(tmp_path: Path) -> None:
-    conductor = open_conductor(tmp_path, "a", "b")
-    conductor.propose()
-    conductor.propose()
-    conductor.take([started("a"), report("a", 1), ended("a")])
-    conductor.take([started("b"), report("b", 1)])
-    close(conductor)
+    stage = Stage(tmp_path, experiment(0.1, 0.2))
+    conductor = stage.open()
+    finish(conductor, begin(conductor))
+    cut_off = begin(conductor)
+    conductor.take([report(cut_off, 1)])
 
-    again = open_conductor(tmp_path, "a", "b")
-    trial = again.propose()
-    assert trial is not None
-    assert trial.trial == "b"
-    assert again.next_attempt("b") == 2
+    again = stage.open()
+    work = again.propose()
+    assert work is not None
+    assert (work.planned.trial, work.attempt) == (cut_off, 2)
     assert again.propose() is None
-    close(again)
-    assert sum(isinstance(r.body, Proposed) for r in read(tmp_path)) == 2
+    assert not stage.open().state.running  # their driver is gone
 
 
-def test_another_plan_makes_another_set_of_current_trials(tmp_path: Path) -> None:
-    conductor = open_conductor(tmp_path, "a", "b")
-    for name in ("a", "b"):
-        conductor.propose()
-        conductor.take([started(name), ended(name)])
-    close(conductor)
-    edited = Header(name="exp", text="", file="exp.yaml", plan="p2")
-    again = open_conductor(tmp_path, "b", "c", header=edited)
-    trial = again.propose()
-    assert trial is not None
-    assert trial.trial == "c"
-    close(again)
-    assert list(load(tmp_path).current) == ["b", "c"]
+def test_more_seeds_and_another_value_are_all_that_runs(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, experiment(0.1, 0.2))
+    stage.run()
+    stage.write(experiment(0.3, 0.2, more="seeds: 2"))
+    assert handed_out(stage.open()) == [(0.3, 0), (0.3, 1), (0.2, 1)]
+    state = stage.state()
+    assert [(each.values["task.value"], each.seed) for each in state.plan_trials()] == [
+        (0.3, 0),
+        (0.3, 1),
+        (0.2, 0),
+        (0.2, 1),
+    ]
+    assert len(state.trials) == 5  # the dropped value's result stays
 
 
-def test_a_longer_budget_reopens_a_finished_trial(tmp_path: Path) -> None:
-    conductor = open_conductor(tmp_path, "a")
-    conductor.propose()
-    conductor.take([started("a"), ended("a")])
-    close(conductor)
-    same = open_conductor(tmp_path, "a")
-    assert same.propose() is None
-    close(same)
-    longer = open_conductor(tmp_path, "a", epochs=20)
-    assert longer.propose() is not None
-    close(longer)
-    assert load(tmp_path).trials["a"].status == "waiting"
+def test_a_longer_budget_reopens_what_is_done_and_nothing_else(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, experiment(0.1, 0.2))
+    conductor = stage.open()
+    finish(conductor, begin(conductor))
+    bad = begin(conductor)
+    finish(conductor, bad, *failed(bad))
+    stage.write(experiment(0.1, 0.2, epochs=8))
+    assert handed_out(stage.open()) == [(0.1, 0)]
+    assert statuses(stage) == {0.1: "waiting", 0.2: "failed"}
 
 
-@pytest.mark.parametrize(("retry", "expected"), [(False, None), (True, "a")])
-def test_failed_trials_run_again_only_when_asked(tmp_path: Path, retry: bool, expected: str | None) -> None:
-    conductor = open_conductor(tmp_path, "a")
-    conductor.propose()
-    failed = message("attempt_failed", "a", failure="code", message="boom", traceback="")
-    conductor.take([started("a"), failed, ended("a", "failed")])
-    close(conductor)
-    again = open_conductor(tmp_path, "a", retry_failed=retry)
-    trial = again.propose()
-    assert (trial.trial if trial else None) == expected
-    close(again)
+@pytest.mark.parametrize(("retry", "expected"), [(False, []), (True, [(0.1, 0)])])
+def test_failed_trials_run_again_only_when_asked(
+    tmp_path: Path, retry: bool, expected: list[tuple[float, int]]
+) -> None:
+    stage = Stage(tmp_path, experiment(0.1))
+    conductor = stage.open()
+    trial = begin(conductor)
+    finish(conductor, trial, *failed(trial))
+    again = stage.open(retry_failed=retry)
+    assert handed_out(again) == expected
+    assert [each.failure for each in stage.ledger.events(AttemptFailed)] == ["code"]
 
 
 def test_a_stop_is_written_before_it_is_told(tmp_path: Path) -> None:
-    scheduler = StopAt(2)
-    conductor = open_conductor(tmp_path, "a", scheduler=scheduler)
-    conductor.propose()
-    conductor.take([started("a"), report("a", 1)])
-    assert conductor.judge([report("a", 1)])
-    conductor.take([report("a", 2)])
-    assert not conductor.judge([report("a", 2)])
-    kinds = [type(r.body).__name__ for r in read(tmp_path)][-2:]
+    stage = Stage(tmp_path, experiment(0.1, 0.2, more="scheduler: {name: asha, reduction: 2}"))
+    conductor = stage.open()
+    good, bad = begin(conductor), begin(conductor)
+    conductor.take([report(good, 1, 0.9)])
+    assert conductor.goes_on([report(good, 1)])
+    conductor.take([report(bad, 1, 0.1)])
+    kinds = [type(body).__name__ for _, body in stage.ledger.read()][-2:]
     assert kinds == ["Decided", "TrialEnded"]
-    assert conductor.state.trials["a"].status == "stopped"
-    conductor.take([ended("a", "stopped")])  # what the gang sends afterwards says nothing new
-    close(conductor)
-    assert sum(isinstance(r.body, TrialEnded) for r in read(tmp_path)) == 1
+    assert not conductor.goes_on([report(bad, 1)])
+    conductor.take([ended(bad, "stopped")])  # what the gang sends afterwards says nothing new
+    assert len(stage.ledger.events(TrialEnded)) == 1
+    assert statuses(stage) == {0.1: "running", 0.2: "stopped"}
 
 
 def test_a_recorded_stop_wins_over_what_the_scheduler_would_say_now(tmp_path: Path) -> None:
-    conductor = open_conductor(tmp_path, "a")
-    conductor.propose()
-    conductor.take([started("a"), report("a", 1)])
-    conductor.record(Decided("a", 1, 1, "stop"))  # and killed right here
-    close(conductor)
-    scheduler = StopAt(99)
-    again = open_conductor(tmp_path, "a", scheduler=scheduler)
-    assert again.propose() is None
-    assert again.state.trials["a"].status == "stopped"
-    assert scheduler.asked == 0
-    close(again)
+    stage = Stage(tmp_path, experiment(0.1))
+    conductor = stage.open()
+    trial = begin(conductor)
+    conductor.take([report(trial, 1)])
+    conductor.record(Decided(trial, 1, 1, "stop"))  # and killed right here
+    assert handed_out(stage.open()) == []
+    assert statuses(stage) == {0.1: "stopped"}
+
+
+def test_a_report_that_came_before_its_decision_is_decided_by_the_next_driver(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, experiment(0.1, 0.2, more="scheduler: {name: asha, reduction: 2}"))
+    conductor = stage.open()
+    good, bad = begin(conductor), begin(conductor)
+    conductor.take([report(good, 1, 0.9), message("began", bad, step=0)])
+    conductor.record(Reported(bad, 1, 1, {"val/top1": 0.1}, 0.25))  # and killed before the scheduler was asked
+    stage.open()
+    assert statuses(stage)[0.2] == "stopped"
 
 
 def test_a_report_that_repeats_is_dropped(tmp_path: Path) -> None:
-    conductor = open_conductor(tmp_path, "a")
-    conductor.propose()
-    conductor.take([started("a"), report("a", 1), report("a", 1), report("a", 2)])
-    close(conductor)
-    assert [r.body.step for r in read(tmp_path) if isinstance(r.body, Reported)] == [1, 2]
+    stage = Stage(tmp_path, experiment(0.1))
+    conductor = stage.open()
+    trial = begin(conductor)
+    conductor.take([report(trial, 1), report(trial, 1), report(trial, 2)])
+    assert [each.step for each in stage.ledger.events(Reported)] == [1, 2]
 
 
-def test_an_interrupted_sweep_proposes_nothing_more(tmp_path: Path) -> None:
-    conductor = open_conductor(tmp_path, "a", "b")
-    conductor.propose()
+def test_a_start_is_recorded_with_the_step_that_it_goes_on_from(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, experiment(0.1))
+    conductor = stage.open()
+    trial = begin(conductor)
+    assert stage.ledger.events(TrialStarted) == []  # where it begins is not known yet
+    conductor.take([message("began", trial, step=7, refused=["manifest differs"])])
+    assert [(each.gang, each.from_step) for each in stage.ledger.events(TrialStarted)] == [("gang-1", 7)]
+
+
+def test_an_interrupted_sweep_hands_out_nothing_more(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, experiment(0.1, 0.2))
+    conductor = stage.open()
+    trial = begin(conductor)
     conductor.interrupted_by = 2
     assert conductor.propose() is None
-    close(conductor)
+    finish(conductor, trial, report(trial, 1), ended(trial, "stopped"))  # it was let go
+    assert statuses(stage) == {0.1: "running"}
+    assert handed_out(stage.open()) == [(0.1, 0), (0.2, 0)]
 
 
-def test_a_failing_observer_costs_no_event(tmp_path: Path) -> None:
-    seen = []
+def test_a_failing_observer_costs_no_event(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[Event] = []
 
-    def bad(event: object, state: SweepState) -> None:
+    def bad(event: Event, state: SweepState) -> None:
         raise RuntimeError("no")
 
-    conductor = open_conductor(tmp_path, "a", observers=(bad, lambda event, state: seen.append(event)))
-    conductor.propose()
-    close(conductor)
+    stage = Stage(tmp_path, experiment(0.1))
+    handed_out(stage.open(observers=(bad, lambda event, state: seen.append(event))))
     assert [type(event).__name__ for event in seen] == ["Proposed"]
-
-
-def test_the_second_driver_is_refused(tmp_path: Path) -> None:
-    conductor = open_conductor(tmp_path, "a")
-    with pytest.raises(LedgerLocked, match="another driver"):
-        Ledger.open(tmp_path, HEADER)
-    close(conductor)
+    assert "an observer failed" in caplog.text

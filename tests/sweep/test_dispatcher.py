@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from expflow.sweep.gang import Dispatcher, Shape
+from expflow.sweep.dispatcher import Dispatcher
+from expflow.sweep.rank import Shape
 
 
 def dispatcher() -> Dispatcher:
