@@ -24,7 +24,7 @@ class Configs:
 
     def make(self, values: Mapping[str, Any]) -> Recipe:
         """The config with the searched ``values``. Raises ExperimentInvalid."""
-        nodes = {key: self._written(key, value) for key, value in values.items()}
+        nodes = {key: self.written(key, value) for key, value in values.items()}
         scope = Scope(self.scope.folder, known=self.scope.known)
         recipe = resolve_recipe(merge(self.tree, nest(nodes, self.tree.mark)), scope)
         if recipe is None or scope.problems:
@@ -44,7 +44,7 @@ class Configs:
                     problems.setdefault((each.file, each.line, each.column, each.key), each)
         return list(found.values()), list(problems.values())
 
-    def _written(self, key: str, value: Any) -> Node:
+    def written(self, key: str, value: Any) -> Node:
         """A searched value as it stands in the file, or at its dimension's place where it was drawn."""
         dimension = at(self.tree, ("sweep", "space", key))
         if dimension is None:

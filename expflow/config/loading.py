@@ -80,11 +80,21 @@ class Loaded:
         if problems := self._configs.survey(_shown_configs(self.experiment.sweep))[1]:
             raise ExperimentInvalid(problems)
 
-    def place(self, key: str) -> Mark:
-        """Where the base recipe says ``key``, or the nearest key around it that is written."""
-        path = split_key(key)
-        nodes = [found for end in range(len(path), 0, -1) if (found := at(self.tree, path[:end])) is not None]
-        return nodes[0].mark if nodes else self.tree.mark
+    def place(self, key: str, values: Mapping[str, Any] | None = None) -> Mark:
+        """Where the config of the searched ``values`` says ``key``, or the nearest key around it that is written."""
+        path, values = split_key(key), values or {}
+        for end in range(len(path), 0, -1):
+            above = ".".join(path[:end])
+            if above in values:
+                return self.place_of(above, values[above], *path[end : end + 1])
+            if (found := at(self.tree, path[:end])) is not None:
+                return found.mark
+        return self.tree.mark
+
+    def place_of(self, key: str, value: Any, part: str = "") -> Mark:
+        """Where the sweep says ``value`` for the searched ``key``, or ``part`` of it where it is a mapping."""
+        node = self._configs.written(key, value)
+        return (node.child(part) or node).mark
 
     def foreign_names(self) -> set[str]:
         """All ``package.module:Name`` in the recipe and in searched values."""

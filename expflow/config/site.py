@@ -34,6 +34,9 @@ class Site(Model):
         default_factory=dict,
         description="Data source -> folder where its files lie, or folder or address of shards built from them.",
     )
+    weights: Path | None = execution(
+        None, description="Folder of published weights, beside the one that torch's hub keeps."
+    )
     mlflow: str | None = execution(None, description="Address of the MLflow server or store.")
     ray: str | None = execution(None, description="Address of the Ray cluster.")
     resources: Resources | None = execution(None, description="Defaults for an experiment's `resources`.")
@@ -90,7 +93,7 @@ def _environment(env: Mapping[str, str]) -> list[Node]:
 def _placed(node: Node, folder: Path, home: Path) -> Node:
     """The tree with its folders made absolute."""
     items = dict(node.items)
-    for key in ("cache", "storage"):
+    for key in ("cache", "storage", "weights"):
         if key in items:
             items[key] = _absolute(items[key], folder, home)
     if "data" in items and items["data"].is_mapping:

@@ -48,6 +48,8 @@ class Header:
     """Number of trials of this plan, where the searcher knows it; else 0."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """``key``, ``manifest`` (sha256), ``source``, ``spec`` (DataSpec as plain data), ``samples``."""
+    weights: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What each ``init.from`` led to: ``id``, ``origin`` in words, ``trial`` ("" for a file's), sha256 of ``files``."""
     code: Mapping[str, str] = field(default_factory=dict)
     """The user's own modules: path -> sha256."""
     versions: Mapping[str, str] = field(default_factory=dict)

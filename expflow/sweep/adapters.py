@@ -18,6 +18,7 @@ from ray.tune.stopper import Stopper
 from expflow.sweep.conductor import Conductor, Work
 from expflow.sweep.files import trial_folder
 from expflow.sweep.plan import Plan
+from expflow.sweep.pretrained import keep
 from expflow.sweep.rank import Assignment
 
 KEY = "expflow"
@@ -82,6 +83,7 @@ def assignment(plan: Plan, work: Work) -> Assignment:
         forks=work.forks,
         experiment=str(plan.folder),
         epoch=work.epoch,
+        weights=keep(planned.weights, plan.folder),
     )
 
 

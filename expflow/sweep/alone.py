@@ -15,6 +15,7 @@ from expflow.sweep.conductor import Conductor, Observer, Work
 from expflow.sweep.driver import Result, conclude, open_sweep, signals_noted
 from expflow.sweep.files import trial_folder
 from expflow.sweep.plan import Plan
+from expflow.sweep.pretrained import keep
 from expflow.training.contract import Attempt, Began, Fence, Notice, Outcome, run_trial
 from expflow.training.local import run_on_this_machine, world_here
 
@@ -102,6 +103,7 @@ def _attempt(
         forks=work.forks,
         number=work.attempt,
         fence=Fence(plan.folder, work.epoch),
+        weights=keep(planned.weights, plan.folder),
     )
     world = world_here(plan.loaded.experiment.resources)
     train = run_trial if world.ranks == 1 else run_on_this_machine

@@ -10,9 +10,9 @@ import numpy as np
 from expflow.architectures import Count, count
 from expflow.config.identity import readable
 from expflow.config.schema import Recipe
-from expflow.config.spec import Foreign
+from expflow.config.spec import Foreign, Spec
 from expflow.data.build import Prepared
-from expflow.errors import ExperimentInvalid, UserError
+from expflow.errors import ExperimentInvalid, Problem, UserError
 from expflow.sweep.plan import Plan, PlannedTrial
 
 MEASURED_CONFIGS = 8
@@ -36,10 +36,12 @@ def check_builds(plan: Plan) -> list[Row]:
     rows: list[Row] = []
     counts: dict[str, Count | None] = {}
     wrong: dict[str, str] = {}
+    begun: list[Problem] = []
     for trial in plan.trials():
         if trial.config not in counts:
             try:
                 counts[trial.config] = _count(trial.recipe, trial.data)
+                begun += [plan.problem(key, message, trial.values) for key, message in _beginning(trial)]
             except ExperimentInvalid:  # it says where by itself
                 raise
             except UserError as error:
@@ -47,7 +49,19 @@ def check_builds(plan: Plan) -> list[Row]:
                 wrong[readable(trial.values)] = str(error)
         rows.append(Row(trial, counts[trial.config]))
     _refuse(plan, wrong)
+    if begun:
+        raise ExperimentInvalid(dict.fromkeys(begun))
     return rows
+
+
+def _beginning(trial: PlannedTrial) -> list[tuple[str, str]]:
+    """What of ``init`` the network does not bear out, by key; nothing where only the trial knows its network."""
+    recipe = trial.recipe
+    if recipe.init is None or trial.data is None or not isinstance(recipe.model, Spec):
+        return []
+    from expflow.training.transfer.check import complaints  # imports torch
+
+    return complaints(recipe, trial.data.spec, trial.weights)
 
 
 def _refuse(plan: Plan, wrong: Mapping[str, str]) -> None:

@@ -24,6 +24,7 @@ from expflow.ledger.header import Header
 from expflow.registry import construct, load_dotted
 from expflow.sweep.course import MOST_REPEATS, Course, Objective
 from expflow.sweep.generations import newest, unused
+from expflow.sweep.pretrained import Sources
 from expflow.sweep.provenance import CONTINUE_VARIABLE, git_state, versions
 from expflow.sweep.schedulers import Scheduler, Surroundings
 from expflow.sweep.searchers import SearchAlgorithm, Values
@@ -46,6 +47,8 @@ class PlannedTrial:
     data: Prepared | None
     configure: Callable[[Mapping[str, Any]], Recipe] = field(repr=False, compare=False)
 
+    weights: Pretrained | None = None
+    """What it begins with; None for fresh weights."""
     @property
     def recipe(self) -> Recipe:
         """The recipe with the searched values in it."""
@@ -72,6 +75,8 @@ class Plan:
     storage: Path
     sweep: Sweep
     command: str = ""
+    sources: Sources
+    """The weights that recipes begin with."""
     """What to type to continue, from anywhere."""
     _prepared: dict[str, Prepared] = field(default_factory=dict)
     _expected: int | None = None
@@ -187,9 +192,10 @@ class Plan:
                 raise
             raise ExperimentInvalid([self.problem(error.key, str(error))]) from error
 
-    def problem(self, key: str, message: str) -> Problem:
-        """Something that is wrong with ``key`` of the base recipe, at the place where the file says it."""
-        return problem(self.loaded.place(key), key, message)
+    def problem(self, key: str, message: str, values: Values | None = None) -> Problem:
+        """Something that is wrong with ``key`` of the base recipe, or of the config of ``values``, at the place where
+        the file says it."""
+        return problem(self.loaded.place(key, values), key, message)
 
     def configs(self) -> Iterator[Values]:
         """Searched values of each config that the searcher proposes by itself, each config once.
@@ -223,7 +229,11 @@ class Plan:
         key = data.key if data is not None else _own_data_key(recipe)
         spent = budget_of(recipe)
         return [
-            PlannedTrial(trial_id(config, seed, key), config, seed, values, spent, data, self.loaded.configure)
+        weights = self.sources[recipe.init.source] if recipe.init is not None and recipe.init.pretrained else None
+        begun = weights.id if weights is not None else ""
+            PlannedTrial(
+                trial_id(config, seed, key, begun), config, seed, values, spent, data, self.loaded.configure, weights
+            )
             for seed in (self.sweep.seeds if seeds is None else seeds)
         ]
 
@@ -276,6 +286,7 @@ class Plan:
             expected_trials=self.expected_trials,
             data=_data_facts(data, experiment.recipe),
             code=code,
+            weights=self.sources.facts,
             versions=versions(),
             git=git_state(experiment.file.parent),
             tracking=tracking,
@@ -341,7 +352,8 @@ def make_plan(
     folder, name = Path(root).absolute(), loaded.name + suffix
     name = unused(folder, name) if fresh else newest(folder, name, experiment.file)
     command = os.environ.get(CONTINUE_VARIABLE) or _command("train" if alone else "sweep", loaded, storage)
-    return Plan(loaded, site, name, folder, sweep, command)
+    sources = Sources(loaded, sweep.space, site=site, storage=folder, folder=folder / name)
+    return Plan(loaded, site, name, folder, sweep, sources, command)
 
 
 def _command(verb: str, loaded: Loaded, storage: Path | str | None) -> str:

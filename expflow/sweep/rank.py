@@ -21,6 +21,7 @@ from typing import Any
 import ray
 
 from expflow.config.schema import Recipe
+from expflow.training.transfer.source import Pretrained
 
 Message = dict[str, Any]
 
@@ -60,6 +61,7 @@ class Assignment:
     experiment: str | None = None
     epoch: int = 0
     forks: int = 0
+    weights: Pretrained | None = None
 
 
 class Rank:
@@ -123,6 +125,7 @@ class Rank:
             forks=assignment.forks,
             number=assignment.attempt,
             fence=fence,
+            weights=assignment.weights,
         )
         started = speaker.started
         try:

@@ -18,6 +18,7 @@ from expflow.tasks import build_task
 from expflow.training.contract import LIGHTNING, Attempt, World, runner_of
 from expflow.training.feed import open_feed
 from expflow.training.isolation import isolated, seed_everything
+from expflow.training.transfer.freezing import freezing_callbacks
 
 _WARM_UP = 2
 """Steps that are not counted: the first ones allocate memory and choose kernels."""
@@ -91,7 +92,7 @@ def step_seconds(recipe: Recipe, data_root: Path, threads: int = 1, steps: int =
         trainer = Trainer(
             accelerator="cpu",
             devices=1,
-            callbacks=[watch],
+            callbacks=[*freezing_callbacks(recipe, task), watch],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
