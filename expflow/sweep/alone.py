@@ -111,9 +111,9 @@ def _attempt(
         return train(
             attempt, world, on_report, on_notice=on_notice, leave=lambda: conductor.interrupted_by is not None
         ), {}
-    except TrialError as error:
-        return None, _failed(error.failure, str(error), "")
     except Exception as error:  # noqa: BLE001  the user's code may raise anything; the trial is named, and its traceback kept
+        if isinstance(error, TrialError) and error.failure != "code":
+            return None, _failed(error.failure, str(error), "")
         trace = traceback.format_exc()
         (folder / "log.txt").write_text(trace, encoding="utf-8")
         text = str(error) if isinstance(error, ExpflowError) else f"{type(error).__name__}: {error}"

@@ -131,7 +131,11 @@ class Rank:
         try:
             outcome = run_trial(attempt, world, speaker.report, on_notice=speaker.notice, leave=pulse.leave)
         except TrialError as error:
-            return failure(assignment, error.failure, str(error), "", started)
+            trace = ""
+            if error.failure == "code":
+                trace = traceback.format_exc()
+                traceback.print_exc()
+            return failure(assignment, error.failure, str(error), trace, started)
         except StorageUnwritable as error:
             return failure(assignment, "storage", str(error), "", started)
         except ray.exceptions.RayError as error:  # the dispatcher is gone, and with it the driver
