@@ -30,6 +30,7 @@ from expflow.sweep.schedulers import Scheduler, Surroundings
 from expflow.sweep.searchers import SearchAlgorithm, Values
 from expflow.sweep.searchers.specs import Grid
 from expflow.sweep.warm import warm_start
+from expflow.training.transfer.source import Pretrained
 
 SHOWN = 10
 """Configs that a searcher which learns is asked for before anything ran: what a plan can show of it."""
@@ -46,9 +47,9 @@ class PlannedTrial:
     budget: dict[str, Any]
     data: Prepared | None
     configure: Callable[[Mapping[str, Any]], Recipe] = field(repr=False, compare=False)
-
     weights: Pretrained | None = None
     """What it begins with; None for fresh weights."""
+
     @property
     def recipe(self) -> Recipe:
         """The recipe with the searched values in it."""
@@ -74,9 +75,9 @@ class Plan:
     name: str
     storage: Path
     sweep: Sweep
-    command: str = ""
     sources: Sources
     """The weights that recipes begin with."""
+    command: str = ""
     """What to type to continue, from anywhere."""
     _prepared: dict[str, Prepared] = field(default_factory=dict)
     _expected: int | None = None
@@ -228,9 +229,9 @@ class Plan:
         config = config_id(recipe)
         key = data.key if data is not None else _own_data_key(recipe)
         spent = budget_of(recipe)
-        return [
         weights = self.sources[recipe.init.source] if recipe.init is not None and recipe.init.pretrained else None
         begun = weights.id if weights is not None else ""
+        return [
             PlannedTrial(
                 trial_id(config, seed, key, begun), config, seed, values, spent, data, self.loaded.configure, weights
             )
@@ -285,8 +286,8 @@ class Plan:
             report=experiment.report.model_dump(mode="json"),
             expected_trials=self.expected_trials,
             data=_data_facts(data, experiment.recipe),
-            code=code,
             weights=self.sources.facts,
+            code=code,
             versions=versions(),
             git=git_state(experiment.file.parent),
             tracking=tracking,
