@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -63,11 +64,37 @@ def report(name: Result, storage: Storage = None) -> None:
     show_report(name, storage)
 
 
-def show(name: Result, storage: Storage = None) -> None:
-    """Show one result and its recipe: NAME/best or NAME/3fa9."""
-    from expflow.cli.looking import show_result
+def show(
+    name: Result,
+    filters: Annotated[
+        bool, typer.Option("--filters", help="Draw the first layer's filters, or a linear classifier's templates.")
+    ] = False,
+    confusion: Annotated[bool, typer.Option("--confusion", help="Draw the confusion matrix on val.")] = False,
+    worst: Annotated[
+        bool, typer.Option("--worst", help="Draw the best, worst and most confidently wrong predictions on val.")
+    ] = False,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Measure the mean of the seeds' probabilities on val.")
+    ] = False,
+    soup: Annotated[bool, typer.Option("--soup", help="Measure means of the seeds' weights on val.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Also write the pictures there.", show_default=False)
+    ] = None,
+    storage: Storage = None,
+) -> None:
+    """Show one result and its recipe, NAME/best or NAME/3fa9; or what is inside of it, as pictures."""
+    if ensemble or soup:
+        from expflow.cli.testing import show_on_val
 
-    show_result(name, storage)
+        show_on_val(name, storage, ensemble=ensemble, soup=soup)
+    if filters or confusion or worst:
+        from expflow.cli.testing import show_pictures
+
+        show_pictures(name, storage, out, filters=filters, confusion=confusion, worst=worst)
+    if not (ensemble or soup or filters or confusion or worst):
+        from expflow.cli.looking import show_result
+
+        show_result(name, storage)
 
 
 def look_at_test(

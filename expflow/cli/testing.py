@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
@@ -51,6 +52,34 @@ def show_on_val(name: str, storage: str | None, *, ensemble: bool, soup: bool) -
     asked = asked_for(found, None if found.which == "best" else found.trial().config, ensemble=ensemble, soup=soup)
     evaluated = evaluate(found, asked, "val", on_trial=_told(console, found))
     _print_val(console, found, asked, evaluated)
+
+
+def show_pictures(
+    name: str, storage: str | None, out: Path | None, *, filters: bool, confusion: bool, worst: bool
+) -> None:
+    """Draw what is asked for of one finished trial, keep it beside the trial, and say where."""
+    from expflow.report.inside import draw_inside, keep, write_pictures
+
+    console, found = Console(), find(name, storage)
+    if found.which is None:
+        raise AddressUnknown(f"{name}: the pictures of which trial? {found.name}/best, or a trial ({found.name}/3fa9)")
+    trial = found.trial() if found.which != "best" else _first(found)
+    drawings = draw_inside(found, trial, filters=filters, confusion=confusion, worst=worst)
+    places = keep(drawings, found, trial)
+    if out is not None:
+        places = write_pictures(drawings, out)
+    console.print(f"{found.name}/{trial.trial}  {name_of(trial)}", style="bold", highlight=False)
+    for drawing, place in zip(drawings, places, strict=True):
+        console.print(f"{drawing.name:8} {relative(place)}", highlight=False, soft_wrap=True)
+        console.print(f"  {drawing.caption}", markup=False, highlight=False)
+    write(found.folder, found.state)
+    _tell_mlflow(console, found)
+
+
+def _first(found: Found) -> TrialState:
+    """The selected config's trial with the lowest seed: the best seed would be one more choice."""
+    asked = asked_for(found, None, ensemble=False, soup=False)
+    return min(asked.trials, key=lambda trial: trial.seed)
 
 
 def asked_for(found: Found, config: str | None, *, ensemble: bool, soup: bool, members: str = "config") -> Asked:

@@ -18,6 +18,7 @@ from expflow.ledger.state import SweepState, TrialState
 from expflow.report import results, words
 from expflow.report.contrasts import Answer, answers
 from expflow.report.images import with_images
+from expflow.report.inside import kept_pictures
 from expflow.report.ranking import best, leaderboard
 from expflow.report.tables import stopped_table, table
 from expflow.report.testing import looks
@@ -83,6 +84,24 @@ def _replace(path: Path, content: bytes) -> Path:
     return path
 
 
+def _inside(folder: Path, state: SweepState) -> list[dict[str, str]]:
+    """The pictures of `show` that were kept, those of the selected config's trials first."""
+    winner = best(state)
+    ours = {trial.trial for trial in winner.trials} if winner is not None else set()
+    trials = sorted(state.plan_trials(), key=lambda trial: trial.trial not in ours)
+    return [
+        {
+            "title": each.title,
+            "caption": each.caption,
+            "alt": each.alt,
+            "source": f"data:image/png;base64,{base64.b64encode(each.path.read_bytes()).decode()}",
+            "link": each.path.relative_to(folder).as_posix(),
+        }
+        for trial in trials
+        for each in kept_pictures(folder, state, trial)
+    ]
+
+
 def _figure(drawing: Any) -> dict[str, str]:
     data = base64.b64encode(drawing.svg).decode()
     return {
@@ -121,6 +140,7 @@ def _render(
         table=table(board),
         stopped=stopped_table(board),
         test=looks(state, folder),
+        inside=_inside(folder, state),
         failures=results.failures(state),
         facts=facts(state),
         recipe=list(_flat(header.recipe)),

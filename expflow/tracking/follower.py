@@ -25,6 +25,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from expflow.config.identity import folder_name
 from expflow.errors import Refused
 from expflow.ledger import Cursor, read
 from expflow.ledger.lock import read_holder
@@ -78,6 +79,18 @@ class Follower:
             figures = self.folder / "figures"
             self._writer.upload([report, figures] if figures.is_dir() else [report])
             self._place.save(self._read, report=stamp)
+        self._upload_pictures()
+
+    def _upload_pictures(self) -> None:
+        """Attach what `expflow show` has drawn of a trial to the trial's run."""
+        for trial in self._mirror.state.trials.values():
+            pictures = self.folder / "trials" / folder_name(trial.values, trial.seed, trial.trial) / "pictures"
+            files = sorted(pictures.glob("*.png"))
+            stamp = ",".join(f"{each.name}:{each.stat().st_mtime_ns}" for each in files)
+            if stamp and stamp != self._place.pictures.get(trial.trial):
+                self._writer.upload([pictures], f"trial:{trial.trial}")
+                self._place.pictures[trial.trial] = stamp
+                self._place.save(self._read)
 
     def disconnect(self) -> None:
         """After an error: connect and look anew before the next step."""
@@ -126,6 +139,7 @@ class Follower:
     def _start_over(self) -> None:
         """The store was replaced by an empty one, or the ledger by another: nothing of it was ever told there."""
         _log.warning("the store has nothing of this sweep; telling it from the beginning")
+        self._place.pictures.clear()
         self._place.save(Cursor(), report="")
         self._mirror, self._read = Mirror(), Cursor()
         while self.step():
@@ -142,10 +156,13 @@ class _Place:
         mine = self._all.get(self._key, {})
         self.cursor = Cursor(mine.get("segment", 0), mine.get("line", 0), mine.get("offset", 0))
         self.report: str = mine.get("report", "")
+        self.pictures: dict[str, str] = dict(mine.get("pictures", {}))
+        """Trial -> the files, and when they were written, that its run has."""
 
     def save(self, cursor: Cursor, *, report: str | None = None) -> None:
         self.cursor, self.report = cursor, self.report if report is None else report
-        self._all[self._key] = {**asdict(cursor), "report": self.report}
+        pictures = {"pictures": self.pictures} if self.pictures else {}
+        self._all[self._key] = {**asdict(cursor), "report": self.report, **pictures}
         self._path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._path.with_suffix(".tmp")
         temporary.write_text(json.dumps(self._all))

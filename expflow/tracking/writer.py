@@ -70,9 +70,9 @@ class Writer:
             if run is not None:
                 self._tell(run, update, created)
 
-    def upload(self, paths: Iterable[Path]) -> None:
-        """Attach files and folders to the sweep's run, replacing those of the same name."""
-        run = self._runs.get(SWEEP)
+    def upload(self, paths: Iterable[Path], key: str = SWEEP) -> None:
+        """Attach files and folders to the run ``key``, by default the sweep's, replacing those of the same name."""
+        run = self._runs.get(key)
         for path in paths if run is not None else ():
             if path.is_dir():
                 self._client.log_artifacts(run, str(path), path.name)

@@ -19,6 +19,7 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from expflow.config.schema import Recipe
+from expflow.data.dataspec import DataSpec
 from expflow.errors import CheckpointMismatch, UserError
 from expflow.tasks import build_task
 from expflow.training.arguments import computing, trainer_arguments
@@ -66,6 +67,15 @@ class Bench:
         self._feed = open_feed(attempt, world)
         self.task: LightningModule = build_task(attempt.recipe, self._feed.spec)
 
+    @property
+    def data_spec(self) -> DataSpec:
+        """What the network knows of the data."""
+        return self._feed.spec
+
+    def batches(self, split: str) -> Any:
+        """The batches of ``split`` in a fixed order. Raises UserError where there is no such split."""
+        return split_of(self._attempt, self._world, self._feed, split)
+
     def held(self, checkpoint: Path) -> Held:
         """The weights in ``checkpoint``, a folder that has been verified.
 
@@ -87,7 +97,7 @@ class Bench:
         self._put(weights, "these weights")
         collecting = Collecting(rows=rows)
         trainer = self._trainer(collecting)
-        batches = split_of(self._attempt, self._world, self._feed, split)
+        batches = self.batches(split)
         own = split == "test" and type(self.task).test_step is not LightningModule.test_step
         if not own and type(self.task).validation_step is LightningModule.validation_step:
             raise UserError("the task has neither a test_step nor a validation_step: there is nothing to measure")
@@ -108,7 +118,7 @@ class Bench:
         if not keeps_statistics(self.task):
             return weights
         seed_everything(self._attempt.seed)
-        batches = split_of(self._attempt, self._world, self._feed, "train")
+        batches = self.batches("train")
         restating = Restating()
         trainer = self._trainer(restating, limit_val_batches=restating.batches)
         with computing(self._attempt.recipe, self.task):
