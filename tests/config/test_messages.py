@@ -55,12 +55,13 @@ SWEEP = BASE + "sweep:\n  space:\n"
         ),
         pytest.param(
             BASE.replace("data: digits", "data: {batch_size: 64}"),
-            "exp.yaml:1:7: data.name: missing; expected one of: cifar10, cifar100, digits, ",
+            "exp.yaml:1:7: data.name: missing; expected one of: cifar10, cifar100, digits, fashion_mnist, folder,",
             id="missing data source",
         ),
         pytest.param(
             BASE.replace("data: digits\n", ""),
-            "exp.yaml:2:7: data: missing; the task classification needs it: one of cifar10, cifar100, digits, ",
+            "exp.yaml:2:7: data: missing; the task classification needs it: one of cifar10, cifar100, digits,"
+            " fashion_mnist, folder, imagenet, imagenet22k, mnist, shards, your own package.module:Name",
             id="needed slot",
         ),
         pytest.param(

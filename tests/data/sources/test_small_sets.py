@@ -128,10 +128,11 @@ def test_only_a_build_on_command_fetches(mirror, tmp_path, monkeypatch):
             prepare(spec, cache=tmp_path / "cache")
     assert not mirror
     built = build(MNIST(name="mnist"), cache=tmp_path / "cache")
-    assert len(mirror) == 4
+    assert len(set(mirror)) == 4
+    asked = len(mirror)  # torchvision asks for redirections first
     assert built.spec.samples["test"] == 10
     assert prepare(MNIST(name="mnist", split_seed=1), cache=tmp_path / "cache").root != built.root
-    assert len(mirror) == 4, "what was fetched is kept for other splits"
+    assert len(mirror) == asked, "what was fetched is kept for other splits"
 
 
 def test_what_a_mirror_gives_is_checked(mirror, mnist, tmp_path):
