@@ -84,7 +84,7 @@ class Progress:
 
     def _say(self, trial: TrialState, event: TrialEnded) -> None:
         """One line for each trial that ended; on a terminal the live table moves below it."""
-        done = sum(each.ended for each in self._state.plan_trials())
+        done = self._state.ended
         if event.status == "failed":
             return  # its failure was said with the reason
         value = trial.metrics.get(self._metric)

@@ -9,9 +9,10 @@ from rich.table import Table
 
 from expflow.cli.live import seconds_text
 from expflow.config.foreign import user_modules
-from expflow.errors import CodeChanged
+from expflow.errors import CodeChanged, UserError
 from expflow.ledger import SweepState, exists, load
 from expflow.report.words import config_label, plural
+from expflow.sweep.difference import difference, refuse_extension
 from expflow.sweep.estimate import Row, check_builds, with_times
 from expflow.sweep.plan import Plan
 from expflow.sweep.provenance import check_code
@@ -78,6 +79,9 @@ def _totals(console: Console, plan: Plan, rows: Sequence[Row], known: SweepState
             "and 10 to 20 s to start Ray",
             highlight=False,
         )
+    if known.trials:
+        changes = difference(plan, (row.trial for row in rows), known)
+        console.print(f"beside what is there: {changes}", highlight=False)
     console.print(f"results {'lie' if known.trials else 'will lie'} in {plan.folder}", highlight=False, soft_wrap=True)
     _note_changes(console, plan, known)
 
@@ -89,5 +93,6 @@ def _note_changes(console: Console, plan: Plan, known: SweepState) -> None:
     before = known.header
     try:
         check_code(before.code, user_modules(plan.loaded), before.versions.get("expflow", ""), plan.name)
-    except CodeChanged as error:
+        refuse_extension(plan, known)
+    except (CodeChanged, UserError) as error:
         console.print(f"note: {error}", style="yellow", highlight=False, soft_wrap=True)

@@ -23,8 +23,9 @@ def run(plan: Plan, runner: Runner, *, keep_results: bool, retry_failed: bool, r
     console = Console()
     rows = check_builds(plan)
     driving = Driving(plan, runner, keep_results=keep_results, retry_failed=retry_failed)
-    _say_start(console, plan, len(rows))
-    progress = Progress(console, plan.metric, plan.mode, len(rows), weights(rows))
+    total = max(len(rows), plan.expected_trials)
+    _say_start(console, plan, total)
+    progress = Progress(console, plan.metric, plan.mode, total, weights(rows))
     try:
         with progress:
             concluded = driving.run((progress,), report=report)
@@ -69,7 +70,9 @@ def _say_start(console: Console, plan: Plan, trials: int) -> None:
 
 def _say_end(console: Console, plan: Plan, result: Result, retry: str) -> None:
     failed = [trial for trial in result.state.plan_trials() if trial.status == "failed"]
-    if not result.ran:
+    for note in result.notes:
+        console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    if not result.ran and not result.notes:
         console.print("nothing was left to run", highlight=False)
     for trial in failed:
         why = trial.failures[-1] if trial.failures else None

@@ -50,11 +50,12 @@ class Objective:
             return None
         return value if self.mode == "max" else -value
 
-    def time(self, report: Reported) -> float:
-        """How far a trial is at a report, in the scheduler's unit."""
+    def time(self, report: Reported, trial: TrialState) -> float:
+        """How far ``trial`` is at a report of it, in the scheduler's unit."""
         if self.unit == "step":
             return float(report.step)
-        return report.metrics.get("progress/epoch", round(report.progress * self.epochs, 9))
+        epochs = trial.budget.get("trainer.epochs", self.epochs)  # it may have been extended since
+        return report.metrics.get("progress/epoch", round(report.progress * epochs, 9))
 
 
 @dataclass(slots=True)
@@ -132,12 +133,12 @@ class Course:
         if isinstance(event, TrialEnded):
             self._over(trial, state)
         elif self._scheduler is not None:
-            self._schedule(event, self._scheduler)
+            self._schedule(event, self._scheduler, state.trials[trial])
 
-    def _schedule(self, event: Event, scheduler: Scheduler) -> None:
+    def _schedule(self, event: Event, scheduler: Scheduler, state: TrialState) -> None:
         match event:
             case Reported(trial=trial, progress=progress) if progress < 1.0:
-                time = self._objective.time(event)
+                time = self._objective.time(event, state)
                 if time > self._times.get(trial, 0.0):  # else it repeats, after a fault, what was judged before
                     self._times[trial] = time
                     scheduler.report(trial, time, self._objective.score(event))
@@ -242,7 +243,7 @@ class Course:
         self._times.pop(trial, None)
         if self._scheduler is not None:
             last = ended.reports[-1] if ended.reports else None
-            time = self._objective.time(last) if last is not None else 0.0
+            time = self._objective.time(last, ended) if last is not None else 0.0
             score = self._objective.score(last) if last is not None else None
             self._scheduler.end(trial, time, score, done=ended.status == "done")
         if not group.open and not group.told:

@@ -15,13 +15,15 @@ from expflow.training.checkpoints.extension import schedule_allows_extension
 
 @dataclass(frozen=True)
 class Difference:
-    """Trial ids, each in one place. ``kept`` have ended, ``open`` are known and have not."""
+    """Trial ids, each in one place. ``kept`` have ended, ``open`` are known and have not. ``later`` is the number of
+    trials that the searcher will only propose when results are there."""
 
     kept: tuple[str, ...]
     open: tuple[str, ...]
     extended: tuple[str, ...]
     new: tuple[str, ...]
     dropped: tuple[str, ...]
+    later: int = 0
 
     def __str__(self) -> str:
         parts = [
@@ -31,20 +33,39 @@ class Difference:
             (self.new, "new"),
             (self.dropped, "dropped (their results stay)"),
         ]
-        return ", ".join(f"{len(trials)} {word}" for trials, word in parts if trials)
+        said = [f"{len(trials)} {word}" for trials, word in parts if trials]
+        return ", ".join([*said, *([f"{self.later} to be proposed as results come"] if self.later else [])])
 
 
 def difference(plan: Plan, planned: Iterable[PlannedTrial], known: SweepState) -> Difference:
     """``planned`` against what ``known`` holds. Of a searcher that learns, trials that it proposed before are kept,
-    since they are replayed."""
+    since they are replayed; and so are confirming trials of configs that are still there."""
     sorted_: dict[str, list[str]] = {"kept": [], "open": [], "extended": [], "new": []}
     wanted: dict[str, PlannedTrial | None] = {each.trial: each for each in planned}
     if plan.learns and known.header is not None and known.header.search == plan.search_key:
-        wanted = {**dict.fromkeys(known.current), **wanted}
-    for trial, its in wanted.items():
-        sorted_[_kind(its, known.trials.get(trial))].append(trial)
-    dropped = [each for each in known.current if each not in wanted]
-    return Difference(**{key: tuple(each) for key, each in sorted_.items()}, dropped=tuple(dropped))
+        wanted = _replayed(plan, known)
+    configs = {known.trials[name].config if its is None else its.config for name, its in wanted.items()}
+    for each in known.plan_trials():
+        if each.phase == "confirm" and _confirms(plan, each) and each.config in configs:
+            wanted.setdefault(each.trial, None)
+    for name, its in wanted.items():
+        sorted_[_kind(its, known.trials.get(name))].append(name)
+    dropped = [name for name in known.current if name not in wanted]
+    later = max(0, plan.expected_trials - len(wanted)) if plan.learns and plan.limit else 0
+    return Difference(**{key: tuple(each) for key, each in sorted_.items()}, dropped=tuple(dropped), later=later)
+
+
+def _replayed(plan: Plan, known: SweepState) -> dict[str, PlannedTrial | None]:
+    """The trials of the configs that were proposed before, with the seeds of today; what follows depends on results."""
+    found: dict[str, PlannedTrial | None] = {}
+    for trial in known.plan_trials():
+        if trial.phase == "search" and trial.trial not in found:
+            found.update((each.trial, each) for each in plan.expand(trial.values))
+    return found
+
+
+def _confirms(plan: Plan, trial: TrialState) -> bool:
+    return plan.sweep.confirm is not None and trial.seed in plan.sweep.confirm.seeds
 
 
 def _kind(planned: PlannedTrial | None, known: TrialState | None) -> str:

@@ -50,6 +50,7 @@ def test_an_edited_file_runs_only_what_is_new(workplace: Workplace) -> None:
     workplace.run("sweep", "exp.yaml")
     first = set(workplace.state().trials)
     workplace.scripted([0.4, 0.5, 0.2], seeds=2)
+    assert "beside what is there: 2 kept, 4 new" in workplace.run("plan", "exp.yaml", "--no-time")
     workplace.run("sweep", "exp.yaml")
     state = workplace.state()
     assert first < set(state.trials)
@@ -81,6 +82,18 @@ def test_a_trial_that_raises_is_named_and_stops_nobody(workplace: Workplace) -> 
     workplace.run("sweep", "exp.yaml", "--retry", "failed", code=1)
     starts = [record.body for record in workplace.records() if isinstance(record.body, TrialStarted)]
     assert len(starts) == 5 + 2 + 3 + 2  # the lost worker is tried three times, in both runs
+
+
+def test_the_same_error_in_every_trial_stops_the_sweep_and_says_so(workplace: Workplace) -> None:
+    workplace.scripted([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
+    text = (workplace.folder / "exp.yaml").read_text()
+    workplace.write(text.replace("{sleep: 0.0}", "{raise: no such field}"))
+    output = workplace.run("sweep", "exp.yaml", code=1)
+    assert "the first 3 trials failed with the same error, so the sweep was stopped: no such field" in output
+    assert 3 <= len(workplace.state().plan_trials()) < 8
+    workplace.write(text)  # mended: other trials, since a script is part of the recipe
+    workplace.run("sweep", "exp.yaml")
+    assert [trial.status for trial in workplace.state().plan_trials()] == ["done"] * 8
 
 
 def test_killed_driver_continues_and_repeats_nothing_finished(workplace: Workplace) -> None:
