@@ -300,3 +300,25 @@ def test_one_follower_at_a_time(folder, uri) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert not catch_up(folder, uri)
     assert catch_up(folder, uri)
+
+
+def test_pictures_hang_on_their_trials_run(folder, uri, client, runs) -> None:
+    from expflow.config.identity import folder_name
+
+    write(folder, whole_trial(20, 0), seeds=(0,))
+    assert catch_up(folder, uri)
+    place = folder / "trials" / folder_name({"model.depth": 20}, 0, "t20s0") / "pictures"
+    place.mkdir(parents=True)
+    (place / "confusion.png").write_bytes(b"first")
+
+    def there() -> dict[str, bytes]:
+        root = Path(runs("trial")["depth=20 s0"].info.artifact_uri.removeprefix("file://"))
+        return {each.relative_to(root).as_posix(): each.read_bytes() for each in root.rglob("*.png")}
+
+    assert catch_up(folder, uri)
+    assert there() == {"pictures/confusion.png": b"first"}
+    (place / "confusion.png").write_bytes(b"second")
+    (place / "worst.png").write_bytes(b"more")
+    assert catch_up(folder, uri)
+    assert there() == {"pictures/confusion.png": b"second", "pictures/worst.png": b"more"}
+    assert client.list_artifacts(runs("sweep")["depth"].info.run_id) == []

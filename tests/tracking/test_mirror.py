@@ -7,7 +7,7 @@ import math
 import pytest
 from stories import failed_trial, header, proposed, reports, whole_sweep, whole_trial
 
-from expflow.events import AttemptFailed, DriverStopped, Event, Forked, Reported, TrialEnded, TrialStarted
+from expflow.events import AttemptFailed, DriverStopped, Event, Forked, Looked, Reported, TrialEnded, TrialStarted
 from expflow.ledger import Header, Record
 from expflow.tracking.configs import config_key, interval
 from expflow.tracking.mirror import Mirror, dataset
@@ -253,3 +253,35 @@ def test_a_config_and_its_trials_share_a_colour_that_no_other_config_has() -> No
     }
     assert all(len(each) == 1 for each in colours.values())
     assert colours[20] != colours[56]
+
+
+def test_a_look_at_test_is_told_of_trials_config_and_sweep() -> None:
+    trials = {f"t20s{seed}": {"test/top1": 0.5 + seed / 10} for seed in range(3)}
+    combined = {"ensemble": {"test/top1": 0.75}}
+    look = Looked("c20", "test", "d1", 2, True, trials | combined, members={"ensemble": list(trials)})
+    mirror = mirror_of(*whole_sweep(), look, DriverStopped("finished"))
+    told = updates(mirror)
+    assert points(told["trial:t20s1"], "test/top1") == [(30, 0.6)]
+    config = told[config_key("c20", (0, 1, 2))]
+    assert points(config, "final/test_top1") == [(0, 0.6)]
+    assert points(config, "final/test_top1_low") == [(0, interval([0.5, 0.6, 0.7])[0])]
+    assert points(config, "ensemble/test/top1") == [(0, 0.75)]
+    for key in ("trial:t20s0", config_key("c20", (0, 1, 2)), SWEEP):
+        assert told[key].tags["expflow.test_looks"] == "2"
+    assert "expflow.test_looks" not in told["trial:t56s0"].tags
+    assert told[SWEEP].status == "FINISHED"
+
+
+def test_a_look_at_one_seed_is_told_of_its_trial() -> None:
+    look = Looked(
+        "c20",
+        "test",
+        "d1",
+        1,
+        False,
+        {"t20s0": {"test/top1": 0.5}, "uniform_soup": {"test/top1": 0.25}},
+        members={"uniform_soup": ["t20s0"]},
+    )
+    told = updates(mirror_of(*whole_trial(20, 0), look, seeds=(0,)))
+    assert points(told["trial:t20s0"], "test/top1") == [(30, 0.5)]
+    assert points(told[SWEEP], "uniform_soup/test/top1") == [(0, 0.25)]
