@@ -54,7 +54,7 @@ def recipe(epochs: int) -> Recipe:
         model=MODEL,
         task=Classification(name="classification"),
         loss=CrossEntropy(name="cross_entropy"),
-        optimizer=SGD(name="sgd", lr=0.05, momentum=0.9, weight_decay=1e-4),
+        optimizer=SGD(name="sgd", lr=0.05, momentum=0.9, weight_decay=1e-4, decay_norm_and_bias=True),
         schedule=OneCycle(name="one_cycle"),
         trainer=Trainer(epochs=epochs, validate_every=epochs, channels_last=True),
     )

@@ -53,6 +53,10 @@ class EpochOrder:
 
     def ids(self, first: int, stop: int) -> Ids:
         """Ids of the samples at positions ``first`` to ``stop`` (excluded, and cut at the epoch's end)."""
+        number, last = self._last
+        begin = int(self.ends[number - 1]) if number > 0 else 0
+        if number >= 0 and begin <= first < stop <= begin + len(last):  # in the window of the batch before, as most are
+            return last[first - begin : stop - begin].copy()
         stop = min(stop, len(self))
         if first >= stop:
             return np.zeros(0, dtype=np.int64)
@@ -90,6 +94,8 @@ def rank_share(ids: Ids, rank: int, ranks: int, *, size: int = 0) -> tuple[Ids, 
     Padding repeats the last sample: to as few as give every rank equally many, or to ``size`` samples over all ranks.
     """
     share = -(-max(len(ids), size) // ranks)
+    if share * ranks == len(ids):
+        return ids[rank * share : (rank + 1) * share], np.ones(share, dtype=np.bool_)
     valid = np.arange(share * ranks) < len(ids)
     padded = np.concatenate([ids, np.repeat(ids[-1:], share * ranks - len(ids))])
     mine = slice(rank * share, (rank + 1) * share)

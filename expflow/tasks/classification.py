@@ -17,6 +17,7 @@ from expflow.losses.penalties import penalised, penalty
 from expflow.optim import OptimizerFactory, ScheduleFactory
 from expflow.tasks import specs
 from expflow.tasks.quick import Quick
+from expflow.tasks.sums import Sums
 
 Batch = dict[str, Tensor]
 """``image`` (b, c, h, w) uint8, ``label`` (b,) int64 or (b, classes) shares of a mixed image, ``valid`` (b,) bool,
@@ -58,8 +59,7 @@ class Classification(Quick):
         self._penalty, self._penalty_strength = penalty, penalty_strength
         self._optimizer, self._schedule = optimizer, schedule
         self._top5 = data_spec.num_classes > 5
-        self._sums: Tensor | None = None
-        self._train_sums: Tensor | None = None
+        self._sums, self._train_sums = Sums(), Sums()
         self._accumulate, self._ranks = 1, 1
         self._group: tuple[Tensor, Tensor] | None = None
         channels = data_spec.in_channels
@@ -91,28 +91,26 @@ class Classification(Quick):
             values = self.loss(scores[valid], batch["label"][valid])
             return values, valid.sum(), None
         samples = valid.sum()
-        return (values * valid).sum() / samples.clamp(min=1), samples, values
+        shares = valid / samples.clamp(min=1).to(values.dtype)
+        return values.dot(shares), samples, values
 
     def _add(self, scores: Tensor, batch: Batch, loss: Tensor, samples: Tensor, ranks: tuple[int, ...]) -> None:
         """Add a batch to the epoch's sums: samples, loss, and hits among the first k classes for k of ``ranks``."""
         with torch.no_grad():
-            hits = [self._hits(scores, batch, k) for k in ranks]
-            sums = torch.stack([samples.double(), loss.detach().double() * samples, *hits])
-            self._sums = sums if self._sums is None else self._sums + sums
+            self._sums.add(samples, loss.detach(), *(self._hits(scores, batch, k) for k in ranks))
 
     @staticmethod
     def _hits(scores: Tensor, batch: Batch, k: int) -> Tensor:
         label = batch["label"] if batch["label"].ndim == 1 else batch["label"].argmax(1)
         hit = scores.argmax(1) == label if k == 1 else (scores.topk(k, 1).indices == label[:, None]).any(1)
-        return (hit & batch["valid"]).sum().double()
+        return (hit & batch["valid"]).sum()
 
     def _means(self, prefix: str, names: tuple[str, ...]) -> None:
         """Log the epoch's means over all ranks as ``prefix/name``, and begin anew."""
-        if self._sums is None:
-            return
-        sums: Any = self.trainer.strategy.reduce(self._sums, reduce_op="sum")
-        self.log_dict({f"{prefix}/{name}": total / sums[0] for name, total in zip(names, sums[1:], strict=True)})
-        self._sums = None
+        total, self._sums = self._sums.total(), Sums()
+        if total is not None:
+            sums: Any = self.trainer.strategy.reduce(total, reduce_op="sum")
+            self.log_dict({f"{prefix}/{name}": each / sums[0] for name, each in zip(names, sums[1:], strict=True)})
 
     def _penalty_value(self) -> Tensor | None:
         """What the weights add to the loss as they are now; None without a penalty."""
@@ -180,7 +178,7 @@ class Classification(Quick):
 
     def on_validation_start(self) -> None:
         """Set the training sums aside: validation happens inside of a training epoch."""
-        self._train_sums, self._sums = self._sums, None
+        self._train_sums, self._sums = self._sums, Sums()
 
     def on_validation_epoch_end(self) -> None:
         """Log ``val/*`` and take the training sums up again."""
@@ -195,13 +193,13 @@ class Classification(Quick):
         if value is not None:
             self.log_dict({"train/penalty": value})
 
-    def epoch_state(self) -> dict[str, Tensor]:
+    def epoch_state(self) -> dict[str, Any]:
         """The training sums of the epoch so far, for a checkpoint within it."""
-        return {} if self._sums is None else {"sums": self._sums}
+        return self._sums.state_dict()
 
-    def load_epoch_state(self, state: dict[str, Tensor]) -> None:
+    def load_epoch_state(self, state: dict[str, Any]) -> None:
         """Take the sums of an epoch up again."""
-        self._sums = state["sums"].to(self.device)
+        self._sums = Sums.of(state, self.device)
 
     def configure_optimizers(self) -> Any:
         """The recipe's optimizer, its schedule moved once per optimizer step."""

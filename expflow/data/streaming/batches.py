@@ -229,7 +229,8 @@ class Decoded:
 
 def on_device() -> bool:
     """Whether this process trains on a GPU: pinning memory for one that it does not use would occupy that GPU."""
-    return torch.cuda.is_available() and bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+    # not is_available(): it looks for the driver anew each time, half a millisecond where there is none
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
 
 
 def _with(first: Planned, others: Iterator[Planned]) -> Iterator[Planned]:
