@@ -12,6 +12,7 @@ from expflow.config.identity import canonical, dump
 FOLDER = Path(__file__).parents[1] / "experiments"
 EXPERIMENTS = sorted(FOLDER.glob("*.yaml"))
 DIGITS, COLOURS = 8, 3
+GREY = {"digits": DIGITS, "fashion_mnist": 28}
 CLASSES = {"imagenet": 1000, "cifar10": 10}
 
 
@@ -22,8 +23,9 @@ def recipes(name):
 
 def data_of(recipe):
     """Images and classes of the recipe's data, without the data."""
-    if recipe.data.name == "digits":
-        return shown_with((1, DIGITS, DIGITS), 10)
+    if recipe.data.name in GREY:
+        size = recipe.data.image_size or GREY[recipe.data.name]
+        return shown_with((1, size, size), 10)
     size = recipe.data.image_size
     return shown_with((COLOURS, size, size), CLASSES[recipe.data.path.name])
 
