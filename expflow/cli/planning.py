@@ -11,9 +11,11 @@ from expflow.cli.live import seconds_text
 from expflow.config.foreign import user_modules
 from expflow.errors import CodeChanged, UserError
 from expflow.ledger import SweepState, exists, load
+from expflow.report.costs import range_text
 from expflow.report.words import config_label, plural
 from expflow.sweep.difference import difference, refuse_extension
 from expflow.sweep.estimate import Row, check_builds, with_times
+from expflow.sweep.forecast import forecast, save
 from expflow.sweep.plan import Plan
 from expflow.sweep.provenance import check_code
 
@@ -72,18 +74,30 @@ def _totals(console: Console, plan: Plan, rows: Sequence[Row], known: SweepState
         f"judged by {plan.metric} ({plan.mode})",
         highlight=False,
     )
-    times = [row.seconds for row in left if row.seconds is not None]
-    if times and len(times) == len(left):
-        console.print(
-            f"about {seconds_text(sum(times))} of training in all, shared among the trials that run at once, "
-            "and 10 to 20 s to start Ray",
-            highlight=False,
-        )
+    _predict(console, plan, left)
     if known.trials:
         changes = difference(plan, (row.trial for row in rows), known)
         console.print(f"beside what is there: {changes}", highlight=False)
     console.print(f"results {'lie' if known.trials else 'will lie'} in {plan.folder}", highlight=False, soft_wrap=True)
     _note_changes(console, plan, known)
+
+
+def _predict(console: Console, plan: Plan, left: Sequence[Row]) -> None:
+    """What is left will cost so much; kept with the results, whose report puts beside it what it did cost."""
+    made = forecast(plan, left)
+    if made is None:
+        return
+    save(plan.folder, made)
+    said = [
+        f"{range_text(made.wall, 's')} on this machine, {plural(plan.slots_here, 'trial')} at once",
+        f"{range_text(made.device_hours, 'h')} of devices",
+    ]
+    if made.money is not None:
+        said.append(f"{range_text(made.money, '')} in money")
+    if made.memory is not None:
+        said.append(f"{range_text(made.memory, 'B')} of memory at the peak of a rank")
+    said.append(f"{range_text(made.disk, 'B')} of checkpoints")
+    console.print(f"expected: {'; '.join(said)}", highlight=False)
 
 
 def _note_changes(console: Console, plan: Plan, known: SweepState) -> None:

@@ -39,6 +39,9 @@ class Site(Model):
     )
     mlflow: str | None = execution(None, description="Address of the MLflow server or store.")
     ray: str | None = execution(None, description="Address of the Ray cluster.")
+    price: float | None = execution(
+        None, ge=0, description="Price of one device-hour, in a currency of your choice; plans then say what they cost."
+    )
     resources: Resources | None = execution(None, description="Defaults for an experiment's `resources`.")
 
     @field_validator("data")
@@ -86,7 +89,7 @@ def _environment(env: Mapping[str, str]) -> list[Node]:
             value = text if head == "data" else scalar(text)
             nodes.append(under((head, rest), from_plain(value, mark)))
         elif name in Site.model_fields and name not in ("data", "resources"):
-            nodes.append(under((name,), from_plain(text, mark)))
+            nodes.append(under((name,), from_plain(scalar(text) if name == "price" else text, mark)))
     return nodes
 
 

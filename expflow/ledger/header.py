@@ -46,6 +46,8 @@ class Header:
     """Figures and contrasts (:class:`expflow.config.schema.ReportPlan` as plain data)."""
     expected_trials: int = 0
     """Number of trials of this plan, where the searcher knows it; else 0."""
+    devices: float = 1.0
+    """Devices that one trial occupies."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """``key``, ``manifest`` (sha256), ``source``, ``spec`` (DataSpec as plain data), ``samples``."""
     weights: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -17,6 +17,7 @@ from expflow.ledger.header import Header
 from expflow.ledger.state import SweepState, TrialState
 from expflow.report import results, words
 from expflow.report.contrasts import Answer, answers
+from expflow.report.costs import costs
 from expflow.report.images import with_images
 from expflow.report.inside import kept_pictures
 from expflow.report.ranking import best, leaderboard
@@ -143,6 +144,7 @@ def _render(
         inside=_inside(folder, state),
         failures=results.failures(state),
         facts=facts(state),
+        costs=costs(folder, state),
         recipe=list(_flat(header.recipe)),
         space=[(str(each["key"]), _dimension(each)) for each in header.space],
         text=header.text,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,17 +16,22 @@ from expflow.data.build import Prepared
 from expflow.errors import ExperimentInvalid, Problem, UserError
 from expflow.sweep.plan import Plan, PlannedTrial
 
+if TYPE_CHECKING:
+    from expflow.training.measure import Steps
+
 MEASURED_CONFIGS = 8
 """Configs whose steps are really measured; the others are interpolated over their multiply-adds."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One trial of the plan. ``seconds`` is None where nothing could be measured."""
+    """One trial of the plan. ``seconds`` is None where nothing could be measured; ``steps`` is what was measured of the
+    trial's own config, and None where ``seconds`` is interpolated between others."""
 
     trial: PlannedTrial
     count: Count | None
     seconds: float | None = None
+    steps: Steps | None = None
 
 
 def check_builds(plan: Plan) -> list[Row]:
@@ -97,17 +103,18 @@ def with_times(plan: Plan, rows: Sequence[Row]) -> list[Row]:
     """
     threads = plan.loaded.experiment.resources.cpus_per_rank
     measured: dict[str, float] = {}
+    steps: dict[str, Steps] = {}
     wrong: dict[str, str] = {}
     for row in _sample(rows):
         try:
-            seconds = _seconds(row, threads)
+            found = _measure(row, threads)
         except Exception as error:  # noqa: BLE001  the user's network, loss or task runs here and may raise anything
             wrong[readable(row.trial.values)] = f"a few steps of training fail: {type(error).__name__}: {error}"
             continue
-        if seconds is not None:
-            measured[row.trial.config] = seconds
+        if found is not None:
+            measured[row.trial.config], steps[row.trial.config] = found
     _refuse(plan, wrong)
-    return [Row(row.trial, row.count, _estimate(row, rows, measured)) for row in rows]
+    return [Row(row.trial, row.count, _estimate(row, rows, measured), steps.get(row.trial.config)) for row in rows]
 
 
 def _sample(rows: Sequence[Row]) -> list[Row]:
@@ -124,16 +131,15 @@ def _macs(row: Row) -> float:
     return float(row.count.macs or 0) if row.count else 0.0
 
 
-def _seconds(row: Row, threads: int) -> float | None:
-    from expflow.training.measure import step_seconds  # imports torch and Lightning
+def _measure(row: Row, threads: int) -> tuple[float, Steps] | None:
+    """Seconds of the whole trial, and the steps that say so."""
+    from expflow.training.measure import measure_steps  # imports torch and Lightning
 
     recipe, data = row.trial.recipe, row.trial.data
     if data is None or recipe.data is None or isinstance(recipe.data, Foreign):
         return None
-    measured = step_seconds(recipe, data.root, threads)
-    if measured is None:
-        return None
-    return measured.trial_seconds(recipe, data.spec.samples)
+    found = measure_steps(recipe, data.root, threads)
+    return (found.trial_seconds(recipe, data.spec.samples), found) if found is not None else None
 
 
 def _estimate(row: Row, rows: Sequence[Row], measured: Mapping[str, float]) -> float | None:

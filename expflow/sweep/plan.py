@@ -24,7 +24,7 @@ from expflow.ledger.header import Header
 from expflow.registry import construct, load_dotted
 from expflow.sweep.course import MOST_REPEATS, Course, Objective
 from expflow.sweep.generations import newest, unused
-from expflow.sweep.pretrained import Sources
+from expflow.sweep.pretrained import Sources, look_up
 from expflow.sweep.provenance import CONTINUE_VARIABLE, git_state, versions
 from expflow.sweep.schedulers import Scheduler, Surroundings
 from expflow.sweep.searchers import SearchAlgorithm, Values
@@ -103,6 +103,28 @@ class Plan:
         unit = getattr(self.sweep.scheduler, "unit", "epoch")
         epochs = self.loaded.experiment.trainer.epochs
         return Objective(self.metric, self.mode, self.sweep.select, unit, epochs)
+
+    @property
+    def digest(self) -> str:
+        """Hash of what is searched: another plan starts another set of trials."""
+        searcher = self.sweep.searcher.model_dump(mode="json")
+        confirm = [self.sweep.confirm.model_dump(mode="json")] if self.sweep.confirm else []
+        recipe = dump(self.loaded.experiment.recipe)
+        return _digest([recipe, self._space, self.sweep.seeds, searcher, *confirm])
+
+    @property
+    def devices(self) -> float:
+        """Devices that one trial occupies: its ranks, times their GPUs where the file gives them some."""
+        resources = self.loaded.experiment.resources
+        gpus = resources.gpus_per_rank
+        return resources.ranks * (gpus if isinstance(gpus, float) and gpus > 0 else 1.0)
+
+    @property
+    def slots_here(self) -> int:
+        """Trials that this machine's cores can run at once, at least one."""
+        resources = self.loaded.experiment.resources
+        fit = max(1, (os.cpu_count() or 1) // (resources.ranks * resources.cpus_per_rank))
+        return min(fit, resources.max_concurrent or fit)
 
     @property
     def limit(self) -> int | None:
@@ -259,7 +281,6 @@ class Plan:
         experiment = self.loaded.experiment
         data = self.data(experiment.recipe)
         recipe = dump(experiment.recipe)
-        searcher = self.sweep.searcher.model_dump(mode="json")
         confirm = self.sweep.confirm.model_dump(mode="json") if self.sweep.confirm else {}
         search = self.search_key
         return Header(
@@ -268,7 +289,7 @@ class Plan:
             file=str(experiment.file),
             sets=tuple(self.loaded.sets),
             command=self.command,
-            plan=_digest([recipe, self._space, self.sweep.seeds, searcher, *([confirm] if confirm else [])]),
+            plan=self.digest,
             search=search,
             about=experiment.about.model_dump(),
             recipe=recipe,
@@ -285,6 +306,7 @@ class Plan:
             select=self.sweep.select,
             report=experiment.report.model_dump(mode="json"),
             expected_trials=self.expected_trials,
+            devices=self.devices,
             data=_data_facts(data, experiment.recipe),
             weights=self.sources.facts,
             code=code,
@@ -329,11 +351,13 @@ def make_plan(
     storage: Path | str | None = None,
     alone: bool = False,
     fresh: bool = False,
+    elsewhere: bool = False,
 ) -> Plan:
     """Read ``file`` and settle where its results go.
 
     ``alone`` ignores the file's sweep: one trial of the base recipe with seed 0. ``storage`` wins over the file, the
     file over the site. ``fresh`` begins new results beside those that are there; without it the newest are continued.
+    ``elsewhere``: a machine that makes the plan anew will run it, so weights to begin with are not looked up here.
     Raises :class:`~expflow.errors.ExperimentInvalid` with everything that is wrong.
     """
     site = load_site()
@@ -353,7 +377,9 @@ def make_plan(
     folder, name = Path(root).absolute(), loaded.name + suffix
     name = unused(folder, name) if fresh else newest(folder, name, experiment.file)
     command = os.environ.get(CONTINUE_VARIABLE) or _command("train" if alone else "sweep", loaded, storage)
-    sources = Sources(loaded, sweep.space, site=site, storage=folder, folder=folder / name)
+    sources = Sources({})
+    if not elsewhere:
+        sources = look_up(loaded, sweep.space, site=site, storage=folder, folder=folder / name)
     return Plan(loaded, site, name, folder, sweep, sources, command)
 
 

@@ -25,6 +25,7 @@ from expflow.training.feed import Feed, open_feed
 from expflow.training.isolation import isolated, seed_everything
 from expflow.training.memory import memory_watched
 from expflow.training.mixing import mixing_callbacks
+from expflow.training.peaks import device_peak_bytes, peak_bytes
 from expflow.training.protocol.collecting import Collecting
 from expflow.training.ranks import agree, shared_decision, trainer_options
 from expflow.training.reporter import Reporter, finite_metrics
@@ -174,4 +175,6 @@ def _as_fit(metrics: dict[str, float]) -> dict[str, float]:
 def _costs(recipe: Recipe, feed: Feed, seconds: float) -> dict[str, float]:
     counted = cost(recipe, feed.spec)
     macs = {} if counted.macs is None else {"cost/macs": float(counted.macs)}
-    return {"cost/params": float(counted.params), "cost/seconds": seconds, **macs}
+    peak = device_peak_bytes() or peak_bytes()
+    memory = {} if peak is None else {"cost/peak_bytes": float(peak)}
+    return {"cost/params": float(counted.params), "cost/seconds": seconds, **macs, **memory}

@@ -12,12 +12,14 @@ from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
+from torch import Tensor
 
 from expflow.config.schema import Recipe
 from expflow.tasks import build_task
 from expflow.training.contract import LIGHTNING, Attempt, World, runner_of
 from expflow.training.feed import open_feed
 from expflow.training.isolation import isolated, seed_everything
+from expflow.training.peaks import peak_bytes, reset_peak
 from expflow.training.transfer.freezing import freezing_callbacks
 
 _WARM_UP = 2
@@ -25,11 +27,19 @@ _WARM_UP = 2
 
 
 @dataclass(frozen=True)
-class StepSeconds:
-    """Seconds of one training step and of one evaluated batch."""
+class Steps:
+    """Seconds of one training step and of one evaluated batch, and what they need.
+
+    ``spread`` is the distance between the quartiles of the training steps, as a share of ``train``. ``state_bytes`` is
+    the size of weights and optimizer state, which a checkpoint holds; ``peak_bytes`` the most memory that the process
+    took meanwhile, None where the system does not say.
+    """
 
     train: float
     evaluate: float
+    spread: float = 0.0
+    state_bytes: int = 0
+    peak_bytes: int | None = None
 
     def trial_seconds(self, recipe: Recipe, samples: Mapping[str, int]) -> float:
         """A whole trial: its epochs, its validations, and ``fit/*`` over the training set at the end."""
@@ -71,8 +81,8 @@ class _Stopwatch(Callback):
         return now - before
 
 
-def step_seconds(recipe: Recipe, data_root: Path, threads: int = 1, steps: int = 6) -> StepSeconds | None:
-    """Median seconds of a step over ``steps`` of them; None where the task is not trained by Lightning.
+def measure_steps(recipe: Recipe, data_root: Path, threads: int = 1, steps: int = 6) -> Steps | None:
+    """Medians over ``steps`` steps; None where the task is not trained by Lightning.
 
     Raises what the task raises while it is built or trained.
     """
@@ -101,7 +111,27 @@ def step_seconds(recipe: Recipe, data_root: Path, threads: int = 1, steps: int =
             use_distributed_sampler=False,
             **limits,
         )
+        reset_peak()
         trainer.fit(task, **feed.for_fit)
+        peak = peak_bytes()
     trained = watch.train[_WARM_UP:] or watch.train[-1:] or [0.0]  # an epoch may have less steps than the warm-up
     evaluated = watch.evaluate[1:] or watch.evaluate or [0.0]
-    return StepSeconds(statistics.median(trained), statistics.median(evaluated))
+    train = statistics.median(trained)
+    return Steps(
+        train, statistics.median(evaluated), _spread(trained) / (train or 1.0), _state_bytes(task, trainer), peak
+    )
+
+
+def _spread(laps: list[float]) -> float:
+    if len(laps) < 2:
+        return 0.0
+    low, _, high = statistics.quantiles(laps, n=4)
+    return high - low
+
+
+def _state_bytes(task: LightningModule, trainer: Trainer) -> int:
+    """Weights and optimizer state, as a checkpoint holds them."""
+    kept = [*task.state_dict().values()]
+    for optimizer in trainer.optimizers:
+        kept += [each for state in optimizer.state.values() for each in state.values()]
+    return sum(each.numel() * each.element_size() for each in kept if isinstance(each, Tensor))

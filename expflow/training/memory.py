@@ -10,6 +10,7 @@ import torch
 
 from expflow.config.schema import Recipe
 from expflow.errors import OutOfMemory
+from expflow.training.peaks import device_peak_bytes, peak_bytes, reset_peak
 
 _ON_CPU = ("not enough memory", "can't allocate memory", "Cannot allocate memory")
 """What torch's CPU allocator says, as a plain RuntimeError."""
@@ -19,11 +20,9 @@ _ON_CPU = ("not enough memory", "can't allocate memory", "Cannot allocate memory
 def memory_watched(recipe: Recipe) -> Iterator[None]:
     """Run the body; raise :class:`OutOfMemory` where it runs out of memory, on the device or on the host.
 
-    The peak is the body's own on a device, and that of the whole process since its start on the host.
+    The peak is that of the body alone, where the system can count anew.
     """
-    on_device = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    if on_device:
-        torch.cuda.reset_peak_memory_stats()
+    reset_peak()
     try:
         yield
         return
@@ -32,11 +31,11 @@ def memory_watched(recipe: Recipe) -> Iterator[None]:
             raise
         said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     # outside of the handler nothing holds the failed step's tensors any more
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        peak, where = torch.cuda.max_memory_allocated(), "on the device"
+    peak, where = device_peak_bytes(), "on the device"
+    if peak is not None:
         torch.cuda.empty_cache()
     else:
-        peak, where = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "in this process"
+        peak, where = peak_bytes() or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "in this process"
     size = getattr(recipe.data, "batch_size", None)
     batch = f" with data.batch_size {size}" if size is not None else ""
     raise OutOfMemory(

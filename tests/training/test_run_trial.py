@@ -256,10 +256,10 @@ def test_weights_are_told_apart_by_value_name_and_shape():
 
 
 def test_the_time_of_a_step_is_measured_even_on_the_smallest_data(digits):
-    from expflow.training.measure import step_seconds
+    from expflow.training.measure import measure_steps
 
     spec = Digits(name="digits", batch_size=2000)
     one_batch = recipe(data=spec, model=Linear(name="linear"))
-    measured = step_seconds(one_batch, digits.root)
+    measured = measure_steps(one_batch, digits.root)
     assert measured.train > 0
     assert measured.trial_seconds(one_batch, digits.spec.samples) > 0
