@@ -15,6 +15,7 @@ from rich.text import Text
 from expflow.cli.answer import show_answer
 from expflow.cli.live import name_of, seconds_text
 from expflow.cli.story import Story
+from expflow.cli.testing import images_line
 from expflow.config.identity import dump_yaml, recipe_from_identity
 from expflow.errors import AddressUnknown
 from expflow.ledger import SweepState, TrialState, load
@@ -141,6 +142,8 @@ def _show_best(found: Found) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if images := images_line(found, header.metric, row.trials):
+        console.print(f"  {images}", markup=False, highlight=False, soft_wrap=True)
     for trial in row.trials:
         console.print(f"  {trial.trial} s{trial.seed}  {metric_value(header.metric, trial.metrics[header.metric])}")
     _show_recipe(console, row.recipe, row.trials[0].budget)

@@ -17,7 +17,7 @@ from expflow.errors import AddressUnknown, ServerUnreachable, UserError, nearest
 from expflow.ledger import TrialState
 from expflow.ledger import load as load_state
 from expflow.report import best, looks, looks_text, write
-from expflow.report.images import interval_words, trials_interval
+from expflow.report.images import interval_words, mcnemar_on, trials_interval
 from expflow.report.results import Config, configs
 from expflow.report.words import metric_value, plural
 from expflow.sweep.results import Found, find
@@ -42,6 +42,8 @@ def show_test(
     console.print(f"look {record.number} at the test split of {found.name}, recorded {record.when}", style="bold")
     if section is not None:
         console.print(Text(looks_text(section, console.width)), soft_wrap=True)
+    for sentence in mcnemar_on("test", found.state, found.folder):
+        console.print(sentence, markup=False, highlight=False)
     console.print(f"report   {relative(files.html)}", highlight=False, soft_wrap=True)
     _tell_mlflow(console, found)
 
@@ -153,12 +155,12 @@ def _line(trial: TrialState) -> str:
 
 
 def images_line(found: Found, metric: str, trials: tuple[TrialState, ...]) -> str:
-    """``[97.1, 99.3] over images``: what the kept predictions say of the choice of images; "" where they do not."""
+    """What the kept predictions say of the choice of images; "" where they say nothing of ``metric``."""
     interval = trials_interval(found.folder, found.state, trials, metric)
     words = interval_words(metric, interval)
     if not words or interval is None:
         return ""
-    return f"{metric} over {interval.n:,} images {words} (95 % bootstrap; {plural(len(trials), 'network')})"
+    return f"over the choice of {interval.n:,} images {words} (95 % bootstrap, {plural(len(trials), 'network')})"
 
 
 def _tell_mlflow(console: Console, found: Found) -> None:

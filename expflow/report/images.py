@@ -85,15 +85,19 @@ def with_images(found: Sequence[Answer], state: SweepState, folder: Path) -> lis
     ]
 
 
-def _notes(contrast: Mapping[str, Any], state: SweepState, folder: Path) -> list[str]:
+def mcnemar_on(split: str, state: SweepState, folder: Path) -> list[str]:
+    """What McNemar's test says of the declared contrasts on ``split``: a sentence for each with predictions there."""
+    contrasts = results.header_of(state).report.get("contrasts", ())
+    return [each for contrast in contrasts for each in _notes(contrast, state, folder, (split,))]
+
+
+def _notes(contrast: Mapping[str, Any], state: SweepState, folder: Path, splits: Sequence[str] = ()) -> list[str]:
     pairs = sides(contrast, state) if contrast["metric"].endswith("/top1") else []
     if len(pairs) != 1:
         return []
-    own = contrast["metric"].partition("/")[0]
+    splits = splits or tuple(dict.fromkeys((contrast["metric"].partition("/")[0], "test")))
     names = (words.config_label(contrast["of"]), words.config_label(contrast["against"]))
-    said = [
-        _sentence(split, by_image(folder, state, *pairs[0], split), names) for split in dict.fromkeys((own, "test"))
-    ]
+    said = [_sentence(split, by_image(folder, state, *pairs[0], split), names) for split in splits]
     return [each for each in said if each]
 
 

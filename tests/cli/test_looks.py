@@ -16,6 +16,8 @@ from expflow.report.images import predictions_of
 from expflow.sweep.alone import run_alone
 from expflow.sweep.plan import make_plan
 
+pytestmark = pytest.mark.timeout(300)  # torch is imported three times, and machines are shared
+
 FILE = """\
 data: {name: digits, batch_size: 100, limit: 400}
 model: {name: mlp, hidden: 8}
@@ -119,11 +121,12 @@ def test_again_is_recorded_with_its_number_and_another_config_too(place, call):
     assert "2 (again)" in out
     assert "There were 2 looks" in out
     assert "selected on test, and optimistic" in out
+    assert "Image by image on test" in out  # both configs of the contrast have predictions there now
     assert [(each.number, each.again) for each in looks(place)] == [(1, False), (2, True)]
     code, out, _ = call("report", "digits")
     assert "There were 2 looks" in out
     assert "Image by image on val" in out
-    assert "Image by image on test" in out  # both configs of the contrast have predictions there now
+    assert "Image by image on test" in out
     page = (place / "runs/digits/report.html").read_text()
     assert "Image by image on test" in page
 
@@ -258,7 +261,6 @@ for moment in ("before", "after"):
 """
 
 
-@pytest.mark.timeout(300)
 def test_a_kill_around_the_record_neither_loses_a_look_nor_invents_one(place, call):
     for moment in ("before", "after"):
         shutil.copytree(place / "runs", place / moment)

@@ -1,0 +1,133 @@
+"""Intervals over images and McNemar's test from kept predictions, for a sweep whose predictions are known."""
+
+import numpy as np
+import pytest
+
+from expflow.events import Looked
+from expflow.report.contrasts import answers
+from expflow.report.images import image_interval, mcnemar_on, trials_interval, with_images
+from expflow.report.ranking import best, leaderboard
+from expflow.report.testing import looks
+from expflow.report.text import looks_text, to_text
+from expflow.sweep.testing import predictions_path
+from expflow.training.protocol.predictions import Predictions, write
+from tests.report.states import sweep, trial
+
+CONTRAST = {
+    "metric": "val/top1",
+    "of": {"model.depth": 20},
+    "against": {"model.depth": 8},
+    "where": {},
+    "expect": "higher",
+    "margin": None,
+}
+
+
+def predictions(hits, split="val", losses=None):
+    """Two classes; the label is always 0, and hits are given."""
+    n, taken = len(hits), np.where(hits, 0, 1)
+    top = np.stack([taken, 1 - taken], 1)
+    scores = np.tile(np.asarray([[1.0, 0.0]], np.float32), (n, 1))
+    losses = np.full(n, np.nan) if losses is None else losses
+    return Predictions(
+        split, 2, np.arange(n), np.zeros(n, np.int64), top, scores, np.ones(n, np.float32), losses.astype(np.float32)
+    )
+
+
+@pytest.fixture
+def state():
+    trials = [
+        trial({"model.depth": depth}, seed, "done", {"val/top1": 0.5 + depth / 100 + seed / 1000})
+        for depth in (8, 20)
+        for seed in range(2)
+    ]
+    for each in trials:  # ids as they are in a ledger: names of folders
+        each.trial = f"{each.values['model.depth']:02d}{each.seed}"
+    return sweep(trials, report={"contrasts": [CONTRAST]}, seeds=(0, 1))
+
+
+def keep(folder, state, name, hits, split="val"):
+    path = predictions_path(folder, state, name, split)
+    return write(predictions(np.asarray(hits, bool), split), path)
+
+
+def test_a_contrast_of_two_configs_is_tested_image_by_image(tmp_path, state):
+    same = [True] * 20
+    keep(tmp_path, state, "200", [*same, *[True] * 10, *[False] * 2])
+    keep(tmp_path, state, "080", [*same, *[False] * 10, *[True] * 2])
+    (answer,) = with_images(answers(state), state, tmp_path)
+    (note,) = answer.notes
+    # 2 * (C(12,0) + C(12,1) + C(12,2)) / 2^12 = 0.0386; the second seed has no predictions
+    assert "seed 0: only depth=20 gets 10 right, only depth=8 2, p = 0.039." in note
+    assert "seed 1" not in note
+    assert "on the same 32 images" in note
+    assert note in to_text(leaderboard(state), [answer], width=10_000)
+    assert mcnemar_on("test", state, tmp_path) == []
+    for name in ("200", "080"):
+        keep(tmp_path, state, name, [True, False], split="test")
+    assert "p = 1.00" in mcnemar_on("test", state, tmp_path)[0]
+
+
+def test_other_images_other_metrics_and_damage_give_no_test(tmp_path, state):
+    keep(tmp_path, state, "200", [True] * 5)
+    keep(tmp_path, state, "080", [True] * 6)
+    assert with_images(answers(state), state, tmp_path) == answers(state)
+    keep(tmp_path, state, "080", [True] * 5)
+    assert with_images(answers(state), state, tmp_path) != answers(state)
+    predictions_path(tmp_path, state, "080", "val").write_bytes(b"half of it")
+    assert with_images(answers(state), state, tmp_path) == answers(state)
+
+
+def test_the_interval_over_images_averages_the_seeds_image_by_image(tmp_path, state):
+    keep(tmp_path, state, "200", [True, False] * 50)
+    winner = best(state)
+    assert trials_interval(tmp_path, state, winner.trials, "val/top1") is None  # one seed has none
+    keep(tmp_path, state, "201", [False, True] * 50)
+    found = trials_interval(tmp_path, state, winner.trials, "val/top1")
+    assert (found.mean, found.low, found.high) == (0.5, 0.5, 0.5)  # each image is right once: no image matters
+    keep(tmp_path, state, "201", [True, False] * 50)
+    found = trials_interval(tmp_path, state, winner.trials, "val/top1")
+    assert found.low == pytest.approx(0.4, abs=0.011)
+    assert image_interval([predictions([True])], "val/loss") is None
+    assert image_interval([predictions([True])], "val/top5") is None
+    assert image_interval([], "val/top1") is None
+
+
+def test_looks_are_told_with_what_they_gave(tmp_path, state):
+    assert looks(state, tmp_path) is None
+    config = state.trials["200"].config
+    shas = {name: keep(tmp_path, state, name, [True] * 9 + [False], "test") for name in ("200", "201")}
+    metrics = {"200": {"test/top1": 0.9, "test/loss": 0.25}, "201": {"test/top1": 0.8, "test/loss": 0.75}}
+    state.looks.append(Looked(config, "test", "d1", 1, False, metrics, shas, when="2026-01-02 03:04 UTC"))
+    found = looks(state, tmp_path)
+    assert found.sentence == "There was 1 look at the test split."
+    titles = [column.title for column in found.table.columns]
+    row = dict(zip(titles, found.table.rows[0], strict=True))
+    assert row["test/top1"] == "85.00 %"
+    assert row["over seeds"] == "[80.00, 90.00]"
+    assert row["over images"].startswith("[")
+    assert row["val/top1"] == "70.05 %"
+    assert row["test/loss"] == "0.500"
+    assert (row["config"], row["when"], row["what"]) == ("depth=20", "2026-01-02 03:04 UTC", "mean of 2 seeds")
+    text = looks_text(found)
+    assert "their range" in text
+    assert "selected on val is optimistic" in text
+    keep(tmp_path, state, "201", [True] * 10, "test")  # a later look's: no interval is made up for the first
+    row = dict(zip(titles, looks(state, tmp_path).table.rows[0], strict=True))
+    assert row["over images"] == ""
+    combined = Looked(
+        config,
+        "test",
+        "d1",
+        3,
+        True,
+        {"200": metrics["200"], "ensemble": {"test/top1": 0.95}},
+        members={"ensemble": ["200", "201"]},
+        val={"ensemble": {"val/top1": 0.9}},
+    )
+    state.looks.append(combined)
+    found = looks(state, tmp_path)
+    assert found.sentence.startswith("There were 3 looks at the test split, 2 of them by these results.")
+    row = dict(zip(titles, found.table.rows[-1], strict=True))
+    assert (row["look"], row["what"], row["test/top1"]) == ("3 (again)", "ensemble of 2", "95.00 %")
+    assert row["val/top1"] == "90.00 %"
