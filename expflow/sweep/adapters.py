@@ -33,10 +33,17 @@ class Session:
         self.limit, self.lockstep = limit, lockstep
         self._running: dict[str, str] = {}
         """Tune's key -> trial. Tune's trials are only tickets: a paused trial goes on under another one."""
+        self._orphans: list[str] = []
+        """Keys of tickets whose trainable was lost; what it relayed goes on."""
         self._released = False
 
     def suggest(self, key: str) -> dict[str, Any] | str | None:
         """Tune asks for a trial: None means later, FINISHED means never."""
+        if self._orphans:
+            old = self._orphans.pop(0)
+            self._running[key] = self._running.pop(old)
+            self.dispatcher.hand_over.remote(old, key)
+            return {}
         if len(self._running) >= self.limit:
             return None
         work = self.conductor.propose()
@@ -53,12 +60,17 @@ class Session:
     def judge(self, key: str, result: dict[str, Any]) -> None:
         """Tell the trial's rank whether it goes on. Where it does not, it says by itself when it has left."""
         messages = result.get(KEY, ())
-        if self.lockstep and any(message["kind"] == "report" for message in messages):
-            self.dispatcher.decide.remote(key, self.conductor.goes_on(messages))
+        reports = [message for message in messages if message["kind"] == "report"]
+        if self.lockstep and reports:
+            attempt, step = reports[-1]["attempt"], reports[-1]["step"]
+            self.dispatcher.decide.remote(key, attempt, step, self.conductor.goes_on(messages))
 
-    def complete(self, key: str) -> None:
-        """Tune is done with a ticket."""
-        if (trial := self._running.pop(key, None)) is not None:
+    def complete(self, key: str, *, lost: bool) -> None:
+        """Tune is done with a ticket. Where its trainable was lost, another one relays what it did not."""
+        if lost and key in self._running:
+            self._orphans.append(key)
+        elif (trial := self._running.pop(key, None)) is not None:
+            self.dispatcher.forget.remote(key)
             self.conductor.returned(trial)
 
     def look(self) -> None:
@@ -103,7 +115,7 @@ class Proposer(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Make room for another trial."""
-        SESSIONS[self._session].complete(trial_id)
+        SESSIONS[self._session].complete(trial_id, lost=error)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: a resumed sweep replays the ledger."""

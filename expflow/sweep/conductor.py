@@ -7,38 +7,35 @@ Whatever happened goes to the ledger first; state, course and whoever watches ar
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from expflow.config.identity import folder_name
 from expflow.config.schema import Recipe
-from expflow.errors import CheckpointDamaged
+from expflow.errors import CheckpointDamaged, ExperimentInvalid
 from expflow.events import (
-    AttemptFailed,
-    CheckpointRefused,
     CheckpointSaved,
     Decided,
     Event,
     Forked,
     Phase,
     Proposed,
-    Reported,
     TrialEnded,
-    TrialStarted,
 )
 from expflow.ledger import Ledger, SweepState, TrialState
 from expflow.sweep.budgets import Limits
 from expflow.sweep.course import Course, Objective
 from expflow.sweep.files import trial_folder
+from expflow.sweep.journal import Journal
+from expflow.sweep.news import Message, News
 from expflow.sweep.plan import Plan, PlannedTrial
 from expflow.sweep.schedulers import Order
 from expflow.sweep.searchers import Values
 from expflow.training.checkpoints import adopt, found, verify
-from expflow.training.checkpoints.choice import FOLDER
+from expflow.training.checkpoints.choice import FOLDER, choose
 from expflow.training.contract import Attempt
 
 Observer = Callable[[Event, SweepState], None]
-Message = Mapping[str, Any]
 
 logger = logging.getLogger(__name__)
 
@@ -84,8 +81,7 @@ class Conductor:
         """Paused trials that must come to their pause again, at this step, because their checkpoint is not there."""
         self._redone: set[str] = set()
         self._busy: set[str] = set()
-        self._starting: dict[str, tuple[int, str]] = {}
-        """Trial -> attempt and gang, of attempts that have a gang and have not said where they begin."""
+        self._news = News()
         self.interrupted_by: int | None = None
         """Number of the signal that asked the sweep to stop."""
         self.halted = ""
@@ -94,8 +90,24 @@ class Conductor:
         """Whether running trials are to leave, too."""
         self.ended = 0
         """Trials that this driver has seen to their end."""
+        for trial in [each for each in state.trials.values() if each.status == "waiting"]:
+            self._recover(trial)
         self._resumed.update((each.trial, None) for each in state.plan_trials() if self._waits_to_resume(each))
         self._carry_out()
+
+    def _recover(self, trial: TrialState) -> None:
+        """Record what the trial reported, up to the checkpoint that it will go on from, and no driver lived to hear."""
+        folder = self._plan.folder / "trials" / folder_name(trial.values, trial.seed, trial.trial)
+        if not folder.is_dir():
+            return
+        try:
+            recipe = self._plan.loaded.configure(trial.latest_values)
+        except ExperimentInvalid:  # the file was edited, and this is no trial of it
+            return
+        reached = choose(Attempt(recipe, trial.seed, folder=folder, forks=len(trial.forks))).step
+        known = trial.reports[-1].step if trial.reports else 0
+        for report in Journal(trial.trial, folder).between(known, reached):
+            self.record(report)
 
     @staticmethod
     def _waits_to_resume(trial: TrialState) -> bool:
@@ -246,7 +258,7 @@ class Conductor:
     def take(self, messages: Sequence[Message]) -> None:
         """Record what a gang sent, in its order, and carry out what follows. Repeated messages are dropped."""
         for message in messages:
-            for event in self._events(message):
+            for event in self._news.of(message, self.state.trials[message["trial"]]):
                 self.record(event)
         if messages:
             self._carry_out()
@@ -267,51 +279,6 @@ class Conductor:
         """Look at the clock."""
         if not self.halted and (why := self._limits.spent(self.state)):
             self.halted, self.leaving = why, True
-
-    def _events(self, message: Message) -> Iterator[Event]:
-        """What a gang's message says that is new.
-
-        ``started`` names the gang, ``began`` the step that the attempt begins at; together they are one event.
-        """
-        trial, attempt = self.state.trials[message["trial"]], message["attempt"]
-        kind = message["kind"]
-        if kind == "started":
-            self._starting[trial.trial] = attempt, message["gang"]
-            return
-        starting = self._starting.pop(trial.trial, None)
-        if starting is not None and not trial.ended:
-            reached = trial.reports[-1].step if trial.reports else 0
-            step = message["step"] if kind == "began" else reached if kind == "attempt_failed" else 0
-            yield TrialStarted(trial.trial, *starting, from_step=step)
-        match kind:
-            case "report" if not trial.ended and not self._repeats(trial, message):
-                metrics = dict(message["metrics"])
-                yield Reported(trial.trial, attempt, message["step"], metrics, message["progress"])
-            case "saved":
-                path, sha256, size = message["path"], message["sha256"], message.get("size", 0)
-                yield CheckpointSaved(trial.trial, attempt, message["step"], path, sha256, size)
-            case "began":
-                for reason in message.get("refused", ()):
-                    yield CheckpointRefused(trial.trial, attempt, reason)
-            case "attempt_failed" if not trial.ended:
-                yield AttemptFailed(trial.trial, attempt, message["failure"], message["message"], message["traceback"])
-            case "ended" if not trial.ended and trial.status != "paused" and not self._was_let_go(message):
-                status, step, reason = message["status"], message["step"], message.get("reason", "")
-                seconds, weights = message["seconds"], message["weights"]
-                yield TrialEnded(trial.trial, attempt, status, step, seconds, weights, reason)
-
-    @staticmethod
-    def _was_let_go(message: Message) -> bool:
-        """Whether an attempt only stopped because its driver is leaving: the trial has not ended. What the scheduler
-        stopped was recorded as ended when it was decided, and what stopped by itself says why."""
-        return bool(message["status"] == "stopped" and not message.get("reason"))
-
-    @staticmethod
-    def _repeats(trial: TrialState, message: Message) -> bool:
-        if not trial.reports or trial.status != "running":
-            return trial.status == "paused"
-        last = trial.reports[-1]
-        return bool(last.attempt == message["attempt"] and last.step >= message["step"])
 
     # decisions
 

@@ -32,13 +32,27 @@ AGAIN_SECONDS = 5.0
 
 @dataclass
 class _Trial:
-    """What the dispatcher knows of one assigned trial: its messages, and the answer its rank waits for."""
+    """What the dispatcher knows of one assigned trial: its messages, and the answer its rank waits for.
+
+    ``reader`` is the key of the trainable that fetches the messages. The first ``sent`` of them have been handed to it;
+    they are kept until it comes again, since it may be lost on the way to the driver.
+    """
 
     assignment: Assignment
-    messages: asyncio.Queue[Message] = field(default_factory=asyncio.Queue)
+    reader: str
+    messages: list[Message] = field(default_factory=list)
+    sent: int = 0
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
     verdict: asyncio.Queue[bool] = field(default_factory=asyncio.Queue)
+    asked: tuple[int, int] | None = None
+    """Attempt and step of the report whose answer is waited for."""
     stopped: bool = False
     life: Life | None = None
+
+    def say(self, message: Message) -> None:
+        """One more message for the driver."""
+        self.messages.append(message)
+        self.arrived.set()
 
 
 class Dispatcher:
@@ -105,13 +119,30 @@ class Dispatcher:
 
     async def assign(self, key: str, assignment: Assignment) -> None:
         """Queue a trial under Tune's ``key``; it runs on the next free gang."""
-        trial = _Trial(assignment)
-        if self._released:  # Ray does not keep the order of calls to an asyncio actor
-            trial.messages.put_nowait({"kind": "released"})
         async with self._assigned:
-            self._trials[key] = trial
+            self._trials[key] = _Trial(assignment, key)
             self._assigned.notify_all()
         self._spawn(self._serve(key))
+
+    async def hand_over(self, old: str, key: str) -> None:
+        """The trainable of ``old`` was lost: that of ``key`` relays its trial from now on, which has gone on meanwhile.
+
+        What the lost one had fetched last is told again; the driver knows what it has heard.
+        """
+        async with self._assigned:
+            await self._assigned.wait_for(lambda: old in self._trials or self._released)
+            trial = self._trials.get(old)
+            if trial is not None:
+                self._trials[key] = trial  # its ranks still go by the old key
+                trial.reader, trial.sent = key, 0
+                trial.arrived.set()
+            self._assigned.notify_all()
+
+    async def forget(self, key: str) -> None:
+        """The driver has all of a trial's messages."""
+        trial = self._trials.get(key)
+        for each in [name for name, its in self._trials.items() if its is trial]:
+            del self._trials[each]
 
     async def next(self, key: str) -> list[Message]:
         """The trial's messages since the last call, at least one; empty when the sweep is being released."""
@@ -120,23 +151,25 @@ class Dispatcher:
         trial = self._trials.get(key)
         if trial is None:
             return []
-        messages = [await trial.messages.get()]
-        while not trial.messages.empty():
-            messages.append(trial.messages.get_nowait())
-        if any(message["kind"] == "released" for message in messages):
-            messages = [message for message in messages if message["kind"] != "released"]
-            if not messages or messages[-1]["kind"] != "ended":
-                return []
-        if messages[-1]["kind"] == "ended":
-            self._trials.pop(key, None)
-        return messages
+        if trial.reader == key:
+            del trial.messages[: trial.sent]
+            trial.sent = 0
+        while trial.reader == key and not trial.messages and not self._released:
+            trial.arrived.clear()
+            await trial.arrived.wait()
+        if trial.reader != key:  # who asks was taken for lost
+            return []
+        trial.sent = len(trial.messages)
+        return list(trial.messages)
 
     async def report(self, key: str, message: Message) -> bool:
         """A rank's report; answers whether it shall go on."""
         trial = self._trials.get(key)
         if trial is None or trial.stopped or self._released or message["attempt"] != trial.assignment.attempt:
             return False
-        trial.messages.put_nowait(message)
+        if self._lockstep:
+            trial.asked = message["attempt"], message["step"]
+        trial.say(message)
         if not self._lockstep:
             return True
         if trial.life is not None:
@@ -150,7 +183,7 @@ class Dispatcher:
         """Where an attempt begins, or a checkpoint: nothing is answered."""
         trial = self._trials.get(key)
         if trial is not None and message["attempt"] == trial.assignment.attempt:
-            trial.messages.put_nowait(message)
+            trial.say(message)
 
     async def beat(self, key: str, rank: int, steps: int) -> str:
         """A rank's sign of life; answers what is wanted of it: ``leave``, ``stacks`` or nothing."""
@@ -160,10 +193,11 @@ class Dispatcher:
         trial.life.beat(rank, steps, time.monotonic())
         return trial.life.wish or ("leave" if self._released else "")
 
-    async def decide(self, key: str, go_on: bool) -> None:
-        """The driver's decision about the trial's last report."""
+    async def decide(self, key: str, attempt: int, step: int, go_on: bool) -> None:
+        """The driver's decision about a trial's report; a second one about the same report is not listened to."""
         trial = self._trials.get(key)
-        if trial is not None:
+        if trial is not None and trial.asked == (attempt, step):
+            trial.asked = None
             trial.stopped = trial.stopped or not go_on
             trial.verdict.put_nowait(go_on)
 
@@ -173,7 +207,7 @@ class Dispatcher:
         async with self._assigned:
             self._assigned.notify_all()
         for trial in self._trials.values():
-            trial.messages.put_nowait({"kind": "released"})
+            trial.arrived.set()
             trial.verdict.put_nowait(False)
 
     async def close(self) -> None:
@@ -193,23 +227,17 @@ class Dispatcher:
         failures: Counter[str] = Counter()
         while not self._released:
             gang = await self._free.get()
-            trial.verdict = asyncio.Queue()  # an answer that was meant for a lost attempt must not reach this one
+            # An answer that was meant for a lost attempt must not reach this one.
+            trial.asked, trial.verdict = None, asyncio.Queue()
             assignment = trial.assignment
-            trial.messages.put_nowait(
-                {
-                    "kind": "started",
-                    "trial": assignment.trial,
-                    "attempt": assignment.attempt,
-                    "gang": gang.name,
-                }
-            )
+            trial.say({"kind": "started", "trial": assignment.trial, "attempt": assignment.attempt, "gang": gang.name})
             result = await self._attempt(key, trial, gang)
-            trial.messages.put_nowait(result)
+            trial.say(result)
             if result["kind"] == "ended":
                 return
             failures[result["failure"]] += 1
             if not may_retry(result["failure"], failures[result["failure"]]):
-                trial.messages.put_nowait(_gave_up(result))
+                trial.say(_gave_up(result))
                 return
             trial.assignment = replace(assignment, attempt=assignment.attempt + 1)
 

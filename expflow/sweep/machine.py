@@ -107,6 +107,8 @@ def connected(
 
 def _start(address: str | None, namespace: str) -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)
+    # A trainable that is lost costs nothing here, and Tune would show its traceback.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     try:
         if address:
             ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
@@ -120,7 +122,7 @@ def _start(address: str | None, namespace: str) -> None:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # Ray says only so when a machine is too busy to start it in half a minute
         where = f"the Ray head at {address}" if address else "Ray on this machine"
         raise ServerUnreachable(f"{where} did not start or answer: {error}") from error
 

@@ -21,6 +21,7 @@ from typing import Any
 import ray
 
 from expflow.config.schema import Recipe
+from expflow.sweep.journal import Journal
 from expflow.training.transfer.source import Pretrained
 
 Message = dict[str, Any]
@@ -188,13 +189,16 @@ class _Speaker:
 
     def __init__(self, assignment: Assignment, dispatcher: Any, lease: str, pulse: _Pulse, started: float) -> None:
         self._assignment, self._dispatcher, self._lease, self._pulse = assignment, dispatcher, lease, pulse
+        self._journal = Journal(assignment.trial, Path(assignment.folder))
         self.started = started
 
     def report(self, report: Any) -> bool:
-        """Pass a report on; returns whether the trial goes on."""
+        """Note a report and pass it on; returns whether the trial goes on."""
+        metrics = {key: float(value) for key, value in report.metrics.items()}
+        self._journal.note(self._assignment.attempt, report.step, metrics, report.progress)
         content = {
             "step": report.step,
-            "metrics": {key: float(value) for key, value in report.metrics.items()},
+            "metrics": metrics,
             "progress": report.progress,
             "seconds": time.perf_counter() - self.started,
         }

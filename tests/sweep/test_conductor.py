@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -10,6 +11,10 @@ import pytest
 from expflow.events import AttemptFailed, Decided, Event, Proposed, Reported, TrialEnded, TrialStarted
 from expflow.ledger import SweepState
 from expflow.sweep.conductor import Conductor
+from expflow.sweep.files import trial_folder
+from expflow.sweep.journal import FILE, Journal
+from expflow.training.contract import Attempt, World
+from expflow.training.scripted import play
 from tests.sweep.stage import Stage
 
 EXPERIMENT = """
@@ -212,3 +217,89 @@ def test_a_failing_observer_costs_no_event(tmp_path: Path, caplog: pytest.LogCap
     handed_out(stage.open(observers=(bad, lambda event, state: seen.append(event))))
     assert [type(event).__name__ for event in seen] == ["Proposed"]
     assert "an observer failed" in caplog.text
+
+
+def test_messages_that_are_told_again_are_no_news(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, experiment(0.1))
+    conductor = stage.open()
+    trial = begin(conductor)
+    saved = [message("saved", trial, step=step, path=f"c{step}", sha256=str(step)) for step in (1, 2)]
+    lost = message("attempt_failed", trial, failure="worker_lost", message="gone", traceback="")
+    again = {**started(trial), "attempt": 2}
+    first = [started(trial), message("began", trial, step=0, refused=["damaged"]), report(trial, 1), *saved]
+    rest = [report(trial, 2), lost, again, {**report(trial, 3), "attempt": 2}, {**ended(trial), "attempt": 2}]
+    for batch in (first, first, first + rest[:2], rest[:2], first + rest, rest):
+        conductor.take(batch)
+    kinds = [type(body).__name__ for _, body in stage.ledger.read()][2:]
+    assert kinds == [
+        "TrialStarted",
+        "CheckpointRefused",
+        "Reported",
+        "CheckpointSaved",
+        "CheckpointSaved",
+        "Reported",
+        "AttemptFailed",
+        "TrialStarted",
+        "Reported",
+        "TrialEnded",
+    ]
+
+
+def ran_unheard(stage: Stage, steps: int, *, save_at: int) -> str:
+    """A rank that ran on after its driver had been killed: it noted its reports, and nobody recorded them."""
+    conductor = stage.open()
+    work = conductor.propose()
+    assert work is not None
+    plan = stage.plan()
+    folder = trial_folder(plan, work.planned)
+    attempt = Attempt(work.recipe, work.planned.seed, folder=folder, number=work.attempt)
+    journal = Journal(work.planned.trial, folder)
+    trial = play(attempt, World(), lambda notice: None)
+    report, go_on = next(trial), True
+    while go_on:
+        journal.note(work.attempt, report.step, report.metrics, report.progress)
+        go_on = report.step < save_at
+        with contextlib.suppress(StopIteration):
+            report = trial.send(go_on)
+    for step in range(save_at + 1, steps + 1):
+        journal.note(work.attempt, step, {"val/top1": 0.0}, step / 4)
+    return work.planned.trial
+
+
+def test_what_no_driver_heard_is_recorded_before_its_trial_goes_on_behind_it(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, experiment(0.5))
+    trial = ran_unheard(stage, 3, save_at=2)  # it reported step 3, too, but will come there again
+    stage.run()
+    state = stage.state().trials[trial]
+    assert (state.status, [each.step for each in state.reports]) == ("done", [1, 2, 3, 4])
+    assert [each.from_step for each in stage.ledger.events(TrialStarted)] == [2]
+    (tmp_path / "whole").mkdir()
+    whole = Stage(tmp_path / "whole", experiment(0.5))
+    whole.run()
+    assert [each.metrics for each in state.reports] == [each.metrics for each in whole.state().trials[trial].reports]
+
+
+def test_a_schedulers_word_about_what_no_driver_heard_comes_before_anything_is_started(tmp_path: Path) -> None:
+    more = "scheduler: {name: asha, reduction: 2}"
+    stage = Stage(tmp_path, experiment(0.9, 0.1, more=more))
+    conductor = stage.open()
+    good = begin(conductor)
+    finish(conductor, good, report(good, 1, 0.9), report(good, 4, 0.9), ended(good))
+    bad = ran_unheard(stage, 1, save_at=1)
+    assert handed_out(stage.open()) == []
+    assert statuses(stage) == {0.9: "done", 0.1: "stopped"}
+    assert [each.trial for each in stage.ledger.events(TrialStarted)] == [good]
+    assert [each.step for each in stage.state().trials[bad].reports] == [1]
+
+
+def test_a_line_that_was_not_finished_is_left_out(tmp_path: Path) -> None:
+    journal = Journal("t", tmp_path)
+    assert journal.between(0, 9) == []
+    for attempt, step in ((1, 1), (1, 2), (2, 2), (2, 3)):
+        journal.note(attempt, step, {"val/top1": step / 10}, step / 4)
+    with (tmp_path / FILE).open("a") as file:
+        file.write('{"attempt": 2, "st')
+    assert journal.between(1, 3) == [
+        Reported("t", 2, 2, {"val/top1": 0.2}, 0.5),
+        Reported("t", 2, 3, {"val/top1": 0.3}, 0.75),
+    ]

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from expflow.errors import UserError
-from expflow.sweep.machine import cluster_address
+from expflow.config.schema import Resources
+from expflow.errors import ServerUnreachable, UserError
+from expflow.sweep.machine import cluster_address, connected
 from expflow.sweep.provenance import git_state
 
 
@@ -37,3 +38,16 @@ def test_a_job_records_the_commit_that_its_sender_told(monkeypatch: pytest.Monke
     monkeypatch.setenv("EXPFLOW_GIT_COMMIT", "c0ffee")
     monkeypatch.setenv("EXPFLOW_GIT_DIRTY", "no")
     assert git_state(tmp_path) == {"commit": "c0ffee", "dirty": "no"}
+
+
+def test_a_machine_that_is_too_busy_for_ray_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(**options: object) -> None:
+        raise Exception("The current node timed out during startup.")  # as Ray does
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("expflow.sweep.machine.ray.init", slow)
+    with (
+        pytest.raises(ServerUnreachable, match="Ray on this machine did not start or answer: The current node timed"),
+        connected(Resources(), None, "name", paths=(), warm=()),
+    ):
+        pass
