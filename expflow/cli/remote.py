@@ -28,7 +28,7 @@ def submit(
     from expflow import cluster
     from expflow.sweep.plan import make_plan
 
-    made = make_plan(file, set_ or (), storage=storage)
+    made = make_plan(file, set_ or (), storage=storage, elsewhere=True)
     where = cluster.resolve_address(address, made.site.ray)
     sent = cluster.submit(file, name=made.name, storage=str(made.storage), address=where, sets=set_ or ())
     what = "runs already, nothing new was started" if sent.already else f"{sent.package.files} files sent"

@@ -19,13 +19,12 @@ from expflow.config.initial import SCRATCH
 from expflow.config.loading import Loaded
 from expflow.config.schema import Dimension
 from expflow.config.site import Site
-from expflow.config.tree import Mark
+from expflow.config.tree import Mark, problem
 from expflow.errors import (
     AddressUnknown,
     CheckpointDamaged,
     ExperimentInvalid,
     LedgerMismatch,
-    Problem,
     UserError,
     WeightsMissing,
 )
@@ -49,19 +48,10 @@ _FILES = (".pt", ".pth", ".ckpt", ".bin", ".tar")
 
 
 class Sources:
-    """Every ``init.from`` of one plan, and what it leads to. ``folder`` holds the plan's results.
+    """What every ``init.from`` of a plan leads to."""
 
-    Raises ExperimentInvalid, with file, line and column, where one leads nowhere, WeightsMissing where published
-    weights are not on this machine, CheckpointDamaged where a checkpoint does not verify.
-    """
-
-    def __init__(
-        self, loaded: Loaded, space: tuple[Dimension, ...], *, site: Site, storage: Path, folder: Path
-    ) -> None:
-        self._loaded, self._site, self._storage, self._folder = loaded, site, storage, folder
-        written = dict(_written(loaded, space))
-        before = load(folder) if written and exists(folder) else SweepState()
-        self._found = {source: self._look_up(source, mark, before) for source, mark in written.items()}
+    def __init__(self, found: Mapping[str, Pretrained]) -> None:
+        self._found = dict(found)
 
     def __getitem__(self, source: str) -> Pretrained:
         return self._found[source]
@@ -69,31 +59,46 @@ class Sources:
     @property
     def facts(self) -> dict[str, Any]:
         """What the ledger's header holds of them."""
-        return {
-            source: {
-                "id": each.id,
-                "origin": each.origin,
-                "trial": each.trial,
-                "files": [sha256 for _, sha256 in each.files],
-            }
-            for source, each in self._found.items()
-        }
+        return {source: _facts(each) for source, each in self._found.items()}
 
-    def _look_up(self, source: str, mark: Mark, before: SweepState) -> Pretrained:
+
+def _facts(weights: Pretrained) -> dict[str, Any]:
+    hashes = [sha256 for _, sha256 in weights.files]
+    return {"id": weights.id, "origin": weights.origin, "trial": weights.trial, "files": hashes}
+
+
+def look_up(loaded: Loaded, space: tuple[Dimension, ...], *, site: Site, storage: Path, folder: Path) -> Sources:
+    """Look up every ``init.from`` of an experiment whose results lie in ``folder``.
+
+    Raises ExperimentInvalid, with file, line and column, where one leads nowhere, WeightsMissing where published
+    weights are not on this machine, CheckpointDamaged where a checkpoint does not verify, and LedgerMismatch where one
+    leads to other weights than the results began with.
+    """
+    written = dict(_written(loaded, space))
+    before = load(folder) if written and exists(folder) else SweepState()
+    found: dict[str, Pretrained] = {}
+    for source, mark in written.items():
         known = before.header.weights.get(source) if before.header is not None else None
-        if known is not None and (kept := _kept(self._folder, known)) is not None:
-            return kept
-        try:
-            now = resolve(source, folder=self._loaded.experiment.file.parent, storage=self._storage, site=self._site)
-        except UserError as error:
-            raise ExperimentInvalid([Problem(mark.file, mark.line, mark.column, "init.from", str(error))]) from error
-        if known is not None and before.trials and now.id != known["id"]:
-            raise LedgerMismatch(
-                f"{self._folder.name} began with the weights of {known['origin']}, whose copy in "
-                f"{self._folder / KEPT} is gone, and init.from: {source} now leads to {now.origin}. "
-                "Put the copy back, or begin anew with --fresh"
-            )
-        return now
+        copies = kept(folder, known) if known is not None else None
+        found[source] = copies or _resolved(source, mark, loaded, storage, site)
+        if known is not None and before.trials:
+            _check_same(source, known, found[source], folder)
+    return Sources(found)
+
+
+def _resolved(source: str, mark: Mark, loaded: Loaded, storage: Path, site: Site) -> Pretrained:
+    try:
+        return resolve(source, folder=loaded.experiment.file.parent, storage=storage, site=site)
+    except UserError as error:
+        raise ExperimentInvalid([problem(mark, "init.from", str(error))]) from error
+
+
+def _check_same(source: str, known: Mapping[str, Any], now: Pretrained, folder: Path) -> None:
+    if now.id != known["id"]:
+        raise LedgerMismatch(
+            f"{folder.name} began with the weights of {known['origin']}, whose copy in {folder / KEPT} is gone, and "
+            f"init.from: {source} now leads to {now.origin}. Put the copy back, or begin anew with --fresh"
+        )
 
 
 def _written(loaded: Loaded, space: tuple[Dimension, ...]) -> Iterator[tuple[str, Mark]]:
@@ -230,7 +235,7 @@ def _folder_of(folder: Path, hashes: list[str]) -> Path:
     return folder / KEPT / "-".join(each[:16] for each in hashes)
 
 
-def _kept(folder: Path, known: Mapping[str, Any]) -> Pretrained | None:
+def kept(folder: Path, known: Mapping[str, Any]) -> Pretrained | None:
     """What an earlier driver began with, where its copy is still there. Its content is checked when it is read."""
     copies = _folder_of(folder, list(known["files"]))
     files = tuple((copies / name, sha256) for name, sha256 in zip((WEIGHTS, STATE), known["files"], strict=False))

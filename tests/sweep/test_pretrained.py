@@ -190,6 +190,11 @@ def test_a_pretraining_that_is_yet_to_be_run_is_named_with_its_command(place):
     assert "first run: expflow sweep later.yaml" in message
 
 
+def test_what_will_run_elsewhere_is_not_looked_up_here(place):
+    """A plan that is only made to be submitted: the results may lie on the cluster."""
+    assert plan(place, TRANSFER.replace("pre/best", "there/best"), elsewhere=True).sources.facts == {}
+
+
 def test_a_searched_source_is_said_where_it_stands(place):
     assert said(place, SEARCHED.replace("[scratch, pre/best]", "[scratch, pre/best, pe/best]")).startswith(
         "exp.yaml:10:36: init.from: no results of pe in runs; did you mean pre?"
