@@ -13,12 +13,12 @@ from rich.text import Text
 from expflow.cli.answer import relative
 from expflow.cli.live import name_of
 from expflow.config import load_site
-from expflow.errors import AddressUnknown, ServerUnreachable, UserError, nearest
+from expflow.errors import AddressUnknown, ServerUnreachable
 from expflow.ledger import TrialState
 from expflow.ledger import load as load_state
-from expflow.report import best, looks, looks_text, write
+from expflow.report import looks, looks_text, write
+from expflow.report.choosing import asked_for, first_selected
 from expflow.report.images import interval_words, mcnemar_on, trials_interval
-from expflow.report.results import Config, configs
 from expflow.report.words import metric_value, plural
 from expflow.sweep.results import Found, find
 from expflow.sweep.testing import COMBINED, Asked, Evaluated, evaluate, look
@@ -51,7 +51,9 @@ def show_test(
 def show_on_val(name: str, storage: str | None, *, ensemble: bool, soup: bool) -> None:
     """What an ensemble and soups of a config's seeds give on val. No look: nothing of the test split is read."""
     console, found = Console(), find(name, storage)
-    asked = asked_for(found, None if found.which == "best" else found.trial().config, ensemble=ensemble, soup=soup)
+    asked = asked_for(
+        found, None if found.which in (None, "best") else found.trial().config, ensemble=ensemble, soup=soup
+    )
     evaluated = evaluate(found, asked, "val", on_trial=_told(console, found))
     _print_val(console, found, asked, evaluated)
 
@@ -65,7 +67,7 @@ def show_pictures(
     console, found = Console(), find(name, storage)
     if found.which is None:
         raise AddressUnknown(f"{name}: the pictures of which trial? {found.name}/best, or a trial ({found.name}/3fa9)")
-    trial = found.trial() if found.which != "best" else _first(found)
+    trial = found.trial() if found.which != "best" else first_selected(found)
     drawings = draw_inside(found, trial, filters=filters, confusion=confusion, worst=worst)
     places = keep(drawings, found, trial)
     if out is not None:
@@ -76,51 +78,6 @@ def show_pictures(
         console.print(f"  {drawing.caption}", markup=False, highlight=False)
     write(found.folder, found.state)
     _tell_mlflow(console, found)
-
-
-def _first(found: Found) -> TrialState:
-    """The selected config's trial with the lowest seed: the best seed would be one more choice."""
-    asked = asked_for(found, None, ensemble=False, soup=False)
-    return min(asked.trials, key=lambda trial: trial.seed)
-
-
-def asked_for(found: Found, config: str | None, *, ensemble: bool, soup: bool, members: str = "config") -> Asked:
-    """The selected config, or the one whose id begins with ``config``, with the trials of it that finished.
-
-    Raises AddressUnknown where there is no such config, UserError where none of its trials has finished.
-    """
-    if members not in ("config", "all"):
-        raise UserError(f"--members {members}: `config` (its seeds) or `all` (every finished trial)")
-    chosen = _selected(found) if config is None else _named(found, config)
-    done = tuple(each for each in chosen.trials if each.status == "done")
-    if not done:
-        raise UserError(f"{found.name}: no trial of {chosen.label} is at its full budget")
-    every = tuple(each for each in found.state.plan_trials() if each.status == "done") if members == "all" else ()
-    return Asked(chosen.config, done, ensemble, soup, every)
-
-
-def _selected(found: Found) -> Config:
-    """The sweep's selected config; where there is only one, nothing has to be selected."""
-    known = configs(found.state)
-    row = best(found.state)
-    if row is not None:
-        return next(each for each in known if each.config == row.config)
-    if len(known) == 1:
-        return known[0]
-    raise AddressUnknown(f"{found.name} has no trial at full budget yet, hence no selected config; --config names one")
-
-
-def _named(found: Found, config: str) -> Config:
-    known = {each.config: each for each in configs(found.state)}
-    by_trial = [each.config for each in found.state.plan_trials() if each.trial.startswith(config)]
-    matches = {key for key in known if key.startswith(config)} or set(by_trial)
-    if len(matches) != 1:
-        close = nearest(config, known)
-        hint = f"; did you mean {close}?" if close else ""
-        some = ", ".join(f"{key[:4]} ({each.label})" for key, each in list(known.items())[:6])
-        what = "names several configs" if matches else "names no config, nor a trial of one"
-        raise AddressUnknown(f"--config {config} {what}{hint}; {found.name} has {some}")
-    return known[matches.pop()]
 
 
 def _told(console: Console, found: Found) -> Callable[[str], None]:
