@@ -99,11 +99,8 @@ def replay(plan: Plan, lines: Iterable[tuple[float, Header | Event]]) -> tuple[S
 
 
 def _limits(plan: Plan) -> Limits:
-    resources = plan.loaded.experiment.resources
-    gpus = resources.gpus_per_rank
-    devices = resources.ranks * (gpus if isinstance(gpus, float) and gpus > 0 else 1.0)
     budget = plan.sweep.budget
-    return Limits(budget, devices=devices, before=worked_seconds(plan.folder) if budget.hours else 0.0)
+    return Limits(budget, devices=plan.devices, before=worked_seconds(plan.folder) if budget.hours else 0.0)
 
 
 def _check_data(plan: Plan, before: SweepState) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from expflow.events import Proposed, Reported, TrialEnded, TrialStarted
@@ -32,6 +32,14 @@ class Workplace:
     """A folder with an experiment in it, and the command line that works there."""
 
     folder: Path
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def leave(self) -> None:
+        """Kill what a failed test left behind."""
+        for each in self.started:
+            if each.poll() is None:
+                os.killpg(each.pid, signal.SIGKILL)
+                each.communicate()
 
     @property
     def results(self) -> Path:
@@ -49,7 +57,7 @@ class Workplace:
         return {**os.environ, **cache, "COLUMNS": "200"}
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "expflow", *words],
             cwd=self.folder,
             env=self.environment(),
@@ -58,8 +66,10 @@ class Workplace:
             text=True,
             start_new_session=True,
         )
+        self.started.append(process)
+        return process
 
-    def run(self, *words: str, code: int = 0, timeout: float = 120) -> str:
+    def run(self, *words: str, code: int = 0, timeout: float = 240) -> str:
         process = self.start(*words)
         try:
             output, _ = process.communicate(timeout=timeout)
@@ -92,7 +102,7 @@ class Workplace:
     def records(self) -> list[Record]:
         return list(read(self.results)) if exists(self.results) else []
 
-    def wait_for(self, kind: type, count: int, process: subprocess.Popen[str], seconds: float = 90) -> None:
+    def wait_for(self, kind: type, count: int, process: subprocess.Popen[str], seconds: float = 200) -> None:
         """Wait until the ledger holds ``count`` events of ``kind``."""
         deadline = time.monotonic() + seconds
         while sum(isinstance(record.body, kind) for record in self.records()) < count:
