@@ -322,8 +322,8 @@ def test_an_auxiliary_classifier_is_off_unless_asked_for():
     [
         ("timm/vit_base_patch16_224", (28, 28), r"16x16 pixels do not tile .* 28x28; nearest patch_size: 14 and 28"),
         ("torchvision/vit_b_16", (28, 28), r"16x16 pixels do not tile .* 28x28; nearest image size: 16 and 32"),
-        ("torchvision/vit_b_16", (32, 64), "takes square images only; these are 32x64"),
-        ("inception_v3", (32, 32), r"cannot take this data \(3x32x32\)"),
+        ("torchvision/vit_b_16", (32, 64), "square images only; these are 32x64; nearest: 32x32 and 64x64"),
+        ("inception_v3", (32, 32), r"cannot take this data \(3x32x32\).*nearest legal size: 75x75"),
     ],
 )
 def test_images_that_do_not_fit_are_refused_with_the_reason(name, shape, said):
