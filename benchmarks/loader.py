@@ -4,8 +4,10 @@ Every loader gets the same JPEGs (500x375, 64 to 110 KB), keeps them in its own 
 then decodes them, takes a RandomResizedCrop of 224 pixels, flips, and makes batches of 64. Two columns: in one process
 on one core (expflow: one decoding thread), and with two workers (expflow: two threads) on all cores. Each loader lives
 in a process of its own, and they take short turns, one pass over all images each, after a pass that nobody times. What
-is claimed is the median over the rounds of the ratio within a round. The peers are torchvision's ImageFolder,
-webdataset, litdata and mosaicml-streaming as they are documented, in an environment of their own that uv makes once.
+is claimed is the median over the rounds of the ratio within a round. expflow takes part twice: with the files as they
+are, and, where jpegtran is installed, with restart markers put in by the build, which change no pixel. The peers are
+torchvision's ImageFolder, webdataset, litdata and mosaicml-streaming as they are documented, in an environment of their
+own that uv makes once.
 
     python benchmarks/loader.py [--images 500] [--rounds 7] [--ours-only] [--peers FOLDER]
     python benchmarks/loader.py --feed      a small model fed by the loader, beside the same model on one batch
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import tarfile
 import time
@@ -99,8 +102,11 @@ def compare(options: argparse.Namespace, images: Path) -> list[Figure]:
         peers = racing.environment(options.peers)
         racing.prepare_peers(peers, images, options.cache)
         print(f"peers: {racing.versions(peers)}", flush=True)
-    ours.prepared(images, options.cache)
-    found = racing.race(images, options.cache, peers, options.rounds, racing.COLUMNS)
+    mine = [racing.OURS, *([racing.MARKED] if shutil.which("jpegtran") else [])]
+    for name in mine:
+        ours.prepared(images, options.cache, marked=name == racing.MARKED)
+    names = [*mine, *(racing.PEERS if peers else [])]
+    found = racing.race(names, images, options.cache, peers, options.rounds, racing.COLUMNS)
     read, by_tarfile = read_alone(images, options.cache, options.rounds)
     decoded, reading = decode_alone(images, options.rounds), statistics.median(read)
     alone = statistics.median(found["in_process"][racing.OURS])
@@ -114,17 +120,21 @@ def compare(options: argparse.Namespace, images: Path) -> list[Figure]:
 
 def compared(column: str, rows: dict[str, list[float]]) -> list[Figure]:
     """A column's figures: beside webdataset, and beside the best of all in that column."""
-    mine = rows[racing.OURS]
-    others = {name: values for name, values in rows.items() if name != racing.OURS}
+    mine = {name: rows[name] for name in (racing.OURS, racing.MARKED) if name in rows}
+    others = {name: values for name, values in rows.items() if name not in mine}
     if not others:
         return []
     best = max(others, key=lambda name: statistics.median(others[name]))
-    for name, values in others.items():
-        print(f"{column}: {racing.ratio(mine, values):.2f} times {name} ({statistics.median(values):.0f} images/s)")
-    return [
-        figure(f"{column}_vs_webdataset", mine, others["webdataset"], "webdataset"),
-        figure(f"{column}_vs_best", mine, others[best], best),
-    ]
+    figures = []
+    for called, values in mine.items():
+        said = ", ".join(f"{racing.ratio(values, other):.2f} times {name}" for name, other in others.items())
+        print(f"{column}: {called} {said}")
+        suffix = "" if called == racing.OURS else "_with_restart_markers"
+        figures += [
+            figure(f"{column}_vs_webdataset{suffix}", values, others["webdataset"], "webdataset"),
+            figure(f"{column}_vs_best{suffix}", values, others[best], best),
+        ]
+    return figures
 
 
 def feed(options: argparse.Namespace, images: Path) -> list[Figure]:
@@ -139,9 +149,7 @@ def start(options: argparse.Namespace, images: Path) -> list[Figure]:
     """Seconds to the first batch of a fresh process."""
     photographs = [path.read_bytes() for path in sorted(images.glob("*/*.jpg"))]
     local, remote = options.cache / "start-local", options.cache / "start-s3"
-    starting.write_shards(
-        local, starting.SHARDS, starting.SHARD_SAMPLES, starting.small(photographs), (3, 64, 85)
-    )
+    starting.write_shards(local, starting.SHARDS, starting.SHARD_SAMPLES, starting.small(photographs), (3, 64, 85))
     starting.write_shards(remote, starting.S3_SHARDS, starting.S3_SHARD_SAMPLES, photographs, (3, 375, 500))
     first = [starting.timed("local", local)["first_batch"] for _ in range(options.rounds)]
     print(f"the first batch from {starting.SHARDS:,} shards on this machine: {statistics.median(first):.2f} s")

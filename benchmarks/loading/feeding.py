@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,22 @@ def stepper(width: int) -> Step:
     return step
 
 
+class Waiting:
+    """Counts the seconds that a consumer waits for ``batches``."""
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self._batches, self.seconds = iter(batches), 0.0
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        start = time.perf_counter()
+        batch = next(self._batches)
+        self.seconds += time.perf_counter() - start
+        return batch
+
+
 def rate(step: Step, batches: Iterable[Batch], steps: int = STEPS) -> float:
     """Images per second of ``steps`` steps, behind some that are not counted: what was made ahead is used up first."""
     iterator, count, start = iter(batches), 0, 0.0
@@ -70,9 +86,11 @@ def forever(batches: Iterable[Batch]) -> Iterable[Batch]:
 def model_for(capacity: float, fixed: Batch) -> tuple[Step, int]:
     """A step that takes ``capacity / SHARE`` images per second at most, and the width of its model."""
     width = 8
-    while rate(stepper(width), repeat(fixed)) > capacity / SHARE:
+    while True:
+        step = stepper(width)
+        if statistics.median(rate(step, repeat(fixed), steps=4) for _ in range(3)) <= capacity / SHARE:
+            return step, width
         width = round(width * 1.25)
-    return stepper(width), width
 
 
 def feed(images: Path, cache: Path, rounds: int) -> tuple[list[float], list[float]]:
@@ -89,6 +107,9 @@ def feed(images: Path, cache: Path, rounds: int) -> tuple[list[float], list[floa
     fed, alone = [], []
     for number in range(rounds):
         alone.append(rate(step, repeat(fixed)))
-        fed.append(rate(step, stream))
-        print(f"round {number + 1}: fed {fed[-1]:.0f}, on one batch {alone[-1]:.0f} images/s", flush=True)
+        waiting, start = Waiting(stream), time.perf_counter()
+        fed.append(rate(step, waiting))
+        waited = waiting.seconds / (time.perf_counter() - start)
+        said = f"fed {fed[-1]:.0f}, on one batch {alone[-1]:.0f} images/s; it waited {waited:.1%} of the time"
+        print(f"round {number + 1}: {said}", flush=True)
     return fed, alone

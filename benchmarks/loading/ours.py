@@ -1,6 +1,6 @@
 """expflow's loader as a trial has it, on the same photographs as the peers.
 
-    python ours.py IMAGES CACHE THREADS     serves passes over the training split: see serving.py
+python ours.py IMAGES CACHE THREADS     serves passes over the training split: see serving.py
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 BATCH, SIZE = 64, 224
 
 
-def recipe(images: Path) -> Any:
-    """The spec of the folder of JPEGs, kept as they are, with the transforms of training on ImageNet."""
+def recipe(images: Path, *, marked: bool = False) -> Any:
+    """The spec of the folder of JPEGs with the transforms of training on ImageNet."""
     from expflow.data.specs import Folder
 
     return Folder.model_validate(
@@ -21,6 +21,7 @@ def recipe(images: Path) -> Any:
             "name": "folder",
             "path": images,
             "stored": "original",
+            "restart_markers": marked,
             "image_size": SIZE,
             "val_fraction": 0,
             "test_fraction": 0,
@@ -30,20 +31,19 @@ def recipe(images: Path) -> Any:
     )
 
 
-def prepared(images: Path, cache: Path) -> Any:
+def prepared(images: Path, cache: Path, *, marked: bool = False) -> Any:
     """The shards of the photographs, built by the first call."""
     from expflow.data.build import prepare
 
-    return prepare(recipe(images), cache=cache / "ours")
+    return prepare(recipe(images, marked=marked), cache=cache / "ours")
 
 
-def loader(images: Path, cache: Path, threads: int) -> Any:
+def loader(images: Path, cache: Path, threads: int, *, marked: bool = False) -> Any:
     """The loader of the training split."""
     from expflow.data.loader import loader_for
 
-    return loader_for(
-        recipe(images), prepared(images, cache).root, "train", seed=0, shuffle=True, threads=threads
-    )
+    root = prepared(images, cache, marked=marked).root
+    return loader_for(recipe(images, marked=marked), root, "train", seed=0, shuffle=True, threads=threads)
 
 
 def main() -> None:
@@ -52,8 +52,9 @@ def main() -> None:
     from serving import serve
 
     torch.set_num_threads(1)
-    images, cache, threads = sys.argv[1:]
-    serve(loader(Path(images), Path(cache), int(threads)), lambda batch: len(batch["image"]))
+    images, cache, threads, stored = sys.argv[1:]
+    batches = loader(Path(images), Path(cache), int(threads), marked=stored == "marked")
+    serve(batches, lambda batch: len(batch["image"]))
 
 
 if __name__ == "__main__":

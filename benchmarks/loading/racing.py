@@ -8,9 +8,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from loading.serving import READY
 
@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 PEERS = ("webdataset", "ImageFolder", "litdata", "mosaicml-streaming")
 PACKAGES = ("torch>=2.15,<2.16", "torchvision>=0.29,<0.30", "webdataset", "litdata", "mosaicml-streaming")
 COLUMNS = {"in_process": 0, "two_workers": 2}
-OURS = "expflow"
+OURS, MARKED = "expflow", "expflow with restart markers"
 
 
 class Racer:
@@ -26,7 +26,7 @@ class Racer:
 
     def __init__(self, command: list[str], *, pinned: bool) -> None:
         before = os.sched_getaffinity(0)
-        self._command, self._errors = command, tempfile.TemporaryFile("w+")
+        self._command, self._errors = command, tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by leave()
         os.sched_setaffinity(0, {min(before)} if pinned else before)  # the child inherits it
         try:
             self._process = subprocess.Popen(
@@ -72,11 +72,13 @@ class Racer:
         return pipe
 
 
-def race(images: Path, cache: Path, peers: Path | None, rounds: int, columns: Mapping[str, int]) -> Any:
+def race(
+    names: Sequence[str], images: Path, cache: Path, peers: Path | None, rounds: int, columns: Mapping[str, int]
+) -> dict[str, dict[str, list[float]]]:
     """Column -> loader -> images per second in each of ``rounds``; ``peers``: the interpreter that has them."""
     found: dict[str, dict[str, list[float]]] = {}
     for column, workers in columns.items():
-        racers = {name: _racer(name, images, cache, peers, workers) for name in (OURS, *(PEERS if peers else ()))}
+        racers = {name: _racer(name, images, cache, peers, workers) for name in names}
         for racer in racers.values():
             racer.ready()
         found[column] = {name: [] for name in racers}
@@ -91,8 +93,9 @@ def race(images: Path, cache: Path, peers: Path | None, rounds: int, columns: Ma
 
 
 def _racer(name: str, images: Path, cache: Path, peers: Path | None, workers: int) -> Racer:
-    if name == OURS:
-        command = [sys.executable, str(HERE / "ours.py"), str(images), str(cache), str(max(workers, 1))]
+    if name in (OURS, MARKED):
+        marked = "marked" if name == MARKED else "as-they-are"
+        command = [sys.executable, str(HERE / "ours.py"), str(images), str(cache), str(max(workers, 1)), marked]
     else:
         command = [str(peers), str(HERE / "peers.py"), name, str(images), str(cache / "peers"), str(workers)]
     return Racer(command, pinned=workers == 0)
@@ -118,7 +121,9 @@ def environment(folder: Path) -> Path:
 def versions(python: Path) -> str:
     """The peers' versions, for who quotes a figure."""
     names = ["torch", "torchvision", "webdataset", "litdata", "mosaicml-streaming", "pillow"]
-    program = "import sys; from importlib.metadata import version as v; print(', '.join(f'{n} {v(n)}' for n in sys.argv[1:]))"
+    program = (
+        "import sys; from importlib.metadata import version as v; print(', '.join(f'{n} {v(n)}' for n in sys.argv[1:]))"
+    )
     done = subprocess.run([str(python), "-c", program, *names], check=True, capture_output=True, text=True)
     return done.stdout.strip()
 

@@ -1,7 +1,7 @@
 """How soon the first batch comes: from 10,000 shards on this machine, and from S3 (a server on the loopback).
 
-    python starting.py local FOLDER        times the first batch of a fresh process, its imports not counted
-    python starting.py s3 ADDRESS CACHE    the same from an address, beside a plain fetch of the shards that it needs
+python starting.py local FOLDER        times the first batch of a fresh process, its imports not counted
+python starting.py s3 ADDRESS CACHE    the same from an address, beside a plain fetch of the shards that it needs
 """
 
 from __future__ import annotations
