@@ -188,6 +188,8 @@ SIZES = {"inception_v3": 299, "inception_v4": 299, "inception_resnet_v2": 299, "
         ("senet", 154, 115_088_984, 20.688),
         ("resnetv2", 152, 60_185_128, 11.514),
         ("convnext", "tiny", 28_589_128, 4.456),
+        ("convnext", "base", 88_591_464, 15.355),
+        ("efficientnet", "l2", 480_309_308, 475.704),
         ("swin", "tiny", 28_288_354, 4.491),
         ("swin", "large", 196_532_476, 34.476),
         ("mvit_v2", "base", 51_472_744, 10.102),
@@ -198,7 +200,7 @@ SIZES = {"inception_v3": 299, "inception_v4": 299, "inception_resnet_v2": 299, "
 )
 def test_published_sizes_of_short_names(name, variant, params, giga_macs):
     spec = adapter(name, variant=variant)
-    size = SIZES.get(name, 224)
+    size = SIZES.get(name, 800 if variant == "l2" else 224)
     assert packages.usual_shape(spec.source)[1:] == (size, size)
     counted = count(spec, data(size=size))
     assert counted.params == params

@@ -169,10 +169,13 @@ def test_published_sizes(spec, params, giga_macs):
     assert counted.macs / 1e9 == pytest.approx(giga_macs, abs=5e-4)
 
 
-def test_224_pixels_and_patches_of_14_are_256_tokens():
+# Masked pre-training keeps 25 % of 196 patches, 49, or 20 %, 39.
+@pytest.mark.parametrize(("patch", "tokens", "kept"), [(14, 256, (64, 51)), (16, 196, (49, 39))])
+def test_224_pixels_are_so_many_tokens(patch, tokens, kept):
     with torch.device("meta"):
-        net = build(ViT(name="vit", patch=14, depth=1, pooling="average"), data())
-    assert net.positions.table_tw.shape == (256, 768)
+        net = build(ViT(name="vit", patch=patch, depth=1, pooling="average"), data())
+    assert net.positions.table_tw.shape == (tokens, 768)
+    assert (tokens * 25 // 100, tokens * 20 // 100) == kept
 
 
 @pytest.mark.parametrize("name", SMALL)
