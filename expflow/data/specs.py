@@ -351,7 +351,8 @@ class Shards(Source):
     def stamps(self, origin: Origin) -> list[list[object]]:
         """Each tar's path, size and time of change; an address stands for itself."""
         from expflow.data.sources.layout import tars
+        from expflow.data.stores.signed import bare
 
         if not isinstance(origin, Path):
-            return [[str(origin), 0, 0]]
+            return [[bare(str(origin)), 0, 0]]
         return [[str(origin), 0, 0], *([name, size, mtime] for name, size, mtime in tars(origin))]
