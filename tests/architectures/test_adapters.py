@@ -15,23 +15,13 @@ from expflow.architectures.constructors import timm_construction
 from expflow.architectures.outputs import WithAuxiliary
 from expflow.architectures.specs.adapters import FAMILIES, Short, Timm, Torchvision
 from expflow.config.identity import dump, identity_tree, recipe_from_identity
-from expflow.data.dataspec import DataSpec, FieldSpec
 from expflow.errors import UserError
 from expflow.registry import MODELS
+from tests.architectures.nets import large as data
 from tests.config.files import BASE, loaded, problems
 
 TORCHVISION = packages.names("torchvision")
 VARIANTS = [(name, variant) for name, family in FAMILIES.items() for variant in family.sources]
-
-
-@pytest.fixture(autouse=True)
-def _same_numbers_each_time():
-    torch.manual_seed(0)
-
-
-def data(channels=3, size=224, classes=1000, width=None):
-    shape = (channels, size, width or size)
-    return DataSpec({"image": FieldSpec(shape, "uint8")}, tuple(map(str, range(classes))))
 
 
 def model(text):

@@ -21,20 +21,11 @@ from expflow.architectures.googlenet import STAGES, stage_widths
 from expflow.architectures.lenet5 import C3_TABLE, TableConv
 from expflow.architectures.outputs import WithAuxiliary
 from expflow.architectures.windows import smallest_size, windows_of
-from expflow.data.dataspec import DataSpec, FieldSpec
 from expflow.errors import UserError
 from expflow.registry import MODELS
+from tests.architectures.nets import large as data
 
 SMALL_HEAD = {"head": (8,)}
-
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-
-
-def data(channels=3, size=224, classes=1000):
-    return DataSpec({"image": FieldSpec((channels, size, size), "uint8")}, tuple(map(str, range(classes))))
 
 
 def spec(name, **arguments):

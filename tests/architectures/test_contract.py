@@ -61,11 +61,6 @@ def learnt(network, x_bchw):
     return parts[0]
 
 
-@pytest.fixture(autouse=True)
-def _same_numbers_each_time():
-    torch.manual_seed(0)
-
-
 def test_every_family_of_ours_has_a_small_case():
     assert SMALL.keys() == set(NATIVE)
 

@@ -13,14 +13,10 @@ from expflow.architectures.specs.mlp import MLP
 from expflow.architectures.specs.resnet import ResNet
 from expflow.architectures.table import Table, layer_table, rows_of
 from expflow.config.spec import Foreign
-from expflow.data.dataspec import DataSpec, FieldSpec
 from expflow.errors import UserError
 from expflow.registry import MODELS
+from tests.architectures.nets import large as data
 from tests.training import user_code
-
-
-def data(channels=3, size=224, classes=1000):
-    return DataSpec({"image": FieldSpec((channels, size, size), "uint8")}, tuple(map(str, range(classes))))
 
 
 def table(network, channels=3, size=224):

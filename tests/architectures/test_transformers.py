@@ -24,8 +24,8 @@ from expflow.architectures.specs.convmixer import ConvMixer
 from expflow.architectures.specs.gmlp import GMLP
 from expflow.architectures.specs.mixer import Mixer
 from expflow.architectures.specs.vit import ViT
-from expflow.data.dataspec import DataSpec, FieldSpec
 from expflow.errors import UserError
+from tests.architectures.nets import large as data
 
 SMALL = {
     "vit": ViT(name="vit", patch=4, depth=2, width=24, heads=3),
@@ -33,16 +33,6 @@ SMALL = {
     "gmlp": GMLP(name="gmlp", patch=4, depth=2, width=24),
     "convmixer": ConvMixer(name="convmixer", patch=4, depth=2, width=24, kernel=3),
 }
-
-
-@pytest.fixture(autouse=True)
-def _same_numbers_each_time():
-    torch.manual_seed(0)
-
-
-def data(channels=3, size=224, classes=1000, width=None):
-    shape = (channels, size, width or size)
-    return DataSpec({"image": FieldSpec(shape, "uint8")}, tuple(map(str, range(classes))))
 
 
 def copy_in_order(ours, theirs):
