@@ -123,7 +123,9 @@ class Located(Source):
 def located(name: str, path: Path | str | None, folder: Path | None, site_path: Path | str | None) -> Origin:
     """The folder or address that ``path`` or the site file names for source ``name``. Raises DataMissing."""
     found = path if path is not None else site_path
-    if found is None or (isinstance(found, str) and "://" in found):
+    from expflow.data.stores.address import is_elsewhere
+
+    if found is None or (isinstance(found, str) and is_elsewhere(found)):
         return found
     place = (folder or Path()) / Path(found).expanduser()
     if not place.is_dir():
