@@ -124,9 +124,9 @@ def compared(column: str, rows: dict[str, list[float]]) -> list[Figure]:
     others = {name: values for name, values in rows.items() if name not in mine}
     if not others:
         return []
-    best = max(others, key=lambda name: statistics.median(others[name]))
     figures = []
     for called, values in mine.items():
+        best = min(others, key=lambda name: racing.ratio(values, others[name]))
         said = ", ".join(f"{racing.ratio(values, other):.2f} times {name}" for name, other in others.items())
         print(f"{column}: {called} {said}")
         suffix = "" if called == racing.OURS else "_with_restart_markers"

@@ -11,7 +11,7 @@ from expflow.config.identity import canonical, dump
 
 FOLDER = Path(__file__).parents[1] / "experiments"
 EXPERIMENTS = sorted(FOLDER.glob("*.yaml"))
-DIGITS, CIFAR, COLOURS = 8, 32, 3
+DIGITS, FASHION, CIFAR, COLOURS = 8, 28, 32, 3
 CLASSES = {"imagenet": 1000, "cifar10": 10}
 
 
@@ -24,6 +24,8 @@ def data_of(recipe):
     """Images and classes of the recipe's data, without the data."""
     if recipe.data.name == "digits":
         return shown_with((1, DIGITS, DIGITS), 10)
+    if recipe.data.name == "fashion_mnist":
+        return shown_with((1, FASHION, FASHION), 10)
     size = recipe.data.image_size or CIFAR
     return shown_with((COLOURS, size, size), CLASSES[recipe.data.name])
 
