@@ -13,8 +13,8 @@ from expflow.config.space import sample
 
 FOLDER = Path(__file__).parents[1] / "experiments"
 EXPERIMENTS = sorted(FOLDER.glob("*.yaml"))
-DIGITS, COLOURS = 8, 3
-GREY = {"digits": DIGITS, "fashion_mnist": 28}
+CIFAR, COLOURS = 32, 3
+GREY = {"digits": 8, "fashion_mnist": 28}
 CLASSES = {"imagenet": 1000, "cifar10": 10}
 
 
@@ -33,8 +33,8 @@ def data_of(recipe):
     if recipe.data.name in GREY:
         size = recipe.data.image_size or GREY[recipe.data.name]
         return shown_with((1, size, size), 10)
-    size = recipe.data.image_size
-    return shown_with((COLOURS, size, size), CLASSES[recipe.data.path.name])
+    size = recipe.data.image_size or CIFAR
+    return shown_with((COLOURS, size, size), CLASSES[recipe.data.name])
 
 
 def counted(name):

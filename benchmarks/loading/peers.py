@@ -1,22 +1,20 @@
 """The peers of benchmarks/loader.py, each as its documentation has it, in an environment of their own.
 
     python peers.py prepare IMAGES FOLDER          writes each peer's own format
-    python peers.py NAME IMAGES FOLDER WORKERS     prints images per second of the second pass over everything
+    python peers.py NAME IMAGES FOLDER WORKERS     serves passes over everything: see serving.py
 
 The work is the same for all: decode, RandomResizedCrop(224), flip, and a batch of 64 float tensors.
 """
 
 from __future__ import annotations
 
-import functools
 import io
-import json
 import sys
-import time
 from pathlib import Path
 
 import torch
 from PIL import Image
+from serving import serve
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
@@ -50,11 +48,12 @@ def identity(value: object) -> object:
 
 
 def prepare_webdataset(images: Path, folder: Path) -> None:
-    """Shards of at most 500 samples."""
+    """Eight shards: it has none for a worker where there are fewer shards than workers."""
     import webdataset
 
-    with webdataset.ShardWriter(str(folder / "shard-%06d.tar"), maxcount=500, verbose=0) as writer:
-        for number, (path, label) in enumerate(listed(images)):
+    items = listed(images)
+    with webdataset.ShardWriter(str(folder / "shard-%06d.tar"), maxcount=-(-len(items) // 8), verbose=0) as writer:
+        for number, (path, label) in enumerate(items):
             writer.write({"__key__": f"{number:08d}", "jpg": path.read_bytes(), "cls": label})
 
 
@@ -131,11 +130,6 @@ LOADERS = {
 }
 
 
-def one_pass(loader: object) -> int:
-    """Images of one pass."""
-    return sum(len(batch[0]) for batch in loader)
-
-
 def main() -> None:
     """See the module's first lines."""
     name, images, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
@@ -147,11 +141,8 @@ def main() -> None:
                 (folder / f"{peer}.done").touch()
         return
     torch.set_num_threads(1)
-    loader = functools.partial(LOADERS[name], images, folder / name, int(sys.argv[4]))()
-    one_pass(loader)
-    start = time.perf_counter()
-    count = one_pass(loader)
-    print(json.dumps({"images": count, "seconds": time.perf_counter() - start}))
+    loader = LOADERS[name](images, folder / name, int(sys.argv[4]))
+    serve(loader, lambda batch: len(batch[0]))
 
 
 if __name__ == "__main__":

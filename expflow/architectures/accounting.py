@@ -11,6 +11,7 @@ from torch import nn
 
 from expflow.architectures import Count, build
 from expflow.architectures.operations import Watch, macs_of
+from expflow.architectures.specs.adapters import Adapter
 from expflow.config.spec import Foreign, Spec
 from expflow.data.dataspec import DataSpec
 from expflow.errors import ExpflowError, UserError
@@ -49,15 +50,24 @@ def multiply_adds(network: nn.Module, x_1chw: torch.Tensor) -> int:
 
 @contextmanager
 def _named(spec: Spec, data_spec: DataSpec) -> Iterator[None]:
-    """Whatever a network raises in the body is told to the user as the reason, with its name and the image."""
+    """Whatever a network raises in the body is told to the user as the reason, with its name and the image.
+
+    Of a package's network also the legal value that is nearest, where it can be found by trying.
+    """
     try:
         yield
-    except ExpflowError:
-        raise
     except Exception as error:
+        if isinstance(error, ExpflowError) and error.__cause__ is None:  # it is ours, and says what to do
+            raise
         shape = "x".join(map(str, data_spec.image_shape)) if "image" in data_spec.fields else "no image"
-        reason = f"{type(error).__name__}: {error}"
-        raise UserError(f"model {spec.name} cannot take this data ({shape}): {reason}") from error
+        reason = f"model {spec.name} cannot take this data ({shape}): {type(error).__name__}: {error}"
+        if isinstance(error, ExpflowError):
+            reason = str(error)
+        if isinstance(spec, Adapter) and "image" in data_spec.fields:
+            from expflow.architectures.fitting import advice
+
+            reason += advice(spec, data_spec)
+        raise UserError(reason) from error
 
 
 def measured(spec: Spec, data_spec: DataSpec, measure: Callable[[nn.Module], T]) -> T:

@@ -73,7 +73,10 @@ def _build_torchvision(
     supplied: dict[str, Any] = {"num_classes": data_spec.num_classes}
     if "image_size" in parameters:
         if size[0] != size[1]:
-            raise UserError(f"torchvision/{name} takes square images only; these are {size[0]}x{size[1]}")
+            legal = " and ".join(f"{each}x{each}" for each in sorted(size))
+            raise UserError(
+                f"torchvision/{name} takes square images only; these are {size[0]}x{size[1]}; nearest: {legal}"
+            )
         supplied["image_size"] = size[0]
     if "input_size" in parameters:
         supplied["input_size"] = size

@@ -1,4 +1,4 @@
-"""What residual, dense and mobile nets share: padded convolutions beside a norm, and stems."""
+"""What residual, dense and mobile nets share: padded convolutions beside a norm, stems, and heads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from expflow.architectures.blocks import activation, norm2d
+from expflow.architectures.blocks import activation, dropout, init_weights, norm2d
 
 WITHOUT_BIAS = ("none", "local_response")
 """Norms that add no bias of their own, so that the convolution beside them has one."""
@@ -55,3 +55,20 @@ def _deep(channels_in: int, channels: int) -> list[tuple[int, int, int]]:
     """Channels in, channels out and stride of the deep stem's convolutions but the last."""
     half = max(1, channels // 2)
     return [(channels_in, half, 2), (half, half, 1)]
+
+
+def with_head(
+    parts: OrderedDict[str, nn.Module], channels: int, num_classes: int, *, drop: float, init: str
+) -> nn.Sequential:
+    """``parts``, which leave ``channels``, and behind them ``pool``, ``flatten``, ``dropout`` and ``head``.
+
+    Convolutions are drawn as ``init`` says, the head as torch draws linear layers.
+    """
+    parts["pool"], parts["flatten"] = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    parts["dropout"] = dropout(drop)
+    parts["head"] = nn.Linear(channels, num_classes)
+    network = nn.Sequential(parts)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            init_weights(module, init)
+    return network

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor, nn
 
 from expflow.architectures.attention import EPSILON
 from expflow.architectures.blocks import StochasticDepth, activation, dropout
-from expflow.architectures.patches import PatchEmbedding, draw_weights, patch_grid, skip_rates
+from expflow.architectures.patches import TokenNet
 from expflow.architectures.specs import gmlp as specs
 from expflow.data.dataspec import DataSpec
 
@@ -48,32 +50,14 @@ class GatedLayer(nn.Module):
         return x_btw
 
 
-class GMLP(nn.Module):
-    """``patches``, ``layers``, ``norm``, mean over the tokens, ``head``; (b, c, h, w) -> (b, classes).
+def build(spec: specs.GMLP, data_spec: DataSpec) -> TokenNet:
+    """The gated perceptron of ``spec``; raises :class:`UserError` where its patches do not tile the image.
 
     Each gate begins as the constant 1 (weights near 0, bias 1), so that a layer begins as a plain perceptron.
     """
-
-    def __init__(self, spec: specs.GMLP, channels: int, tokens: int, num_classes: int) -> None:
-        super().__init__()
-        self.patches = PatchEmbedding(channels, spec.width, spec.patch)
-        rates = skip_rates(spec.stochastic_depth, spec.depth)
-        self.layers = nn.Sequential(*(GatedLayer(spec, tokens, skip) for skip in rates))
-        self.norm = nn.LayerNorm(spec.width, eps=EPSILON)
-        self.head = nn.Linear(spec.width, num_classes)
-        draw_weights(self, spec.init)
-        for module in self.modules():
-            if isinstance(module, SpatialGate):
-                nn.init.normal_(module.spatial.weight, std=EPSILON)
-                nn.init.ones_(module.spatial.bias)
-
-    def forward(self, x_bchw: Tensor) -> Tensor:
-        """(b, c, h, w) -> (b, classes)."""
-        scores_bk: Tensor = self.head(self.norm(self.layers(self.patches(x_bchw))).mean(dim=1))
-        return scores_bk
-
-
-def build(spec: specs.GMLP, data_spec: DataSpec) -> GMLP:
-    """The gated perceptron of ``spec``; raises :class:`UserError` where its patches do not tile the image."""
-    rows, columns = patch_grid(spec.patch, data_spec)
-    return GMLP(spec, data_spec.in_channels, rows * columns, data_spec.num_classes)
+    network = TokenNet(spec, data_spec, partial(GatedLayer, spec))
+    for module in network.modules():
+        if isinstance(module, SpatialGate):
+            nn.init.normal_(module.spatial.weight, std=EPSILON)
+            nn.init.ones_(module.spatial.bias)
+    return network

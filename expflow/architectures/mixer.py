@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor, nn
 
 from expflow.architectures.attention import EPSILON, FeedForward
 from expflow.architectures.blocks import StochasticDepth
-from expflow.architectures.patches import PatchEmbedding, draw_weights, patch_grid, skip_rates
+from expflow.architectures.patches import TokenNet
 from expflow.architectures.specs import mixer as specs
 from expflow.data.dataspec import DataSpec
 
@@ -30,25 +32,6 @@ class MixerLayer(nn.Module):
         return x_btw
 
 
-class Mixer(nn.Module):
-    """``patches``, ``layers``, ``norm``, mean over the tokens, ``head``; (b, c, h, w) -> (b, classes)."""
-
-    def __init__(self, spec: specs.Mixer, channels: int, tokens: int, num_classes: int) -> None:
-        super().__init__()
-        self.patches = PatchEmbedding(channels, spec.width, spec.patch)
-        rates = skip_rates(spec.stochastic_depth, spec.depth)
-        self.layers = nn.Sequential(*(MixerLayer(spec, tokens, skip) for skip in rates))
-        self.norm = nn.LayerNorm(spec.width, eps=EPSILON)
-        self.head = nn.Linear(spec.width, num_classes)
-        draw_weights(self, spec.init)
-
-    def forward(self, x_bchw: Tensor) -> Tensor:
-        """(b, c, h, w) -> (b, classes)."""
-        scores_bk: Tensor = self.head(self.norm(self.layers(self.patches(x_bchw))).mean(dim=1))
-        return scores_bk
-
-
-def build(spec: specs.Mixer, data_spec: DataSpec) -> Mixer:
+def build(spec: specs.Mixer, data_spec: DataSpec) -> TokenNet:
     """The mixer of ``spec``; raises :class:`UserError` where its patches do not tile the image."""
-    rows, columns = patch_grid(spec.patch, data_spec)
-    return Mixer(spec, data_spec.in_channels, rows * columns, data_spec.num_classes)
+    return TokenNet(spec, data_spec, partial(MixerLayer, spec))

@@ -6,8 +6,8 @@ from collections import OrderedDict
 
 from torch import nn
 
-from expflow.architectures.blocks import activation, dropout, init_weights
-from expflow.architectures.convolutions import convolution_norm
+from expflow.architectures.blocks import activation
+from expflow.architectures.convolutions import convolution_norm, with_head
 from expflow.architectures.specs import mobilenet_v1 as specs
 from expflow.data.dataspec import DataSpec
 
@@ -61,11 +61,4 @@ def build(spec: specs.MobileNetV1, data_spec: DataSpec) -> nn.Sequential:
         after = scaled(width, spec.width_factor)
         block = BLOCKS[spec.convolution](channels, after, stride, spec.norm, spec.activation)
         parts[f"block{number}"], channels = nn.Sequential(block), after
-    parts["pool"], parts["flatten"] = nn.AdaptiveAvgPool2d(1), nn.Flatten()
-    parts["dropout"] = dropout(spec.dropout)
-    parts["head"] = nn.Linear(channels, data_spec.num_classes)
-    network = nn.Sequential(parts)
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            init_weights(module, spec.init)
-    return network
+    return with_head(parts, channels, data_spec.num_classes, drop=spec.dropout, init=spec.init)

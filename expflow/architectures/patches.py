@@ -1,12 +1,16 @@
-"""What nets on patches have in common: cutting the image, drawing weights, growing stochastic depth."""
+"""What nets on patches have in common: cutting the image, drawing weights, growing stochastic depth, averaging."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from expflow.architectures.attention import EPSILON
 from expflow.architectures.blocks import init_weights
+from expflow.architectures.specs.gmlp import GMLP
+from expflow.architectures.specs.mixer import Mixer
 from expflow.architectures.specs.nearest import divisors, nearest
 from expflow.data.dataspec import DataSpec
 from expflow.errors import UserError
@@ -54,3 +58,26 @@ def draw_weights(network: nn.Module, scheme: str) -> None:
             nn.init.trunc_normal_(module.weight, std=0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+class TokenNet(nn.Module):
+    """``patches``, ``layers``, ``norm``, mean over the tokens, ``head``; (b, c, h, w) -> (b, classes).
+
+    ``layer`` makes one of the layers, of (tokens, probability to skip it). Raises :class:`UserError` where patches do
+    not tile the image.
+    """
+
+    def __init__(self, spec: Mixer | GMLP, data_spec: DataSpec, layer: Callable[[int, float], nn.Module]) -> None:
+        super().__init__()
+        rows, columns = patch_grid(spec.patch, data_spec)
+        self.patches = PatchEmbedding(data_spec.in_channels, spec.width, spec.patch)
+        rates = skip_rates(spec.stochastic_depth, spec.depth)
+        self.layers = nn.Sequential(*(layer(rows * columns, skip) for skip in rates))
+        self.norm = nn.LayerNorm(spec.width, eps=EPSILON)
+        self.head = nn.Linear(spec.width, data_spec.num_classes)
+        draw_weights(self, spec.init)
+
+    def forward(self, x_bchw: Tensor) -> Tensor:
+        """(b, c, h, w) -> (b, classes)."""
+        scores_bk: Tensor = self.head(self.norm(self.layers(self.patches(x_bchw))).mean(dim=1))
+        return scores_bk

@@ -7,8 +7,8 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from expflow.architectures.blocks import activation, dropout, init_weights
-from expflow.architectures.convolutions import convolution_norm
+from expflow.architectures.blocks import activation
+from expflow.architectures.convolutions import convolution_norm, with_head
 from expflow.architectures.specs import shufflenet_v1 as specs
 from expflow.data.dataspec import DataSpec
 
@@ -93,11 +93,4 @@ def build(spec: specs.ShuffleNetV1, data_spec: DataSpec) -> nn.Sequential:
         stage += [Unit(width, width, spec, stride=1, grouped=True) for _ in range(units - 1)]
         parts[f"stage{number}"] = nn.Sequential(*stage)
         channels, width = width, 2 * width
-    parts["pool"], parts["flatten"] = nn.AdaptiveAvgPool2d(1), nn.Flatten()
-    parts["dropout"] = dropout(spec.dropout)
-    parts["head"] = nn.Linear(channels, data_spec.num_classes)
-    network = nn.Sequential(parts)
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            init_weights(module, spec.init)
-    return network
+    return with_head(parts, channels, data_spec.num_classes, drop=spec.dropout, init=spec.init)

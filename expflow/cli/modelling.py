@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import gc
-import importlib
 import io
 import json
 import sys
@@ -17,7 +16,6 @@ from typing import TYPE_CHECKING, Literal
 import typer
 
 from expflow.architectures.catalogue import arguments_of, catalogue, usual_data
-from expflow.architectures.specs.adapters import Adapter
 from expflow.config.single import component
 from expflow.config.spec import Spec
 from expflow.errors import UserError
@@ -95,22 +93,24 @@ def write_figure(drawing: Drawing, path: Path, more: str = "", *, quiet: bool) -
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
-    """No garbage collection in the body, where next to nothing becomes garbage: half a second less."""
-    collecting = gc.isenabled()
+def _in_passing() -> Iterator[None]:
+    """Torch and the packages of networks, imported in the body, are not to cost a second more than they must.
+
+    Next to nothing becomes garbage: there are no collections, and none at exit of what is there after the body. And
+    timm has torch look for triton, the compiler for GPUs, which takes longer to import than a network to count.
+    """
+    collecting, fresh = gc.isenabled(), not {"torch", "triton"} & sys.modules.keys()
     gc.disable()
+    if fresh:
+        sys.modules["triton"] = None  # type: ignore[assignment] # how Python is told that there is no such module
     try:
         yield
     finally:
+        if fresh:
+            del sys.modules["triton"]
+            gc.freeze()
         if collecting:
             gc.enable()
-
-
-def _import_torch() -> None:
-    """Import torch, and keep its objects out of the collections at exit, which would take half a second too."""
-    if "torch" not in sys.modules:
-        importlib.import_module("torch")
-        gc.freeze()
 
 
 @dataclass(frozen=True)
@@ -134,14 +134,9 @@ class Measured:
 
 def measured(name: str, sets: Sequence[str], shape: str | None, classes: int | None) -> Measured:
     """The architecture ``name`` with the keys ``sets``, on images of ``shape`` (``3x224x224``) or its usual ones."""
-    with _uncollected():
-        if (base := name.partition(",")[0]) in MODELS and issubclass(
-            MODELS.spec(base), Adapter
-        ):  # only its package knows what it takes
-            _import_torch()
+    with _in_passing():
         spec = component("model", name, sets)
         data = usual_data(spec, _shape(shape), classes)
-        _import_torch()  # now that it is clear that there is something to count
         from expflow.architectures.table import layer_table
 
         return Measured(spec, data, layer_table(spec, data))

@@ -15,6 +15,7 @@ from expflow.cli.answer import relative
 from expflow.cli.live import seconds_text
 from expflow.data.asked import asked
 from expflow.data.build import OnProgress, Prepared
+from expflow.data.manifest import how_to_rebuild
 from expflow.data.read import verify
 from expflow.errors import ShardCorrupt, UserError
 
@@ -76,9 +77,10 @@ def show_verify(what: str, sets: Sequence[str]) -> None:
     data = asked(what, sets).prepared()
     with _progress(console, "reading every shard", "bytes") as report:
         differences = verify(data.root, report)
-    if differences:
-        raise ShardCorrupt("\n".join(differences))
     place = data.manifest.at or data.root
+    if differences:
+        mend = f"fetch them from {place} again" if data.manifest.at else how_to_rebuild(data.root)
+        raise ShardCorrupt("\n".join([f"{place} is not what its manifest says; {mend}", *differences]))
     console.print(f"{place}: every shard is as its manifest says", highlight=False, soft_wrap=True, markup=False)
 
 

@@ -29,7 +29,11 @@ class Site(Model):
 
     storage: str = execution("runs", description="Folder or s3:// address of all results.")
     cache: Path = execution(description="Folder for prepared data; by default ~/.cache/expflow.")
-    cache_limit: ByteSize | None = execution(None, description="Most bytes that the cache may take, such as 50 GB.")
+    cache_limit: ByteSize | None = execution(
+        None,
+        description="Most bytes of shards from elsewhere that the cache keeps, such as 50 GB; what is built here does"
+        " not count.",
+    )
     data: dict[str, Path | str] = execution(
         default_factory=dict,
         description="Data source -> folder where its files lie, or folder or address of shards built from them.",

@@ -11,7 +11,8 @@ from expflow.config.single import component
 from expflow.config.tree import problem
 from expflow.data.build import OnProgress, Prepared, build, prepare
 from expflow.data.specs import Source
-from expflow.errors import DataMissing, ExperimentInvalid, Problem, UserError
+from expflow.data.stores.address import is_elsewhere
+from expflow.errors import DataMissing, ExperimentInvalid, Problem, UnknownName, UserError, nearest
 from expflow.registry import SOURCES
 
 
@@ -67,13 +68,16 @@ def asked(what: str, sets: Sequence[str] = (), *, files: Path | None = None) -> 
 
 def _asked(what: str, sets: Sequence[str]) -> Asked:
     site, here = load_site(), Path.cwd()
-    if "://" in what or (Path(what).is_dir() and what not in SOURCES):
+    if is_elsewhere(what) or (Path(what).is_dir() and what not in SOURCES):
         if sets:
             raise UserError(f"{what} is a place of shards; --set changes what a recipe says")
-        return Asked(component_of("shards", [f"path={what}"]), here, site.cache)
-    if what.partition(",")[0] in SOURCES and not Path(what).is_file():
+        return Asked(_of_any_size(component_of("shards", [f"path={what}"])), here, site.cache)
+    name = what.partition(",")[0]
+    if name in SOURCES and not Path(what).is_file():
         spec = component_of(what, sets)
-        return Asked(spec, here, site.cache, site.data.get(spec.name))
+        return Asked(_of_any_size(spec), here, site.cache, site.data.get(spec.name))
+    if not Path(what).exists() and nearest(name, SOURCES.names()):
+        raise UnknownName("data source (or file)", name, SOURCES.names())
     loaded = load(what, sets)
     data, file = loaded.experiment.recipe.data, loaded.experiment.file
     if not isinstance(data, Source):
@@ -85,6 +89,11 @@ def _asked(what: str, sets: Sequence[str]) -> Asked:
         site.data.get(data.name),
         lambda key, message: problem(loaded.place(key), key, message),
     )
+
+
+def _of_any_size(spec: Source) -> Source:
+    """``spec`` for who builds or looks, and trains nothing: images that differ in size need no common one then."""
+    return spec if spec.image_size is not None else spec.model_copy(update={"image_size": 1})
 
 
 def component_of(what: str, sets: Sequence[str]) -> Source:

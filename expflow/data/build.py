@@ -83,6 +83,7 @@ def prepare(
         return _built_by_command(spec, cache, origin)
     if manifest is None:
         manifest = _build_in_cache(spec, cache, origin, root, 1, on_progress)
+    _keep_query(root, origin)
     return _prepared(spec, root, manifest)
 
 
@@ -104,13 +105,16 @@ def build(
     origin = spec.origin(folder, site_path)
     if (ready := _ready(spec, origin, cache)) is not None:
         if out is not None:
-            raise UserError(f"{origin} holds shards already; copy them to {out}, or name the folder of the files")
+            raise UserError(
+                f"{_shown(origin)} holds shards already; copy them to {out}, or name the folder of the files"
+            )
         return ready
     if origin is None and spec.fetched:
         origin = load_dotted(spec.fetched)(spec.name, _downloads(spec, cache))
     if out is None:
         root = _root(spec, cache, origin)
         manifest = _find(root) or _build_in_cache(spec, cache, origin, root, workers, on_progress)
+        _keep_query(root, origin)
         return _prepared(spec, root, manifest)
     if "://" in out:
         return _build_remote(spec, cache, origin, out, workers, on_progress)
@@ -200,7 +204,9 @@ def _kept(spec: SourceSpec, cache: Path, address: str, source: Root, manifest: M
     The shards themselves come when they are read, whole; so what lies where in them need not be fetched before.
     """
     without = {split: tuple(replace(each, index=None) for each in part) for split, part in manifest.splits.items()}
-    manifest = replace(manifest, at=address, splits=without)
+    from expflow.data.stores.signed import bare
+
+    manifest = replace(manifest, at=bare(address), splits=without)
     root = cache.resolve() / f"{spec.name}-{checksum(manifest.to_json())[:16]}"
     if not root.exists():
         with _storage(spec, cache), building(root.with_name(f".{root.name}.building")) as work:
@@ -209,7 +215,23 @@ def _kept(spec: SourceSpec, cache: Path, address: str, source: Root, manifest: M
                     (work / manifest.statistics.name).write_bytes(source.read_bytes(manifest.statistics.name))
                 write_manifest(work, manifest)
                 publish(work, root)
+    _keep_query(root, address)
     return root, manifest
+
+
+def _keep_query(root: Path, origin: Origin) -> None:
+    if isinstance(origin, str):
+        from expflow.data.stores.signed import keep_query
+
+        keep_query(root, origin)
+
+
+def _shown(origin: Origin) -> str:
+    if not isinstance(origin, str):
+        return str(origin or "")
+    from expflow.data.stores.address import shown
+
+    return shown(origin)
 
 
 def _built_by_command(spec: SourceSpec, cache: Path, origin: Origin) -> Prepared:
@@ -223,7 +245,7 @@ def _built_by_command(spec: SourceSpec, cache: Path, origin: Origin) -> Prepared
         raise DataMissing(f"several {spec.name} were built: {', '.join(map(str, found))}; name one in the site file")
     raise DataMissing(
         f"the shards of {spec.name} are not built yet, and that takes long: run `expflow data build FILE --from"
-        f" {origin or 'FOLDER'}` with the experiment's file first. For who has no files: {spec.where}"
+        f" {_shown(origin) or 'FOLDER'}` with the experiment's file first. For who has no files: {spec.where}"
     )
 
 
@@ -238,7 +260,7 @@ def _build_in_cache(
 
     The hidden folder is named by description and place alone: when files were mended, what is done remains.
     """
-    work = checksum({"format": FORMAT, "key": data_key(spec), "origin": str(origin)})[:16]
+    work = checksum({"format": FORMAT, "key": data_key(spec), "origin": _shown(origin)})[:16]
     with _storage(spec, cache), building(root.with_name(f".{spec.name}-{work}.building")) as folder:
         return _find(root) or _write(spec, origin, folder, root, workers, on_progress)
 
@@ -263,7 +285,7 @@ def _build_remote(
 
     if (ready := _ready(spec, out, cache)) is not None:
         return ready
-    work = checksum({"format": FORMAT, "key": data_key(spec), "origin": str(origin), "out": out})[:16]
+    work = checksum({"format": FORMAT, "key": data_key(spec), "origin": _shown(origin), "out": out})[:16]
     root = cache.resolve() / f".{spec.name}-{work}.building"
     with _storage(spec, cache), building(root) as folder:
         write_everything(Job(spec, origin, folder, workers, open_root(out), on_progress or _silent))

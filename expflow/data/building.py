@@ -26,6 +26,7 @@ from expflow.data.sources.base import Origin, Read, Source, printable
 from expflow.data.specs import Source as SourceSpec
 from expflow.data.statistics import Content, Counts
 from expflow.data.stores import Root
+from expflow.data.stores.address import shown
 from expflow.errors import DataInvalid, Missing
 from expflow.registry import load_dotted
 
@@ -51,6 +52,11 @@ class Job:
     workers: int = 1
     sent_to: Root | None = None
     on_progress: OnProgress = lambda done, total: None
+
+    @property
+    def where(self) -> str:
+        """``origin`` for messages."""
+        return shown(str(self.origin))
 
 
 def write_everything(job: Job) -> Manifest:
@@ -106,7 +112,7 @@ def _refuse(bad: Sequence[tuple[str, str]], total: int, job: Job) -> None:
     more = [f"and {len(bad) - MOST_NAMED} more"] if len(bad) > MOST_NAMED else []
     named = "\n".join(f"  {line}" for line in [*lines[:MOST_NAMED], *more])
     raise DataInvalid(
-        f"{len(bad)} of {total} images in {job.origin} cannot be read; mend or remove them, or allow as many with"
+        f"{len(bad)} of {total} images in {job.where} cannot be read; mend or remove them, or allow as many with"
         f" data.bad_limit; nothing was built:\n{named}"
     )
 

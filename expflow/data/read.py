@@ -138,11 +138,12 @@ def at_hand(root: Path, shard: Shard, manifest: Manifest) -> Iterator[Path]:
         yield place / shard.name
         return
     from expflow.data.stores import open_root
+    from expflow.data.stores.signed import with_query
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "shard.tar"
         try:
-            open_root(manifest.at).download(shard.name, path)
+            open_root(with_query(root, manifest.at)).download(shard.name, path)
         except DataMissing as error:
             raise FileNotFoundError(str(error)) from error
         yield path

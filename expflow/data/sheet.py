@@ -15,7 +15,9 @@ from expflow.data.sources.pillow import FORMATS
 from expflow.data.stores import ShardCache
 from expflow.data.streaming.reading import Shards
 
-CELL, LINE, GAP, COLUMNS = 128, 16, 8, 8
+CELL, LINE, GAP, COLUMNS = 128, 18, 10, 8
+PAPER = (236, 236, 236)
+"""Light grey: white and black images both have an edge on it."""
 FEW_SHARDS = 4
 """Shards that samples are taken from: one that lies elsewhere has to come here whole."""
 
@@ -25,7 +27,7 @@ def contact_sheet(
 ) -> Image.Image:
     """``samples`` samples of ``split``, drawn by ``seed``, in their proportions, each above its class.
 
-    Images smaller than a cell are magnified without smoothing. Raises DataMissing without that split, ShardCorrupt.
+    Small images are magnified without smoothing. Raises DataMissing without that split, ShardCorrupt.
     """
     shards = Shards(root, manifest, split, manifest.samples(split), ShardCache(cache or root.parent))
     chosen = sorted(permutation(len(shards.shards), seed)[:FEW_SHARDS].tolist())
@@ -40,11 +42,15 @@ def contact_sheet(
 
 
 def _image(content: bytes) -> Image.Image:
+    """Shrunk to a cell, or magnified by a whole number: pixels of several sizes would look like a pattern."""
     with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
         image = opened.convert("RGB")
+    if 2 * max(image.size) <= CELL:
+        times = CELL // max(image.size)
+        return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
     scale = CELL / max(image.size)
     size = (max(round(image.width * scale), 1), max(round(image.height * scale), 1))
-    return image.resize(size, Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS)
+    return image.resize(size, Image.Resampling.LANCZOS)
 
 
 def _label(manifest: Manifest, content: bytes) -> str:
@@ -54,22 +60,25 @@ def _label(manifest: Manifest, content: bytes) -> str:
 
 
 def _arranged(cells: list[tuple[Image.Image, str]]) -> Image.Image:
+    """A grid as wide and high as its largest image needs; each stands on its label, also where others are higher."""
     columns = min(COLUMNS, len(cells))
     rows = -(-len(cells) // columns)
-    size = (columns * (CELL + GAP) + GAP, rows * (CELL + LINE + GAP) + GAP)
-    sheet = Image.new("RGB", size, "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
+    wide, high = (max(image.size[axis] for image, _ in cells) for axis in (0, 1))
+    sheet = Image.new("RGB", (columns * (wide + GAP) + GAP, rows * (high + LINE + GAP) + GAP), PAPER)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     for number, (image, label) in enumerate(cells):
-        left = GAP + number % columns * (CELL + GAP)
-        top = GAP + number // columns * (CELL + LINE + GAP)
-        sheet.paste(image, (left + (CELL - image.width) // 2, top + (CELL - image.height) // 2))
-        draw.text((left, top + CELL + 2), _short(draw, label, font), fill="black", font=font)
+        left = GAP + number % columns * (wide + GAP)
+        top = GAP + number // columns * (high + LINE + GAP)
+        at = left + (wide - image.width) // 2
+        sheet.paste(image, (at, top + high - image.height))
+        beside = at if draw.textlength(label, font) <= left + wide - at else left
+        draw.text((beside, top + high + 2), _short(draw, label, font, wide), fill="black", font=font)
     return sheet
 
 
-def _short(draw: ImageDraw.ImageDraw, label: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:
-    """``label`` cut to what a cell holds."""
+def _short(draw: ImageDraw.ImageDraw, label: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, wide: int) -> str:
+    """``label`` cut to ``wide`` pixels."""
     shown = label
-    while shown and draw.textlength(shown, font) > CELL:
+    while shown and draw.textlength(shown, font) > wide:
         shown = shown[:-2] + "…" if shown.endswith("…") else shown[:-1] + "…"
     return shown

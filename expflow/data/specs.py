@@ -127,7 +127,9 @@ class Located(Source):
 def located(name: str, path: Path | str | None, folder: Path | None, site_path: Path | str | None) -> Origin:
     """The folder or address that ``path`` or the site file names for source ``name``. Raises DataMissing."""
     found = path if path is not None else site_path
-    if found is None or (isinstance(found, str) and "://" in found):
+    from expflow.data.stores.address import is_elsewhere
+
+    if found is None or (isinstance(found, str) and is_elsewhere(found)):
         return found
     place = (folder or Path()) / Path(found).expanduser()
     if not place.is_dir():
@@ -146,6 +148,11 @@ class Stored(Source):
         ge=1,
     )
     quality: int = identity(90, description="JPEG quality of the images that are encoded anew.", ge=1, le=100)
+    restart_markers: bool = identity(
+        False,
+        description="Give JPEGs restart markers when they are stored, which changes no pixel and takes 1 to 2 % more"
+        " room: crops are then decoded without the rest of the image. Needs the program jpegtran.",
+    )
 
 
 class Digits(Drawn):
@@ -184,6 +191,8 @@ class Folder(Stored, Drawn):
     def _resized_has_its_size(self) -> Self:
         if self.stored == "resized" and self.max_side is not None:
             raise FieldError("max_side", "image_size is the size of what is stored; max_side needs stored: original")
+        if self.stored == "resized" and self.restart_markers:
+            raise FieldError("restart_markers", "small images are stored without JPEG; it needs stored: original")
         return self
 
     def description(self) -> dict[str, Any]:
@@ -348,7 +357,8 @@ class Shards(Source):
     def stamps(self, origin: Origin) -> list[list[object]]:
         """Each tar's path, size and time of change; an address stands for itself."""
         from expflow.data.sources.layout import tars
+        from expflow.data.stores.signed import bare
 
         if not isinstance(origin, Path):
-            return [[str(origin), 0, 0]]
+            return [[bare(str(origin)), 0, 0]]
         return [[str(origin), 0, 0], *([name, size, mtime] for name, size, mtime in tars(origin))]

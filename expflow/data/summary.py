@@ -92,7 +92,7 @@ def _images(counts: Counts) -> Iterator[str]:
         yield f"  {span:>10} {counts.sides[edge]:>9,}  {'#' * round(BAR * counts.sides[edge] / most)}"
     yield "kinds: " + ", ".join(f"{count:,} {kind}" for kind, count in counts.kinds.most_common())
     if counts.anew:
-        yield f"{counts.anew:,} were encoded anew, the others copied byte for byte"
+        yield f"{counts.anew:,} were encoded anew, the others kept their pixels"
 
 
 def _bad(counts: Counts) -> Iterator[str]:

@@ -14,12 +14,18 @@ from expflow.data.dataspec import DataSpec, FieldSpec
 WEIGHTED = (nn.Conv2d, nn.BatchNorm2d, nn.Linear)
 
 
-def data(channels=3, size=32, classes=10):
-    """The DataSpec of square images."""
-    return DataSpec({"image": FieldSpec((channels, size, size), "uint8")}, tuple(map(str, range(classes))))
+def data(channels=3, size=32, classes=10, width=None):
+    """The DataSpec of images, square unless a width is given."""
+    shape = (channels, size, width or size)
+    return DataSpec({"image": FieldSpec(shape, "uint8")}, tuple(map(str, range(classes))))
 
 
-IMAGENET = data(size=224, classes=1000)
+def large(channels=3, size=224, classes=1000, width=None):
+    """The same, of ImageNet's size."""
+    return data(channels, size, classes, width)
+
+
+IMAGENET = large()
 
 
 def meta(spec, data_spec):

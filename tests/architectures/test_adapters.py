@@ -15,23 +15,13 @@ from expflow.architectures.constructors import timm_construction
 from expflow.architectures.outputs import WithAuxiliary
 from expflow.architectures.specs.adapters import FAMILIES, Short, Timm, Torchvision
 from expflow.config.identity import dump, identity_tree, recipe_from_identity
-from expflow.data.dataspec import DataSpec, FieldSpec
 from expflow.errors import UserError
 from expflow.registry import MODELS
+from tests.architectures.nets import large as data
 from tests.config.files import BASE, loaded, problems
 
 TORCHVISION = packages.names("torchvision")
 VARIANTS = [(name, variant) for name, family in FAMILIES.items() for variant in family.sources]
-
-
-@pytest.fixture(autouse=True)
-def _same_numbers_each_time():
-    torch.manual_seed(0)
-
-
-def data(channels=3, size=224, classes=1000, width=None):
-    shape = (channels, size, width or size)
-    return DataSpec({"image": FieldSpec(shape, "uint8")}, tuple(map(str, range(classes))))
 
 
 def model(text):
@@ -188,6 +178,8 @@ SIZES = {"inception_v3": 299, "inception_v4": 299, "inception_resnet_v2": 299, "
         ("senet", 154, 115_088_984, 20.688),
         ("resnetv2", 152, 60_185_128, 11.514),
         ("convnext", "tiny", 28_589_128, 4.456),
+        ("convnext", "base", 88_591_464, 15.355),
+        ("efficientnet", "l2", 480_309_308, 475.704),
         ("swin", "tiny", 28_288_354, 4.491),
         ("swin", "large", 196_532_476, 34.476),
         ("mvit_v2", "base", 51_472_744, 10.102),
@@ -198,7 +190,7 @@ SIZES = {"inception_v3": 299, "inception_v4": 299, "inception_resnet_v2": 299, "
 )
 def test_published_sizes_of_short_names(name, variant, params, giga_macs):
     spec = adapter(name, variant=variant)
-    size = SIZES.get(name, 224)
+    size = SIZES.get(name, 800 if variant == "l2" else 224)
     assert packages.usual_shape(spec.source)[1:] == (size, size)
     counted = count(spec, data(size=size))
     assert counted.params == params
@@ -322,8 +314,8 @@ def test_an_auxiliary_classifier_is_off_unless_asked_for():
     [
         ("timm/vit_base_patch16_224", (28, 28), r"16x16 pixels do not tile .* 28x28; nearest patch_size: 14 and 28"),
         ("torchvision/vit_b_16", (28, 28), r"16x16 pixels do not tile .* 28x28; nearest image size: 16 and 32"),
-        ("torchvision/vit_b_16", (32, 64), "takes square images only; these are 32x64"),
-        ("inception_v3", (32, 32), r"cannot take this data \(3x32x32\)"),
+        ("torchvision/vit_b_16", (32, 64), "square images only; these are 32x64; nearest: 32x32 and 64x64"),
+        ("inception_v3", (32, 32), r"cannot take this data \(3x32x32\).*nearest legal size: 75x75"),
     ],
 )
 def test_images_that_do_not_fit_are_refused_with_the_reason(name, shape, said):

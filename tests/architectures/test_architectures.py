@@ -14,16 +14,12 @@ from expflow.architectures.specs.linear import Linear
 from expflow.architectures.specs.mlp import MLP
 from expflow.architectures.specs.resnet import ResNet
 from expflow.config.spec import Foreign
-from expflow.data.dataspec import DataSpec, FieldSpec
 from expflow.errors import UserError
 from expflow.registry import MODELS
+from tests.architectures.nets import data
 from tests.training import user_code
 
 USER = user_code.__name__
-
-
-def data(channels=3, size=32, classes=10):
-    return DataSpec({"image": FieldSpec((channels, size, size), "uint8")}, tuple(map(str, range(classes))))
 
 
 def resnet(depth=20, **arguments):

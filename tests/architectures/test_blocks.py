@@ -15,10 +15,7 @@ from expflow.architectures.specs import blocks as names
 from expflow.architectures.windows import map_size, output_size, smallest_size
 from expflow.data.dataspec import DataSpec, FieldSpec
 from expflow.errors import UnknownName, UserError
-
-
-def data(channels=3, size=32, classes=10):
-    return DataSpec({"image": FieldSpec((channels, size, size), "uint8")}, tuple(map(str, range(classes))))
+from tests.architectures.nets import data
 
 
 @pytest.mark.parametrize(

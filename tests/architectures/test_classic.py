@@ -21,20 +21,11 @@ from expflow.architectures.googlenet import STAGES, stage_widths
 from expflow.architectures.lenet5 import C3_TABLE, TableConv
 from expflow.architectures.outputs import WithAuxiliary
 from expflow.architectures.windows import smallest_size, windows_of
-from expflow.data.dataspec import DataSpec, FieldSpec
 from expflow.errors import UserError
 from expflow.registry import MODELS
+from tests.architectures.nets import large as data
 
 SMALL_HEAD = {"head": (8,)}
-
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-
-
-def data(channels=3, size=224, classes=1000):
-    return DataSpec({"image": FieldSpec((channels, size, size), "uint8")}, tuple(map(str, range(classes))))
 
 
 def spec(name, **arguments):
@@ -155,6 +146,12 @@ def test_two_streams_row_by_row(name, weights, mega_macs, with_bias):
     assert weights * pixels / 1e6 == pytest.approx(mega_macs, abs=0.005)
 
 
+def test_what_slides_print_of_two_streams_is_cut_off():
+    assert 105 + 223 + 149 + 112 + 74 + 37 + 16 + 4 == 720  # million multiply-adds, row by row: they are 724.4
+    exact = [105_415_200, 223_948_800, 149_520_384, 112_140_288, 74_760_192, 37_748_736, 16_777_216, 4_096_000]
+    assert sum(exact) == 724_406_816
+
+
 def test_two_streams_meet_in_the_third_convolution_alone():
     assert [row.groups for row in alexnet_layout(2) if isinstance(row, Conv)] == [1, 2, 1, 2, 2]
 
@@ -184,6 +181,19 @@ def test_alexnet_responds_after_the_first_two_convolutions_and_drops_after_the_h
 def test_sizes_from_224(name, arguments, sizes):
     after = shapes(meta(name, data(), **arguments), torch.zeros(1, 3, 224, 224, device="meta"))
     assert {part: after[part][-1] for part in sizes} == sizes
+
+
+@pytest.mark.parametrize(("widths", "channels"), [("paper", (384, 384, 256)), ("lecture", (512, 1024, 512))])
+def test_zfnet_begins_finer_and_may_go_on_wider(widths, channels):
+    network = meta("zfnet", data(), widths=widths)
+    assert (network.conv1.kernel_size, network.conv1.stride) == ((7, 7), (2, 2))
+    assert (network.conv3.out_channels, network.conv4.out_channels, network.conv5.out_channels) == channels
+
+
+def test_vgg16_without_its_second_convolution_costs_what_the_slide_prints():
+    second = 64 * 64 * 9 * 224**2
+    assert second / 1e9 == pytest.approx(1.850, abs=5e-4)
+    assert (15_470_264_320 - second) / 1e9 == pytest.approx(13.6, abs=0.05)
 
 
 def test_vgg16_down_to_28_pixels():

@@ -1,5 +1,8 @@
 """Published accuracy is found by what a network costs."""
 
+import pytest
+import torchvision
+
 from expflow.architectures.published import all_published, published, published_as
 
 
@@ -28,3 +31,9 @@ def test_a_network_of_torchvisions_is_known_by_its_name_whatever_heads_it_was_tr
     found = published_as("inception_v3")
     assert (found.params, found.top1) == (27_161_264, 0.77294)  # with the auxiliary classifier, which is off by default
     assert published_as("lenet5") is None
+
+
+@pytest.mark.parametrize(("weights", "error"), [("ResNet18", 10.92), ("ResNet34", 8.58), ("VGG16", 9.62)])
+def test_the_lectures_top5_errors_are_torchvisions(weights, error):
+    meta = getattr(torchvision.models, f"{weights}_Weights").IMAGENET1K_V1.meta
+    assert 100 - meta["_metrics"]["ImageNet-1K"]["acc@5"] == pytest.approx(error, abs=0.005)

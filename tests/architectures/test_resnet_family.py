@@ -58,6 +58,20 @@ def test_imagenet_nets_have_the_published_costs(depth, weights, gmacs):
     assert (found.params, round(found.macs / 1e9, 3)) == (weights, gmacs)
 
 
+@pytest.mark.parametrize(
+    ("depth", "stages"),
+    [(18, [4, 4, 4, 4]), (34, [6, 8, 12, 6]), (50, [9, 12, 18, 9]), (101, [9, 12, 69, 9]), (152, [9, 24, 108, 9])],
+)
+def test_stages_have_so_many_convolutions_and_with_stem_and_head_the_depth(depth, stages):
+    network = meta(imagenet(depth), IMAGENET)
+    found = [
+        sum(isinstance(each, nn.Conv2d) for path, each in stage.named_modules() if "shortcut" not in path)
+        for stage in (network.layer1, network.layer2, network.layer3, network.layer4)
+    ]
+    assert found == stages
+    assert 1 + sum(found) + 1 == depth
+
+
 def test_the_papers_stride_in_the_1x1_convolution_is_cheaper():
     found = count(imagenet(50, stride_in="1x1"), IMAGENET)
     assert (found.params, round(found.macs / 1e9, 3)) == (25_557_032, 3.858)
@@ -81,6 +95,13 @@ RESNEXT = [
 def test_the_ten_resnext_rows(depth, groups, group_width, weights, gmacs):
     found = count(imagenet(depth, groups=groups, group_width=group_width), IMAGENET)
     assert (found.params, round(found.macs / 1e9, 3)) == (weights, gmacs)
+
+
+@pytest.mark.parametrize(("depth", "more"), [(50, 0.044), (101, 0.036)])
+def test_resnexts_of_one_depth_cost_about_the_same(depth, more):
+    (_, _, _, weights, gmacs), *others = [row for row in RESNEXT if row[0] == depth]
+    assert max(abs(row[3] / weights - 1) for row in others) < 0.021
+    assert max(abs(row[4] / gmacs - 1) for row in others) < more
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,10 @@ from expflow.architectures.specs.mlp import MLP
 from expflow.architectures.specs.resnet import ResNet
 from expflow.architectures.table import Table, layer_table, rows_of
 from expflow.config.spec import Foreign
-from expflow.data.dataspec import DataSpec, FieldSpec
 from expflow.errors import UserError
 from expflow.registry import MODELS
+from tests.architectures.nets import large as data
 from tests.training import user_code
-
-
-def data(channels=3, size=224, classes=1000):
-    return DataSpec({"image": FieldSpec((channels, size, size), "uint8")}, tuple(map(str, range(classes))))
 
 
 def table(network, channels=3, size=224):
@@ -98,6 +94,11 @@ def test_alexnets_totals(alexnet):
     assert alexnet.memory_kb == pytest.approx(3053.7, abs=0.05)
 
 
+def test_alexnets_units(alexnet):
+    units = sum(math.prod(row.output) for row in alexnet.rows if row.macs)
+    assert units == 659_272  # slides: 650,000, as the paper rounds
+
+
 def test_what_the_lecture_says_of_alexnet_by_its_shares(alexnet):
     rows = costly(alexnet)
     dense = sum(row.params for row in rows if row.kernel is None)
@@ -142,10 +143,35 @@ def test_the_lectures_stem_of_googlenet():
 
     found = table(stem)
     assert [row.memory_kb for row in found.rows] == [3136, 784, 784, 2352, 588]
+    assert [row.params for row in found.rows] == [9_408, 0, 4_096, 110_592, 0]
+    millions = [(row.macs + row.pool_ops) / 1e6 for row in found.rows]
+    assert millions == pytest.approx([118.01, 1.81, 12.85, 346.82, 1.35], abs=0.006)
     assert found.memory_kb == 7644
     assert found.params == 124_096
     # the slide sums its rows, which are right, to 418: they are 481
     assert (found.macs + found.pool_ops) / 1e6 == pytest.approx(480.8, abs=0.05)
+
+
+def test_vgg16_down_to_28_pixels_beside_that_stem():
+    rows = layer_table(MODELS.spec("vgg")(name="vgg", layers=16), data()).rows
+    first = next(n for n, row in enumerate(rows) if row.output and row.output[-1] == 28)
+    rows = [row for row in rows[: first + 1] if row.macs or row.pool_ops]
+    assert [row.macs > 0 for row in rows] == [True, True, False] * 2 + [True, True, True, False]
+    megabytes = [sum(row.memory_kb for row in some) / 1024 for some in (rows, [row for row in rows if row.macs])]
+    assert megabytes == pytest.approx([51.3, 45.9], abs=0.05)  # the slide's 42.9 leaves conv3_3 and the pools out
+    params, macs = sum(row.params for row in rows), sum(row.macs for row in rows)
+    assert params == 1_735_488  # slide: 1.1 M
+    assert macs / 1e6 == pytest.approx(9_335, abs=0.5)  # slide: 7,485
+    assert (macs + sum(row.pool_ops for row in rows)) / 1e6 == pytest.approx(9_341, abs=0.5)
+    ratios = [megabytes[0] / (7_644 / 1024), params / 124_096, macs / 1e6 / 480.8]
+    assert ratios == pytest.approx([6.9, 14.0, 19.4], abs=0.05)  # slide: 5.7, 8.9 and 17.8
+
+
+def test_the_lectures_tail_of_googlenet():
+    rows = layer_table(MODELS.spec("googlenet")(name="googlenet"), data()).rows
+    pool, head = [row for row in rows if row.layer in ("pool", "head")]
+    assert (pool.input, pool.output, pool.memory_kb, pool.params) == ((1024, 7, 7), (1024, 1, 1), 4, 0)
+    assert (head.params, head.macs) == (1_025_000, 1_024_000)
 
 
 def test_a_residual_block_sees_what_its_longest_path_sees():

@@ -24,8 +24,8 @@ from expflow.architectures.specs.convmixer import ConvMixer
 from expflow.architectures.specs.gmlp import GMLP
 from expflow.architectures.specs.mixer import Mixer
 from expflow.architectures.specs.vit import ViT
-from expflow.data.dataspec import DataSpec, FieldSpec
 from expflow.errors import UserError
+from tests.architectures.nets import large as data
 
 SMALL = {
     "vit": ViT(name="vit", patch=4, depth=2, width=24, heads=3),
@@ -33,16 +33,6 @@ SMALL = {
     "gmlp": GMLP(name="gmlp", patch=4, depth=2, width=24),
     "convmixer": ConvMixer(name="convmixer", patch=4, depth=2, width=24, kernel=3),
 }
-
-
-@pytest.fixture(autouse=True)
-def _same_numbers_each_time():
-    torch.manual_seed(0)
-
-
-def data(channels=3, size=224, classes=1000, width=None):
-    shape = (channels, size, width or size)
-    return DataSpec({"image": FieldSpec(shape, "uint8")}, tuple(map(str, range(classes))))
 
 
 def copy_in_order(ours, theirs):
@@ -169,10 +159,13 @@ def test_published_sizes(spec, params, giga_macs):
     assert counted.macs / 1e9 == pytest.approx(giga_macs, abs=5e-4)
 
 
-def test_224_pixels_and_patches_of_14_are_256_tokens():
+# Masked pre-training keeps 25 % of 196 patches, 49, or 20 %, 39.
+@pytest.mark.parametrize(("patch", "tokens", "kept"), [(14, 256, (64, 51)), (16, 196, (49, 39))])
+def test_224_pixels_are_so_many_tokens(patch, tokens, kept):
     with torch.device("meta"):
-        net = build(ViT(name="vit", patch=14, depth=1, pooling="average"), data())
-    assert net.positions.table_tw.shape == (256, 768)
+        net = build(ViT(name="vit", patch=patch, depth=1, pooling="average"), data())
+    assert net.positions.table_tw.shape == (tokens, 768)
+    assert (tokens * 25 // 100, tokens * 20 // 100) == kept
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -39,6 +39,7 @@ def test_the_example_that_leaves_its_result_open():
 def test_a_kernel_of_differences_over_the_rows_that_are_printed():
     kernel = torch.tensor([[[[0.0, 0, -1], [1, -1, 0], [0, 1, -1]]]])
     assert functional.conv2d(grid("11012/20010/00221"), kernel)[0, 0].tolist() == [[0, -1, -2]]
+    assert functional.conv2d(grid("200/002/000"), kernel).item() == 0  # of the fourth row three pixels are printed
 
 
 def test_a_box_filter_on_the_square_with_a_hole():
@@ -80,14 +81,28 @@ def test_the_transposed_convolution_is_the_transposed_matrix():
     assert (as_matrix().T @ small.flatten()).view(4, 4).tolist() == large
 
 
-@pytest.mark.parametrize(("size", "stride", "padding", "out"), [(2, 1, 0, 3), (2, 2, 0, 4), (3, 2, 1, 4), (2, 2, 1, 2)])
-def test_sizes_after_a_transposed_2x2_convolution(size, stride, padding, out):
-    layer = nn.ConvTranspose2d(1, 1, 2, stride, padding)
-    assert layer(torch.zeros(1, 1, size, size)).shape[-1] == out == (size - 1) * stride - 2 * padding + 2
+@pytest.mark.parametrize(
+    ("size", "stride", "padding", "more", "out"),
+    [(2, 1, 0, 0, 3), (2, 2, 0, 0, 4), (3, 2, 1, 0, 4), (2, 2, 1, 0, 2), (3, 2, 1, 1, 5)],
+)
+def test_sizes_after_a_transposed_2x2_convolution(size, stride, padding, more, out):
+    layer = nn.ConvTranspose2d(1, 1, 2, stride, padding, output_padding=more)
+    assert layer(torch.zeros(1, 1, size, size)).shape[-1] == out == (size - 1) * stride - 2 * padding + 2 + more
 
 
 def test_max_pooling():
     assert functional.max_pool2d(grid("1124/5678/3210/1234"), 2)[0, 0].tolist() == [[6, 8], [3, 4]]
+
+
+@pytest.mark.parametrize("layer", [nn.MaxPool2d, nn.AvgPool2d])
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "out"), [(4, 2, 2, 2), (55, 3, 2, 27), (27, 3, 2, 13), (7, 7, 1, 1)]
+)
+def test_pools_leave_so_much_and_learn_nothing(layer, size, kernel, stride, out):
+    pool = layer(kernel, stride)
+    assert pool(torch.zeros(1, 5, size, size)).shape == (1, 5, out, out)
+    assert out == (size - kernel) // stride + 1
+    assert count_parameters(pool) == 0
 
 
 @pytest.mark.parametrize(
@@ -108,6 +123,25 @@ def test_max_pooling():
 def test_sizes_after_a_convolution(size, kernel, stride, padding, out):
     layer = nn.Conv2d(1, 1, kernel, stride, padding)
     assert layer(torch.zeros(1, 1, size, size)).shape[-1] == out == (size - kernel + 2 * padding) // stride + 1
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5, 7, 11])
+def test_half_the_kernel_as_padding_keeps_the_size(kernel):
+    assert nn.Conv2d(1, 1, kernel, padding=(kernel - 1) // 2)(torch.zeros(1, 1, 16, 9)).shape == (1, 1, 16, 9)
+
+
+@pytest.mark.parametrize(
+    ("filters", "stride", "images", "out"),
+    [(5, 3, 1, (1, 5, 10, 10)), (6, 1, 1, (1, 6, 28, 28)), (6, 1, 4, (4, 6, 28, 28))],
+)
+def test_each_5x5_filter_makes_a_map_of_a_colour_image_of_32x32(filters, stride, images, out):
+    assert nn.Conv2d(3, filters, 5, stride)(torch.zeros(images, 3, 32, 32)).shape == out
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4, 64])
+def test_groups_divide_the_multiply_adds(groups):
+    layer, x_bchw = nn.Conv2d(64, 64, 3, padding=1, groups=groups), torch.zeros(1, 64, 7, 5)
+    assert multiply_adds(layer, x_bchw) == 64 * 64 * 9 * 35 // groups  # the slide forgets to divide
 
 
 def test_a_stride_that_does_not_fit_leaves_pixels_out():

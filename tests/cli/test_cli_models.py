@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -124,3 +126,19 @@ def test_what_cannot_be_built_says_why(capsys, arguments, message):
 
 def test_a_file_that_cannot_be_written_says_so(capsys, tmp_path):
     assert "cannot be written" in refused(capsys, "show", "linear", "--bars", str(tmp_path / "no" / "bars.png"))
+
+
+LIGHTLY = """
+import sys
+from expflow import cli
+try:
+    cli.main(["models", "show", "timm/resnet10t"])
+finally:
+    print({"timm", "triton"} & {*sys.modules}, file=sys.stderr)
+"""
+
+
+def test_a_network_of_a_package_is_shown_without_the_compiler_for_gpus():
+    done = subprocess.run([sys.executable, "-c", LIGHTLY], capture_output=True, text=True, check=True)
+    assert "\nparameters     5,435,488" in done.stdout
+    assert done.stderr == "{'timm'}\n"  # and what is not collected at exit complains of nothing

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 
 from expflow.data.sources.base import BadSample, Encoded, Item
 from expflow.data.sources.pillow import FORMATS, eight_bits, reason
+from expflow.data.sources.restarts import check_program, with_restarts
 
 COPIED = {"JPEG": frozenset({"L", "RGB", "CMYK", "YCbCr"}), "PNG": frozenset({"L", "RGB"})}
 """Formats and modes that decoders of shards read alike. Everything else becomes a PNG of the same pixels."""
@@ -26,6 +27,7 @@ class FileReader:
 
     Images with a side over ``max_side`` are shrunk and become JPEGs of ``quality``. ``upright``: those whose EXIF says
     that they are to be turned are turned, and encoded anew. ImageNet is not, because everybody else reads it as it is.
+    ``restarts``: JPEGs get restart markers, which changes no pixel. Raises PackageMissing where that is not possible.
     """
 
     origin: Path
@@ -33,6 +35,11 @@ class FileReader:
     max_side: int | None = None
     quality: int = 90
     upright: bool = False
+    restarts: bool = False
+
+    def __post_init__(self) -> None:
+        if self.restarts:
+            check_program()
 
     def __call__(self, item: Item) -> Mapping[str, Any]:
         """The fields of one sample. Raises BadSample."""
@@ -58,12 +65,14 @@ class FileReader:
         turned = ImageOps.exif_transpose(image) if self.upright and image.getexif().get(0x0112, 1) != 1 else None
         large = self.max_side is not None and max(image.size) > self.max_side
         if turned is None and not large and image.mode in COPIED.get(image.format or "", ()):
-            return self._seen(content, image, kind, anew=False)
+            same = with_restarts(content) if self.restarts and image.format == "JPEG" else content
+            return self._seen(same, image, kind, anew=False)
         changed = eight_bits(turned or image).convert("L" if self.channels == 1 else "RGB")
         if large and self.max_side is not None:
             changed.thumbnail((self.max_side, self.max_side), Image.Resampling.LANCZOS, reducing_gap=None)
         lossy = large or image.format == "JPEG"
-        return self._seen(_bytes_of(changed, self.quality if lossy else None), changed, kind, anew=True)
+        made = _bytes_of(changed, self.quality if lossy else None)
+        return self._seen(with_restarts(made) if self.restarts and lossy else made, changed, kind, anew=True)
 
     def _seen(self, content: bytes, image: Image.Image, kind: str, *, anew: bool) -> Encoded:
         plain = image.convert("L" if self.channels == 1 else "RGB")

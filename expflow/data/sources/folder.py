@@ -48,7 +48,9 @@ def open_folder(spec: Folder, origin: Origin) -> Source:
     except DataInvalid as error:
         raise DataInvalid(f"{root}: {error}") from error
     if spec.stored == "original":
-        files = FileReader(root, spec.channels, spec.max_side, spec.quality, upright=True)
+        files = FileReader(
+            root, spec.channels, spec.max_side, spec.quality, upright=True, restarts=spec.restart_markers
+        )
         return Source(classes=classes, splits=splits, read=files, portable=True, **file_fields(spec.channels))
     resized = Resized(root, spec.image_size, spec.channels)
     fields = image_fields(spec.channels, spec.image_size, spec.image_size)

@@ -25,6 +25,7 @@ from expflow.data.sources.layout import tars
 from expflow.data.specs import Shards
 from expflow.data.statistics import Content, Counts
 from expflow.data.stores import open_root
+from expflow.data.stores.signed import bare
 from expflow.errors import DataInvalid, DataMissing
 
 SEEN = 2000
@@ -53,7 +54,7 @@ def index_everything(job: Job) -> Manifest:
     spec = cast(Shards, job.spec)
     splits = _splits(spec, job)
     if not splits:
-        raise DataMissing(f"no .tar in {job.origin}; {spec.where}", key="data.path")
+        raise DataMissing(f"no .tar in {job.where}; {spec.where}", key="data.path")
     planned = [
         Planned(
             f"{split}-{number:06d}", split, number, (), checksum({"tar": [each.name, *each.stamp], "as": spec.fields})
@@ -80,14 +81,14 @@ def _splits(spec: Shards, job: Job) -> dict[str, list[_Tar]]:
     for each in found:
         if not SAFE_FILE.fullmatch(each.name):
             raise DataInvalid(
-                f"{job.origin}: {printable(each.name)!r} is no name for a shard; use letters, digits, dots, - and _"
+                f"{job.where}: {printable(each.name)!r} is no name for a shard; use letters, digits, dots, - and _"
             )
     splits: dict[str, list[_Tar]] = {}
     for each in found:
         if (split := _split_of(spec, each.name)) is not None:
             splits.setdefault(split, []).append(each)
     if splits and "train" not in splits:
-        raise DataInvalid(f"{job.origin}: no shards of train among {len(found)}; say which they are under data.splits")
+        raise DataInvalid(f"{job.where}: no shards of train among {len(found)}; say which they are under data.splits")
     return {split: splits[split] for split in ("train", "val", "test") if split in splits}
 
 
@@ -124,7 +125,7 @@ class _Look:
                     index = index_tar(content, self.spec.fields, extras=True)
                     counts = self._counts(planned.split, content, index)
         except (OSError, ValueError) as error:
-            raise DataInvalid(f"{self.job.origin}: {tar.name}: {error}; get it again, or take it away") from error
+            raise DataInvalid(f"{self.job.where}: {tar.name}: {error}; get it again, or take it away") from error
         counts.bytes = size
         part = Part(planned.plan, self._shard(planned, tar, size, sha256, index), counts)
         write_record(self.job.folder, planned, part)
@@ -195,7 +196,7 @@ def _manifest(
         splits,
         DataSpec(shapes, classes, samples, mean, std),
         content.hexdigest(),
-        at=str(job.origin),
+        at=bare(str(job.origin)),
         statistics=write_statistics(job.folder, total),
     )
     write_manifest(job.folder, manifest)
@@ -212,5 +213,5 @@ def _class_names(spec: Shards, job: Job, count: int) -> tuple[str, ...]:
         raise DataInvalid(f"{spec.classes}: no list of classes ({error}); correct data.classes") from error
     names = tuple(line.strip() for line in lines if line.strip())
     if len(names) < count:
-        raise DataInvalid(f"{spec.classes}: {len(names)} classes, and {job.origin} has labels up to {count - 1}")
+        raise DataInvalid(f"{spec.classes}: {len(names)} classes, and {job.where} has labels up to {count - 1}")
     return names

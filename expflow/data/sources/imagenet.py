@@ -61,7 +61,7 @@ def _source(
         classes=synset_names(root, synsets),
         synsets=synsets,
         splits=splits,
-        read=FileReader(root, 3, spec.max_side, spec.quality),
+        read=FileReader(root, 3, spec.max_side, spec.quality, restarts=spec.restart_markers),
         portable=True,
         **file_fields(3),
     )

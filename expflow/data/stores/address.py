@@ -80,6 +80,14 @@ def parse_address(address: str | Path) -> Address:
     return _remote(address, scheme)
 
 
+def is_elsewhere(text: str) -> bool:
+    """Whether ``text`` is an address rather than a path. Raises AddressRefused where it is a command."""
+    match = SCHEME.match(text)
+    if match and match[1].lower() in COMMANDS:
+        parse_address(text)
+    return "://" in text
+
+
 def shown(address: str) -> str:
     """``address`` as it may be logged: no user, no password, no query and no fragment."""
     parts = urlsplit(address)

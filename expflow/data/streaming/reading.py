@@ -14,6 +14,7 @@ from expflow.data.index import Index, index_tar, read_index
 from expflow.data.manifest import Manifest, Shard, how_to_rebuild
 from expflow.data.order import Ids
 from expflow.data.stores import Root, ShardCache, open_root
+from expflow.data.stores.signed import with_query
 from expflow.errors import ShardCorrupt
 
 Values = dict[str, memoryview]
@@ -45,7 +46,8 @@ class Shards:
     def __init__(self, folder: Path, manifest: Manifest, split: str, samples: int, cache: ShardCache) -> None:
         self.folder, self.manifest, self.split, self.samples, self.cache = folder, manifest, split, samples, cache
         self.shards = covering(manifest.shards(split), samples)
-        self.root: Root = open_root(manifest.at or folder, cache=cache)
+        where = with_query(folder, manifest.at) if manifest.at else folder
+        self.root: Root = open_root(where, cache=cache)
         self.sizes = [shard.samples for shard in self.shards]
         self.sizes[-1:] = [samples - sum(self.sizes[:-1])] if self.sizes else []
         self._ends = np.cumsum(self.sizes, dtype=np.int64)
