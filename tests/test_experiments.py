@@ -79,7 +79,7 @@ def test_alexnet_and_zfnet_are_the_lectures():
 
 def test_small_filters_see_as_much_with_fewer_weights():
     found = {(each["model.field"], each["model.small"]): cost for each, cost in counted("small_filters")}
-    width, pixels = 32, DIGITS**2
+    width, pixels = 32, GREY["digits"] ** 2
     for field, weights in ((5, (25, 18)), (7, (49, 27))):
         large, small = found[field, False], found[field, True]
         assert large.params - small.params == (weights[0] - weights[1]) * width**2

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
+import json
 import os
 import secrets
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,29 +49,27 @@ def test_a_trainable_that_is_lost_costs_not_even_an_attempt(workplace: Workplace
 
 
 @pytest.fixture
-def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
-    """A head and a second node on this machine, each a raylet of its own with one CPU."""
-    from ray.cluster_utils import Cluster
-
+def second_raylet(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Process id of the raylet of a two-node cluster's second node; sweeps join that cluster."""
     monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    try:
-        second = cluster.add_node(num_cpus=1)
-        cluster.wait_for_nodes()
-        monkeypatch.setenv("RAY_ADDRESS", cluster.address)
-        yield second
-    finally:
-        with contextlib.suppress(Exception):  # one of its nodes has been killed
-            cluster.shutdown()
+    words = [sys.executable, "-m", "tests.faults.two_nodes"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as cluster:
+        assert cluster.stdin is not None
+        assert cluster.stdout is not None
+        found = next(json.loads(line) for line in cluster.stdout if line.startswith("{"))
+        monkeypatch.setenv("RAY_ADDRESS", found["address"])
+        yield found["raylet"]
+        cluster.stdin.close()
+        cluster.wait(60)
 
 
-def test_a_node_that_dies_costs_one_attempt(workplace: Workplace, two_nodes: object) -> None:
+def test_a_node_that_dies_costs_one_attempt(workplace: Workplace, second_raylet: int) -> None:
     workplace.write(SAVING.format(searcher="random", trials=3).replace("sleep: 0.15", "sleep: 1.0"))
     process = workplace.start("sweep", "exp.yaml")
     workplace.wait_for(TrialStarted, 2, process)  # one on each node
-    raylet = two_nodes.all_processes["raylet"][0].process  # type: ignore[attr-defined]
-    os.kill(raylet.pid, signal.SIGKILL)
+    os.kill(second_raylet, signal.SIGKILL)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     check(workplace, 6)

@@ -16,6 +16,7 @@ from expflow.errors import Diverged, OutOfMemory, UserError
 from expflow.optim.specs import SGD, Adam, Constant, Plateau
 from expflow.tasks.specs import Classification
 from expflow.training import World
+from expflow.training.arguments import trainer_arguments
 from tests.training import recipe_code
 from tests.training.test_run_trial import recipe, train
 from tests.training.user_code import CLASSES, blobs
@@ -271,6 +272,14 @@ def test_the_network_is_compiled_in_its_mode_and_learns_the_same(compiling, mode
 def test_there_is_nothing_to_compile_without_a_model_slot():
     with pytest.raises(UserError, match="slot `model`"):
         train(scored(1, {"compile": True}))
+
+
+def test_convolutions_are_chosen_by_speed_on_gpus_unless_one_says_otherwise():
+    def said(gpus, **lightning):
+        return trainer_arguments(recipe(1, {"lightning": lightning}, data=in_order()), World(gpus=gpus)).get("benchmark")
+
+    assert (said(0), said(1)) == (None, True)
+    assert (said(1, benchmark=False), said(1, deterministic=True)) == (None, None)
 
 
 # memory
