@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from expflow.config.identity import folder_name
 from expflow.config.schema import Recipe
@@ -24,7 +25,7 @@ from expflow.events import (
 )
 from expflow.ledger import Ledger, SweepState, TrialState
 from expflow.sweep.budgets import Limits
-from expflow.sweep.course import Course, Objective
+from expflow.sweep.course import Course, leaders
 from expflow.sweep.files import trial_folder
 from expflow.sweep.journal import Journal
 from expflow.sweep.news import Message, News
@@ -91,23 +92,30 @@ class Conductor:
         self.ended = 0
         """Trials that this driver has seen to their end."""
         for trial in [each for each in state.trials.values() if each.status == "waiting"]:
-            self._recover(trial)
+            self._recover(trial, self._reached(trial))
         self._resumed.update((each.trial, None) for each in state.plan_trials() if self._waits_to_resume(each))
         self._carry_out()
 
-    def _recover(self, trial: TrialState) -> None:
-        """Record what the trial reported, up to the checkpoint that it will go on from, and no driver lived to hear."""
-        folder = self._plan.folder / "trials" / folder_name(trial.values, trial.seed, trial.trial)
-        if not folder.is_dir():
-            return
+    def _folder(self, trial: TrialState) -> Path:
+        return self._plan.folder / "trials" / folder_name(trial.values, trial.seed, trial.trial)
+
+    def _reached(self, trial: TrialState) -> int:
+        """The step of the checkpoint that the trial will go on from."""
+        if not self._folder(trial).is_dir():
+            return 0
         try:
             recipe = self._plan.loaded.configure(trial.latest_values)
         except ExperimentInvalid:  # the file was edited, and this is no trial of it
-            return
-        reached = choose(Attempt(recipe, trial.seed, folder=folder, forks=len(trial.forks))).step
+            return 0
+        return choose(Attempt(recipe, trial.seed, folder=self._folder(trial), forks=len(trial.forks))).step
+
+    def _recover(self, trial: TrialState, reached: int) -> None:
+        """Record what the trial reported on its way to the step ``reached``, which nobody lived to hear: its driver
+        was killed, or the way from its gang was cut off."""
         known = trial.reports[-1].step if trial.reports else 0
-        for report in Journal(trial.trial, folder).between(known, reached):
-            self.record(report)
+        if reached > known:
+            for report in Journal(trial.trial, self._folder(trial)).between(known, reached):
+                self.record(report)
 
     @staticmethod
     def _waits_to_resume(trial: TrialState) -> bool:
@@ -258,7 +266,10 @@ class Conductor:
     def take(self, messages: Sequence[Message]) -> None:
         """Record what a gang sent, in its order, and carry out what follows. Repeated messages are dropped."""
         for message in messages:
-            for event in self._news.of(message, self.state.trials[message["trial"]]):
+            trial = self.state.trials[message["trial"]]
+            if message["kind"] == "began" and message["attempt"] > trial.attempt and not trial.ended:
+                self._recover(trial, message["step"])
+            for event in self._news.of(message, trial):
                 self.record(event)
         if messages:
             self._carry_out()
@@ -317,8 +328,7 @@ class Conductor:
 
     def _find_saved(self, trial: TrialState, step: int) -> bool:
         """Whether the checkpoint lies on the disk, although a kill came before it was written down that it does."""
-        planned = self._plan.trial(trial.values, trial.seed)
-        for path in found(self._plan.folder / "trials" / planned.folder / FOLDER):
+        for path in found(self._folder(trial) / FOLDER):
             try:
                 manifest = verify(path)
             except CheckpointDamaged:
@@ -381,18 +391,3 @@ class Conductor:
         self.record(Forked(trial.trial, order.source, donor.step, dict(order.values)))
         where = str(path.relative_to(self._plan.folder))
         self.record(CheckpointSaved(trial.trial, trial.attempt, donor.step, where, donor.sha256, donor.size))
-
-
-def leaders(trials: Sequence[TrialState], objective: Objective, top: int) -> list[str]:
-    """The ``top`` configs by the mean over their trials, best first; only those of which every trial is done."""
-    groups: dict[str, list[TrialState]] = {}
-    for trial in trials:
-        groups.setdefault(trial.config, []).append(trial)
-    means: dict[str, float] = {}
-    for config, members in groups.items():
-        values = [objective.value(each) for each in members if each.status == "done"]
-        known = [each for each in values if each is not None]
-        if len(known) == len(members):
-            means[config] = sum(known) / len(known)
-    sign = -1.0 if objective.mode == "max" else 1.0
-    return sorted(means, key=lambda config: sign * means[config])[:top]

@@ -9,7 +9,7 @@ that a killed driver did not come to record are due again.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,6 +56,21 @@ class Objective:
             return float(report.step)
         epochs = trial.budget.get("trainer.epochs", self.epochs)  # it may have been extended since
         return report.metrics.get("progress/epoch", round(report.progress * epochs, 9))
+
+
+def leaders(trials: Sequence[TrialState], objective: Objective, top: int) -> list[str]:
+    """The ``top`` configs by the mean over their trials, best first; only those of which every trial is done."""
+    groups: dict[str, list[TrialState]] = {}
+    for trial in trials:
+        groups.setdefault(trial.config, []).append(trial)
+    means: dict[str, float] = {}
+    for config, members in groups.items():
+        values = [objective.value(each) for each in members if each.status == "done"]
+        known = [each for each in values if each is not None]
+        if len(known) == len(members):
+            means[config] = sum(known) / len(known)
+    sign = -1.0 if objective.mode == "max" else 1.0
+    return sorted(means, key=lambda config: sign * means[config])[:top]
 
 
 @dataclass(slots=True)

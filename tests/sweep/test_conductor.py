@@ -292,6 +292,28 @@ def test_a_schedulers_word_about_what_no_driver_heard_comes_before_anything_is_s
     assert [each.step for each in stage.state().trials[bad].reports] == [1]
 
 
+def test_what_a_lost_gang_could_not_say_is_recorded_when_the_next_goes_on_behind_it(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, experiment(0.5))
+    conductor = stage.open()
+    work = conductor.propose()
+    assert work is not None
+    trial = work.planned.trial
+    lost = message("attempt_failed", trial, failure="node_lost", message="gone", traceback="")
+    conductor.take([started(trial), message("began", trial, step=0), report(trial, 1), lost])
+    journal = Journal(trial, trial_folder(stage.plan(), work.planned))
+    for step in (1, 2, 3):
+        journal.note(1, step, {"val/top1": 0.5}, step / 4)
+    again = {**started(trial), "attempt": 2}, {**message("began", trial, step=2), "attempt": 2}
+    conductor.take([*again, {**report(trial, 3), "attempt": 2}, {**report(trial, 4), "attempt": 2}])
+    assert [(each.attempt, each.step) for each in stage.state().trials[trial].reports] == [
+        (1, 1),
+        (1, 2),
+        (2, 3),
+        (2, 4),
+    ]
+    assert [(each.attempt, each.from_step) for each in stage.ledger.events(TrialStarted)] == [(1, 0), (2, 2)]
+
+
 def test_a_line_that_was_not_finished_is_left_out(tmp_path: Path) -> None:
     journal = Journal("t", tmp_path)
     assert journal.between(0, 9) == []
