@@ -24,6 +24,7 @@ from expflow.data.manifest import read_manifest
 from expflow.sweep import alone, plan
 from expflow.training import Attempt, Began, World, lightning_runner, ranks, run_trial
 from tests.training import photographs
+from tests.training.comparing import comparable
 
 IMPORTED = (running, alone, plan, lightning_runner)
 """Once, by the parent of all courses."""
@@ -40,7 +41,7 @@ def train(name: str, recipe: Recipe, root: Path, folder: Path | None, world: Wor
     began = asked = 0
 
     def on_report(report: Any) -> bool:
-        reports[report.step] = _timeless(report.metrics)
+        reports[report.step] = comparable(report.metrics)
         return True
 
     def on_notice(notice: Any) -> None:
@@ -126,7 +127,7 @@ class Courses:
             exit=-os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status),
             status=trial.status,
             weights=trial.weights,
-            reports={each.step: _timeless(each.metrics) for each in trial.reports},
+            reports={each.step: comparable(each.metrics) for each in trial.reports},
             failures=[each.message for each in trial.failures],
             saved=trial.checkpoint.step if trial.checkpoint else 0,
         )
@@ -151,10 +152,6 @@ class Untracked:
 
     def stop(self) -> None:
         pass
-
-
-def _timeless(metrics: Any) -> dict[str, float]:
-    return {key: value for key, value in metrics.items() if key != "cost/seconds"}
 
 
 def _as_child(name: str, act: Callable[[], None]) -> None:

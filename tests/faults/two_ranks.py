@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from expflow.training import Attempt, Began, World, ranks, run_trial
+from tests.training.comparing import comparable
 from tests.training.resumed_code import Dropped
 from tests.training.test_checkpoint_resume import recipe
 
@@ -22,7 +23,7 @@ def train(rank: int, root: Path, folder: Path | None, tell: int) -> None:
     said = {"began": 0, "reports": {}, "saved": []}
 
     def on_report(report):
-        said["reports"][report.step] = {name: value for name, value in report.metrics.items() if name != "cost/seconds"}
+        said["reports"][report.step] = comparable(report.metrics)
         return True
 
     def on_notice(notice):

@@ -22,6 +22,7 @@ from expflow.training.checkpoints import adopt
 from expflow.training.checkpoints import state as training_state
 from expflow.training.checkpoints.tensors import weights_of
 from tests.training import resumed_code
+from tests.training.comparing import comparable
 from tests.training.resumed_code import Rated
 
 CODE = resumed_code.__name__
@@ -61,8 +62,7 @@ class Told:
         self.leave_at = leave_at
 
     def on_report(self, report):
-        metrics = {name: value for name, value in report.metrics.items() if name != "cost/seconds"}
-        self.reports[report.step] = (metrics, report.progress)
+        self.reports[report.step] = (comparable(report.metrics), report.progress)
         return True
 
     def leave(self):

@@ -276,7 +276,8 @@ def test_there_is_nothing_to_compile_without_a_model_slot():
 
 def test_convolutions_are_chosen_by_speed_on_gpus_unless_one_says_otherwise():
     def said(gpus, **lightning):
-        return trainer_arguments(recipe(1, {"lightning": lightning}, data=in_order()), World(gpus=gpus)).get("benchmark")
+        spec = recipe(1, {"lightning": lightning}, data=in_order())
+        return trainer_arguments(spec, World(gpus=gpus)).get("benchmark")
 
     assert (said(0), said(1)) == (None, True)
     assert (said(1, benchmark=False), said(1, deterministic=True)) == (None, None)

@@ -24,6 +24,7 @@ from expflow.training.local import run_on_this_machine
 from expflow.training.transfer import Pretrained
 from expflow.training.transfer.source import sha256_of
 from tests.training import transfer_code
+from tests.training.comparing import comparable
 
 CODE = transfer_code.__name__
 STEPS = 4
@@ -57,7 +58,7 @@ class Told:
         self.asked, self.leave_at = 0, leave_at
 
     def on_report(self, report: Any) -> bool:
-        self.reports[report.step] = {name: each for name, each in report.metrics.items() if name != "cost/seconds"}
+        self.reports[report.step] = comparable(report.metrics)
         return True
 
     def on_notice(self, notice: Any) -> None:
