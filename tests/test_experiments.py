@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from expflow import cli
 from expflow.architectures import count
 from expflow.architectures.catalogue import shown_with
 from expflow.config import load
@@ -11,8 +12,13 @@ from expflow.config.identity import canonical, dump
 
 FOLDER = Path(__file__).parents[1] / "experiments"
 EXPERIMENTS = sorted(FOLDER.glob("*.yaml"))
-DIGITS, FASHION, CIFAR, COLOURS = 8, 28, 32, 3
-CLASSES = {"imagenet": 1000, "cifar10": 10}
+DIGITS = 8
+SHAPES = {
+    "digits": ((1, DIGITS, DIGITS), 10),
+    "fashion_mnist": ((1, 28, 28), 10),
+    "cifar10": ((3, 32, 32), 10),
+    "imagenet": ((3, 224, 224), 1000),
+}
 
 
 def recipes(name):
@@ -22,12 +28,9 @@ def recipes(name):
 
 def data_of(recipe):
     """Images and classes of the recipe's data, without the data."""
-    if recipe.data.name == "digits":
-        return shown_with((1, DIGITS, DIGITS), 10)
-    if recipe.data.name == "fashion_mnist":
-        return shown_with((1, FASHION, FASHION), 10)
-    size = recipe.data.image_size or CIFAR
-    return shown_with((COLOURS, size, size), CLASSES[recipe.data.name])
+    (channels, *sizes), classes = SHAPES[recipe.data.name]
+    height, width = [recipe.data.image_size] * 2 if recipe.data.image_size else sizes
+    return shown_with((channels, height, width), classes)
 
 
 def counted(name):
@@ -42,6 +45,30 @@ def test_every_network_of_an_experiment_can_be_built(path):
     assert models
     for recipe in models.values():
         assert count(recipe.model, data_of(recipe)).macs > 0
+
+
+def source(path):
+    return load(path).experiment.recipe.data
+
+
+@pytest.mark.parametrize(
+    "path",
+    [each for each in EXPERIMENTS if source(each).name != "fashion_mnist"],  # its shards take half a minute
+    ids=lambda path: path.stem,
+)
+def test_plan_shows_an_experiment_or_says_where_its_data_come_from(path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EXPFLOW_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(SystemExit) as left:
+        cli.main(["plan", str(path), "--no-time"])
+    out, err = capsys.readouterr()
+    if source(path).name == "digits":
+        assert (left.value.code, err) == (0, "")
+        assert f"{len(recipes(path.stem)) * len(load(path).experiment.sweep.seeds)} trials of" in out
+    else:
+        assert left.value.code == 3
+        assert "run `expflow data build" in err
+        assert source(path).where in err
 
 
 def test_the_ten_resnexts_are_those_of_the_paper():
