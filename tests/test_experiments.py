@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from expflow import cli
 from expflow.architectures import count
 from expflow.architectures.catalogue import shown_with
 from expflow.config import load
@@ -13,9 +14,13 @@ from expflow.config.space import sample
 
 FOLDER = Path(__file__).parents[1] / "experiments"
 EXPERIMENTS = sorted(FOLDER.glob("*.yaml"))
-CIFAR, COLOURS = 32, 3
-GREY = {"digits": 8, "fashion_mnist": 28}
-CLASSES = {"imagenet": 1000, "cifar10": 10}
+DIGITS = 8
+SHAPES = {
+    "digits": ((1, DIGITS, DIGITS), 10),
+    "fashion_mnist": ((1, 28, 28), 10),
+    "cifar10": ((3, 32, 32), 10),
+    "imagenet": ((3, 224, 224), 1000),
+}
 
 
 def recipes(name):
@@ -30,11 +35,9 @@ def recipes(name):
 
 def data_of(recipe):
     """Images and classes of the recipe's data, without the data."""
-    if recipe.data.name in GREY:
-        size = recipe.data.image_size or GREY[recipe.data.name]
-        return shown_with((1, size, size), 10)
-    size = recipe.data.image_size or CIFAR
-    return shown_with((COLOURS, size, size), CLASSES[recipe.data.name])
+    (channels, *sizes), classes = SHAPES[recipe.data.name]
+    height, width = [recipe.data.image_size] * 2 if recipe.data.image_size else sizes
+    return shown_with((channels, height, width), classes)
 
 
 def counted(name):
@@ -49,6 +52,30 @@ def test_every_network_of_an_experiment_can_be_built(path):
     assert models
     for recipe in models.values():
         assert count(recipe.model, data_of(recipe)).macs > 0
+
+
+def source(path):
+    return load(path).experiment.recipe.data
+
+
+@pytest.mark.parametrize(
+    "path",
+    [each for each in EXPERIMENTS if source(each).name != "fashion_mnist"],  # its shards take half a minute
+    ids=lambda path: path.stem,
+)
+def test_plan_shows_an_experiment_or_says_where_its_data_come_from(path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EXPFLOW_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(SystemExit) as left:
+        cli.main(["plan", str(path), "--no-time"])
+    out, err = capsys.readouterr()
+    if source(path).name == "digits":
+        assert (left.value.code, err) == (0, "")
+        assert f"{len(recipes(path.stem)) * len(load(path).experiment.sweep.seeds)} trials of" in out
+    else:
+        assert left.value.code == 3
+        assert "run `expflow data build" in err
+        assert source(path).where in err
 
 
 def test_the_ten_resnexts_are_those_of_the_paper():
@@ -79,7 +106,7 @@ def test_alexnet_and_zfnet_are_the_lectures():
 
 def test_small_filters_see_as_much_with_fewer_weights():
     found = {(each["model.field"], each["model.small"]): cost for each, cost in counted("small_filters")}
-    width, pixels = 32, GREY["digits"] ** 2
+    width, pixels = 32, DIGITS**2
     for field, weights in ((5, (25, 18)), (7, (49, 27))):
         large, small = found[field, False], found[field, True]
         assert large.params - small.params == (weights[0] - weights[1]) * width**2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import timm
@@ -35,21 +35,36 @@ def build(spec: specs.Adapter, data_spec: DataSpec) -> nn.Module:
 
 def _check_patches(spec: specs.Adapter, construction: Construction, data_spec: DataSpec) -> None:
     """A package may silently leave out the pixels that fill no patch; we refuse."""
-    parameters = construction.parameters()
-    patch, size = parameters.get("patch_size"), data_spec.image_size
+    parameters, size = construction.parameters(), data_spec.image_size
+    patch, scales = parameters.get("patch_size"), parameters.get("img_scale")
     pair = (patch, patch) if isinstance(patch, int) else patch
     if not ({"img_size", "image_size"} & parameters.keys() and isinstance(pair, list | tuple) and len(pair) == 2):
         return
-    if any(length % each for length, each in zip(size, pair, strict=True)) and not parameters.get("dynamic_img_pad"):
-        shape = "x".join(map(str, size))
-        legal = nearest(pair[0], divisors(math.gcd(*size)))
-        change = f"nearest patch_size: {legal}"
-        if "patch_size" not in arguments(spec.source):
-            sizes = nearest(size[0], range(pair[0], size[0] + 2 * pair[0], pair[0]))
-            change = f"nearest image size: {sizes}"
-        raise UserError(
-            f"{spec.source}: patches of {pair[0]}x{pair[1]} pixels do not tile an image of {shape}; {change}"
-        )
+    tiles = _branches_tile(pair, scales) if scales else _patches_tile(pair)
+    if tiles(*size) or parameters.get("dynamic_img_pad"):
+        return
+    if "patch_size" in arguments(spec.source) and not scales:
+        change = f"patch_size: {nearest(pair[0], divisors(math.gcd(*size)))}"
+    else:
+        sides = range(1, 2 * size[0] + 20 * max(pair))
+        change = f"image size: {nearest(size[0], [each for each in sides if tiles(each, each)])}"
+    shape = "x".join(map(str, size))
+    raise UserError(
+        f"{spec.source}: patches of {pair[0]}x{pair[1]} pixels do not tile an image of {shape}; nearest {change}"
+    )
+
+
+def _patches_tile(patch: Sequence[int]) -> Callable[[int, int], bool]:
+    """Whether patches of (height, width) tile an image of a height and a width."""
+    return lambda height, width: not (height % patch[0] or width % patch[1])
+
+
+def _branches_tile(patches: Sequence[int], scales: Sequence[float]) -> Callable[[int, int], bool]:
+    """The same where each branch of a network scales the image by its own factor and has square patches of its own."""
+    branches = tuple(zip(patches, scales, strict=True))
+    return lambda height, width: (
+        not any(int(each * scale) % patch for patch, scale in branches for each in (height, width))
+    )
 
 
 def _side(size: tuple[int, int]) -> int | tuple[int, int]:

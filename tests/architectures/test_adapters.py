@@ -314,6 +314,7 @@ def test_an_auxiliary_classifier_is_off_unless_asked_for():
     [
         ("timm/vit_base_patch16_224", (28, 28), r"16x16 pixels do not tile .* 28x28; nearest patch_size: 14 and 28"),
         ("torchvision/vit_b_16", (28, 28), r"16x16 pixels do not tile .* 28x28; nearest image size: 16 and 32"),
+        ("timm/crossvit_9_240", (100, 100), r"12x16 pixels do not tile .* 100x100; nearest image size: 120"),
         ("torchvision/vit_b_16", (32, 64), "square images only; these are 32x64; nearest: 32x32 and 64x64"),
         ("inception_v3", (32, 32), r"cannot take this data \(3x32x32\).*nearest legal size: 75x75"),
     ],
@@ -321,6 +322,12 @@ def test_an_auxiliary_classifier_is_off_unless_asked_for():
 def test_images_that_do_not_fit_are_refused_with_the_reason(name, shape, said):
     with pytest.raises(UserError, match=said):
         count(adapter(name), data(3, *shape[:1], 10, width=shape[1]))
+
+
+def test_branches_of_a_network_have_images_and_patches_of_their_own():
+    # 408 pixels in patches of 12, and 384 in patches of 16: timm's pair is no height and width
+    assert count(adapter("timm/crossvit_15_dagger_408"), data(3, 408)).params == 28_500_080
+    assert count(adapter("timm/crossvit_9_240"), data(3, 120, 7)).params
 
 
 def test_images_need_not_be_square():
