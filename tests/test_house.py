@@ -14,7 +14,10 @@ from expflow.cli import app
 from expflow.config import load
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / name for name in ("README.md", "cluster/README.md", "dashboards/README.md", "docs/architecture.md")]
+PAGES = [
+    *(ROOT / f"{name}README.md" for name in ("", "cluster/", "dashboards/")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 README = (ROOT / "README.md").read_text()
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))
 
@@ -48,8 +51,9 @@ def test_commands_of_the_documents_exist(page):
             assert set(arguments) <= targets(), line
         elif program == "expflow":
             command = root.commands[arguments[0]]
-            if len(arguments) > 1 and arguments[1] in getattr(command, "commands", {}):
-                command = command.commands[arguments[1]]
+            below = getattr(command, "commands", {})
+            if below and len(arguments) > 1 and not arguments[1].startswith("-"):
+                command = below.get(arguments[1]) or below["compare"]  # `expflow models A B` compares
             known = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
             assert {each for each in arguments[1:] if each.startswith("-")} <= known, line
 
