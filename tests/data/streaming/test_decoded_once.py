@@ -115,7 +115,7 @@ def test_a_disk_that_is_full_costs_no_trial(tmp_path):
     program = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n{PROGRAM}"
     log = tmp_path / "log"
     arguments = [sys.executable, "-c", program, root, log, "go"]
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=50)
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=170)
     assert done.stdout == f"{list(range(500))}\n", done.stderr
     assert "decodes for itself" in done.stderr
     assert not list((root / "decoded").iterdir())
