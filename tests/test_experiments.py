@@ -69,9 +69,15 @@ def test_plan_shows_an_experiment_or_says_where_its_data_come_from(path, tmp_pat
     with pytest.raises(SystemExit) as left:
         cli.main(["plan", str(path), "--no-time"])
     out, err = capsys.readouterr()
-    if source(path).name == "digits":
+    experiment = load(path).experiment
+    if path.stem.startswith("transfer"):
+        assert left.value.code == 2
+        assert "init" in err
+        assert "expflow sweep" in err
+    elif source(path).name == "digits":
         assert (left.value.code, err) == (0, "")
-        assert f"{len(recipes(path.stem)) * len(load(path).experiment.sweep.seeds)} trials of" in out
+        said = len(recipes(path.stem)) * len(experiment.sweep.seeds) if experiment.sweep.searcher.name == "grid" else ""
+        assert f"{said} trials of" in out
     else:
         assert left.value.code == 3
         assert "run `expflow data build" in err
