@@ -43,7 +43,7 @@ class News:
                 self._starting[trial.trial] = attempt, message["gang"]
             return
         starting = self._starting.pop(trial.trial, None)
-        if starting is not None and not trial.ended:
+        if starting is not None and (not trial.ended or trial.status == "failed"):  # a failed one may be tried again
             reached = trial.reports[-1].step if trial.reports else 0
             step = message["step"] if kind == "began" else reached if kind == "attempt_failed" else 0
             yield TrialStarted(trial.trial, *starting, from_step=step)

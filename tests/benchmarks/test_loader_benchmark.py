@@ -22,7 +22,7 @@ def test_it_measures_loader_reader_and_feed(tmp_path):
     found, said = figures(tmp_path, "--ours-only")
     assert set(found) == {"read_vs_tarfile"}
     assert found["read_vs_tarfile"]["ours"] > 0
-    assert "round 1, in_process: expflow" in said
+    assert "in_process, round 1: expflow" in said
     assert "decoding alone" in said
     sizes = [path.stat().st_size for path in tmp_path.glob("*/images/*/*.jpg")]
     assert len(sizes) == 70

@@ -144,6 +144,19 @@ def test_failed_trials_run_again_only_when_asked(
     assert [each.failure for each in stage.ledger.events(AttemptFailed)] == ["code"]
 
 
+def test_a_failed_trial_that_is_tried_again_is_recorded_as_a_new_attempt(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, experiment(0.1))
+    conductor = stage.open()
+    trial = begin(conductor)
+    finish(conductor, trial, *failed(trial))
+    again = stage.open(retry_failed=True)
+    assert handed_out(again) == [(0.1, 0)]
+    said = [started(trial), report(trial, 1), report(trial, 4), ended(trial)]
+    again.take([{**each, "attempt": 2} for each in said])
+    assert statuses(stage) == {0.1: "done"}
+    assert [each.attempt for each in stage.ledger.events(TrialStarted)] == [1, 2]
+
+
 def test_a_stop_is_written_before_it_is_told(tmp_path: Path) -> None:
     stage = Stage(tmp_path, experiment(0.1, 0.2, more="scheduler: {name: asha, reduction: 2}"))
     conductor = stage.open()

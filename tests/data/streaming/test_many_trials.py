@@ -64,7 +64,8 @@ def test_trials_that_end_in_mid_epoch_leave_nothing(root, traced):
             trial(seed)
         return measured()
 
-    before, after = after_trials(10), after_trials(80)
+    after_trials(20)
+    before, after = after_trials(20), after_trials(80)
     assert after[0] - before[0] < 100_000
     assert after[2] == before[2]
     assert handles() <= before[1]
