@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs bench clean
+.PHONY: help demo test test-with-ray test-the-rest lint format docs bench clean
 
 help: ## what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,8 +28,21 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## sweep plain and residual networks of four depths over real digits, and answer the question
 	@$(BIN)/expflow sweep experiments/resnet_depth.yaml
 
+# Two halves of about equal length, beside each other: sweeps wait for Ray most of the time.
+WITH_RAY := tests/api tests/cli tests/cluster tests/sweep tests/tracking
+
 test: $(STAMP) ## all tests (PYTEST_ARGS="-k cli" for some of them)
+ifeq ($(PYTEST_ARGS),)
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target test-with-ray test-the-rest
+else
 	@$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+endif
+
+test-with-ray: $(STAMP)
+	@$(BIN)/python -m pytest -q $(WITH_RAY)
+
+test-the-rest: $(STAMP)
+	@$(BIN)/python -m pytest -q $(WITH_RAY:%=--ignore=%) tests
 
 lint: $(STAMP) ## ruff and mypy
 	@$(BIN)/ruff check .

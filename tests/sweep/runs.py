@@ -110,6 +110,14 @@ class Workplace:
             assert time.monotonic() < deadline, "the sweep made no progress"
             time.sleep(0.1)
 
+    def wait_for_gangs(self, count: int, process: subprocess.Popen[str], seconds: float = 200) -> None:
+        """Wait until ``count`` gangs have begun a trial."""
+        deadline = time.monotonic() + seconds
+        while len({each.body.gang for each in self.records() if isinstance(each.body, TrialStarted)}) < count:
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < deadline, "the sweep made no progress"
+            time.sleep(0.1)
+
     def counts(self) -> dict[str, int]:
         kinds = {"proposed": Proposed, "started": TrialStarted, "reported": Reported, "ended": TrialEnded}
         return {name: sum(isinstance(record.body, kind) for record in self.records()) for name, kind in kinds.items()}
