@@ -41,13 +41,15 @@ def traced(root):
 
 
 @pytest.mark.parametrize("memory", [0, 2**30], ids=["streamed", "in memory"])
-def test_twenty_epochs_take_no_more_than_ten(root, memory, traced):
+def test_twenty_epochs_take_no_more_than_three(root, memory, traced):
     loader = Loader(root, "train", batch_size=32, seed=0, shuffle=True, workers=2, memory_bytes=memory)
+    for _ in range(10):  # buffers to be used again and tables of libraries fill up
+        assert len(list(loader)) == 3
     after = []
     for _ in range(20):
         assert sum(int(batch["valid"].sum()) for batch in loader) == 80
         after.append(measured())
-    assert after[-1][0] - after[9][0] < 30_000  # ten epochs; what is kept once is kept by then
+    assert after[-1][0] - after[2][0] < 30_000
     assert after[-1][1] <= after[2][1] + 2 * WINDOW_SHARDS  # the last windows may still be on their way out
     assert after[-1][2] == after[2][2]
 
