@@ -15,6 +15,7 @@ from expflow.api.tables import Results, results
 from expflow.ledger import SweepState, exists
 from expflow.ledger import load as load_state
 from expflow.sweep.conductor import Observer
+from expflow.sweep.difference import standing
 from expflow.sweep.estimate import Row, check_builds, weights, with_times
 from expflow.sweep.plan import Plan, make_plan
 
@@ -127,7 +128,6 @@ def _shown(plan: Plan, rows: Sequence[Row], wanted: bool) -> Iterator[tuple[Obse
 
 def _planned(row: Row, known: SweepState) -> dict[str, Any]:
     trial, count = row.trial, row.count
-    before = known.trials.get(trial.trial)
     return {
         "trial": trial.trial,
         "config": trial.config,
@@ -136,5 +136,5 @@ def _planned(row: Row, known: SweepState) -> dict[str, Any]:
         "parameters": count.params if count else None,
         "multiply_adds": count.macs if count else None,
         "seconds": row.seconds,
-        "state": before.status if before else "new",
+        "state": standing(trial, known),
     }

@@ -13,7 +13,7 @@ from expflow.errors import CodeChanged, UserError
 from expflow.ledger import SweepState, exists, load
 from expflow.report.costs import range_text
 from expflow.report.words import config_label, plural
-from expflow.sweep.difference import difference, refuse_extension
+from expflow.sweep.difference import difference, refuse_extension, standing
 from expflow.sweep.estimate import Row, check_builds, with_times
 from expflow.sweep.forecast import forecast, save
 from expflow.sweep.plan import Plan
@@ -37,13 +37,6 @@ def show_plan(plan: Plan, *, measure: bool) -> None:
     _totals(console, plan, rows, known)
 
 
-def _state(row: Row, known: SweepState) -> str:
-    trial = known.trials.get(row.trial.trial)
-    if trial is None or (trial.ended and trial.budget != row.trial.budget):
-        return "new" if trial is None else "longer"
-    return trial.status
-
-
 def _table(rows: Sequence[Row], known: SweepState) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("trial")
@@ -59,7 +52,7 @@ def _table(rows: Sequence[Row], known: SweepState) -> Table:
             f"{count.params:,}" if count else "",
             f"{count.macs:,}" if count and count.macs is not None else "",
             seconds_text(row.seconds) if row.seconds is not None else "",
-            _state(row, known),
+            standing(row.trial, known),
         )
     return table
 
@@ -67,7 +60,7 @@ def _table(rows: Sequence[Row], known: SweepState) -> Table:
 def _totals(console: Console, plan: Plan, rows: Sequence[Row], known: SweepState) -> None:
     if len(rows) > _MOST_ROWS:
         console.print(f"… and {len(rows) - _MOST_ROWS} more", highlight=False)
-    left = [row for row in rows if _state(row, known) not in ("done", "stopped", "failed")]
+    left = [row for row in rows if standing(row.trial, known) not in ("done", "stopped", "failed")]
     configs = len({row.trial.config for row in rows})
     console.print(
         f"\n{plural(len(rows), 'trial')} of {plural(configs, 'config')}, {len(left)} still to run; "

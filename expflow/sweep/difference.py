@@ -76,6 +76,14 @@ def _kind(planned: PlannedTrial | None, known: TrialState | None) -> str:
     return "kept" if known.ended else "open"
 
 
+def standing(planned: PlannedTrial, known: SweepState) -> str:
+    """What a plan says of a trial in one word: ``new``, ``longer`` where its budget is another one, else its status."""
+    trial = known.trials.get(planned.trial)
+    if trial is None:
+        return "new"
+    return "longer" if trial.ended and trial.budget != planned.budget else trial.status
+
+
 def refuse_extension(plan: Plan, known: SweepState) -> None:
     """Raise UserError where trials are done at another budget and cannot be trained on to this one."""
     for trial in known.plan_trials():

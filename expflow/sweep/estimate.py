@@ -93,7 +93,7 @@ def weights(rows: Sequence[Row]) -> dict[str, float]:
     found = {row.trial.trial: row.count.macs for row in rows if row.count is not None and row.count.macs}
     if len(found) != len(rows):
         return {}
-    return {row.trial.trial: float(found[row.trial.trial]) * row.trial.recipe.trainer.epochs for row in rows}
+    return {row.trial.trial: float(found[row.trial.trial]) * row.trial.budget["trainer.epochs"] for row in rows}
 
 
 def with_times(plan: Plan, rows: Sequence[Row]) -> list[Row]:

@@ -11,7 +11,7 @@ import heapq
 import math
 import random
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from expflow.sweep.schedulers import Scheduler
@@ -70,8 +70,12 @@ class _Rehearsal:
         chance: random.Random,
     ) -> None:
         self._trials = {str(number): _Trial(each) for number, each in enumerate(trials)}
+        self._of: dict[str, list[str]] = {}
+        """Config -> its trials."""
+        for name, trial in self._trials.items():
+            self._of.setdefault(trial.expected.config, []).append(name)
         self._free, self._epochs, self._scheduler, self._unit, self._chance = slots, epochs, scheduler, unit, chance
-        self._level = {each: chance.gauss(0, 1) for each in dict.fromkeys(trial.config for trial in trials)}
+        self._level = {config: chance.gauss(0, 1) for config in self._of}
         self._added: set[str] = set()
         self._fresh, self._ready = deque(self._trials), deque[str]()
         self._due: list[tuple[float, str]] = []
@@ -124,14 +128,11 @@ class _Rehearsal:
         config = self._trials[name].expected.config
         if self._scheduler is not None and config not in self._added:
             self._added.add(config)
-            for other in self._of(config):
+            for other in self._of[config]:
                 self._scheduler.add(other, config, self._trials[other].expected.values)
         self._trials[name].state = "ready"
         if not self._fresh and self._scheduler is not None:
             self._scheduler.close()
-
-    def _of(self, config: str) -> Iterator[str]:
-        return (name for name, each in self._trials.items() if each.expected.config == config)
 
     def _over(self, name: str, *, done: bool) -> None:
         trial = self._trials[name]
