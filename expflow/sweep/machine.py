@@ -17,6 +17,7 @@ from expflow.config.schema import Resources
 from expflow.errors import ServerUnreachable, UserError
 from expflow.sweep.gang import Patience
 from expflow.sweep.rank import Shape
+from expflow.training.allocator import TUNABLES
 
 _QUIET = {
     # Ray Tune's own state is a cache that nobody reads: the ledger is the truth.
@@ -95,8 +96,9 @@ def connected(
     """
     address = cluster_address(site)
     extra: dict[str, str] = dict(_QUIET)
-    if not address and not os.environ.get("RAY_AUTH_TOKEN"):
-        extra["RAY_AUTH_TOKEN"] = _TOKEN
+    if not address:
+        # Ray's processes hand their environment on to the ranks.
+        extra |= {key: value for key, value in (("RAY_AUTH_TOKEN", _TOKEN), TUNABLES) if not os.environ.get(key)}
     with _environment(extra):
         _start(address, namespace)
         try:

@@ -22,6 +22,8 @@ import torch
 import torch.utils.deterministic
 from lightning_fabric.utilities.warnings import PossibleUserWarning
 
+from expflow.training.allocator import give_memory_back, keep_freed_memory
+
 LIGHTNING_LOGGERS = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric")
 DETERMINISTIC: Any = torch.utils.deterministic
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -40,7 +42,9 @@ def isolated(*, threads: int, deterministic: bool) -> Iterator[None]:
 
     ``deterministic`` asks torch for deterministic algorithms (it warns where an operation has none).
     """
+    keep_freed_memory()
     with ExitStack() as stack:
+        stack.callback(give_memory_back)
         stack.callback(hold_random_state())
         stack.enter_context(_torch_state())
         stack.enter_context(_process_state())

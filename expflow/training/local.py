@@ -21,6 +21,7 @@ from typing import Any
 
 from expflow.config.schema import Resources
 from expflow.errors import RankLost, UserError
+from expflow.training.allocator import TUNABLES
 from expflow.training.contract import Attempt, Leave, OnNotice, OnReport, Outcome, World
 
 LOOPBACK = "127.0.0.1"
@@ -111,7 +112,7 @@ def _started(attempt: Attempt, world: World) -> Iterator[list[_Process]]:
 
 def _start(rank: int, world: World) -> _Process:
     ours, theirs = Pipe()
-    environment = {**os.environ, "OMP_NUM_THREADS": str(world.threads)}
+    environment = {**dict([TUNABLES]), **os.environ, "OMP_NUM_THREADS": str(world.threads)}
     if world.gpus:
         first = rank * world.gpus
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in _visible()[first : first + world.gpus])
