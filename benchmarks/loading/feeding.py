@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +12,9 @@ from typing import Any
 
 from loading.ours import loader
 
-STEPS, WARM_STEPS = 12, 3
+STEPS, WARM_STEPS = 40, 10
+COPIES = 8
+"""How often each photograph comes in an epoch, so that a round ends before the epoch does."""
 SHARE = 2.0
 """How much more than the model takes the loader could give."""
 
@@ -77,10 +80,16 @@ def rate(step: Step, batches: Iterable[Batch], steps: int = STEPS) -> float:
     return count / (time.perf_counter() - start)
 
 
-def forever(batches: Iterable[Batch]) -> Iterable[Batch]:
-    """Pass after pass."""
-    while True:
-        yield from batches
+def copied(images: Path, folder: Path) -> Path:
+    """A folder with each photograph under several names."""
+    done = folder / ".complete"
+    if not done.exists():
+        for path in sorted(images.glob("*/*.jpg")):
+            (folder / path.parent.name).mkdir(parents=True, exist_ok=True)
+            for copy in range(COPIES):
+                shutil.copyfile(path, folder / path.parent.name / f"{path.stem}-{copy}.jpg")
+        done.touch()
+    return folder
 
 
 def model_for(capacity: float, fixed: Batch) -> tuple[Step, int]:
@@ -94,20 +103,23 @@ def model_for(capacity: float, fixed: Batch) -> tuple[Step, int]:
 
 
 def feed(images: Path, cache: Path, rounds: int) -> tuple[list[float], list[float]]:
-    """Images per second of a model half as fast as the loader: fed by the loader, and by nothing; in turn."""
+    """Images per second of a model half as fast as the loader: fed by the loader, and by nothing; in turn.
+
+    What is fed lies within one epoch: each round begins a pass of its own and counts from where the batches that were
+    made ahead are used up.
+    """
     import torch
 
     torch.set_num_threads(1)
-    real = loader(images, cache, threads=1)
-    stream = forever(real)
-    capacity = statistics.median(rate(lambda batch: None, stream) for _ in range(3))
+    real = loader(copied(images, cache / f"images-{COPIES}-times"), cache / "feed", threads=1)
+    capacity = statistics.median(rate(lambda batch: None, real) for _ in range(3))
     fixed = next(iter(real))
     step, width = model_for(capacity, fixed)
     print(f"one thread loads {capacity:.0f} images/s; the model is {width} channels wide", flush=True)
     fed, alone = [], []
     for number in range(rounds):
         alone.append(rate(step, repeat(fixed)))
-        waiting, start = Waiting(stream), time.perf_counter()
+        waiting, start = Waiting(real), time.perf_counter()
         fed.append(rate(step, waiting))
         waited = waiting.seconds / (time.perf_counter() - start)
         said = f"fed {fed[-1]:.0f}, on one batch {alone[-1]:.0f} images/s; it waited {waited:.1%} of the time"

@@ -87,6 +87,7 @@ def first_batch(folder: Path, cache: Path) -> float:
     from expflow.data.loader import Loader
     from expflow.data.specs import Folder
     from expflow.data.stores import ShardCache
+    from expflow.data.streaming.crew import dismiss_all
 
     spec = Folder.model_validate({"name": "folder", "stored": "original", "train": {"random_resized_crop": {}}})
     start = time.perf_counter()
@@ -103,7 +104,10 @@ def first_batch(folder: Path, cache: Path) -> float:
     )
     batches = iter(loader)
     next(batches)
-    return time.perf_counter() - start
+    seconds = time.perf_counter() - start
+    batches.close()
+    dismiss_all()  # or threads that read ahead would still write into the cache while it is removed
+    return seconds
 
 
 def needed(folder: Path, limit: int) -> list[str]:
@@ -188,7 +192,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     kind, folder = sys.argv[1], Path(sys.argv[2])
-    with tempfile.TemporaryDirectory() as cache:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:  # a fetch may outlive its patience
         found = {"first_batch": first_batch(folder, Path(cache))}
     if kind == "s3":
         found["fetch"] = fetch(sys.argv[3], needed(folder, BATCH))
