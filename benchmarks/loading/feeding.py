@@ -67,15 +67,15 @@ class Waiting:
         return batch
 
 
-def rate(step: Step, batches: Iterable[Batch], steps: int = STEPS) -> float:
-    """Images per second of ``steps`` steps, behind some that are not counted: what was made ahead is used up first."""
+def rate(step: Step, batches: Iterable[Batch], steps: int, warm: int) -> float:
+    """Images per second of ``steps`` steps, behind ``warm`` ones that are not counted."""
     iterator, count, start = iter(batches), 0, 0.0
     for number, batch in enumerate(iterator):
-        if number == WARM_STEPS:
+        if number == warm:
             start = time.perf_counter()
         step(batch)
-        count += len(batch["image"]) if number >= WARM_STEPS else 0
-        if number + 1 == WARM_STEPS + steps:
+        count += len(batch["image"]) if number >= warm else 0
+        if number + 1 == warm + steps:
             break
     return count / (time.perf_counter() - start)
 
@@ -97,7 +97,7 @@ def model_for(capacity: float, fixed: Batch) -> tuple[Step, int]:
     width = 8
     while True:
         step = stepper(width)
-        if statistics.median(rate(step, repeat(fixed), steps=4) for _ in range(3)) <= capacity / SHARE:
+        if statistics.median(rate(step, repeat(fixed), 4, 2) for _ in range(3)) <= capacity / SHARE:
             return step, width
         width = round(width * 1.25)
 
@@ -112,15 +112,17 @@ def feed(images: Path, cache: Path, rounds: int) -> tuple[list[float], list[floa
 
     torch.set_num_threads(1)
     real = loader(copied(images, cache / f"images-{COPIES}-times"), cache / "feed", threads=1)
-    capacity = statistics.median(rate(lambda batch: None, real) for _ in range(3))
+    warm = min(WARM_STEPS, len(real) // 4)
+    steps = min(STEPS, len(real) - warm)
+    capacity = statistics.median(rate(lambda batch: None, real, steps, warm) for _ in range(3))
     fixed = next(iter(real))
     step, width = model_for(capacity, fixed)
     print(f"one thread loads {capacity:.0f} images/s; the model is {width} channels wide", flush=True)
     fed, alone = [], []
     for number in range(rounds):
-        alone.append(rate(step, repeat(fixed)))
+        alone.append(rate(step, repeat(fixed), steps, warm))
         waiting, start = Waiting(real), time.perf_counter()
-        fed.append(rate(step, waiting))
+        fed.append(rate(step, waiting, steps, warm))
         waited = waiting.seconds / (time.perf_counter() - start)
         said = f"fed {fed[-1]:.0f}, on one batch {alone[-1]:.0f} images/s; it waited {waited:.1%} of the time"
         print(f"round {number + 1}: {said}", flush=True)
