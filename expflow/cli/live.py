@@ -78,9 +78,8 @@ class Progress:
             self._say(state.trials[event.trial], event)
         elif isinstance(event, AttemptFailed):
             trial = state.trials[event.trial]
-            self._console.print(
-                Text(f"failed  {name_of(trial)}: {event.failure}: {event.message}", style="red"), highlight=False
-            )
+            line = f"failed  {name_of(trial)}: {event.failure}: {event.message}"
+            self._console.print(Text(line, style="red"), highlight=False, soft_wrap=True)
 
     def _say(self, trial: TrialState, event: TrialEnded) -> None:
         """One line for each trial that ended; on a terminal the live table moves below it."""
@@ -91,7 +90,7 @@ class Progress:
         shown = f"{self._metric} {metric_value(self._metric, value):>8}  " if value is not None else ""
         count = f"[{done:{len(str(self._total))}}/{self._total}]"
         line = f"{count} {event.status:7} {shown}{seconds_text(event.seconds):>5}  {name_of(trial)}"
-        self._console.print(Text(line), highlight=False)
+        self._console.print(Text(line), highlight=False, soft_wrap=True)
 
     def _spent(self) -> float:
         trials = self._state.plan_trials()
