@@ -17,6 +17,7 @@ FLOORS: dict[str, tuple[int, str]] = {
     "config": (0, "base"),
     "errors": (0, "base"),
     "events": (0, "base"),
+    "files": (0, "base"),
     "registry": (0, "base"),
     "hooks": (0, "base"),
     "architectures": (1, "parts"),

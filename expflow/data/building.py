@@ -28,6 +28,7 @@ from expflow.data.statistics import Content, Counts
 from expflow.data.stores import Root
 from expflow.data.stores.address import shown
 from expflow.errors import DataInvalid, Missing
+from expflow.files import sync
 from expflow.registry import load_dotted
 
 OnProgress = Callable[[int, int], None]
@@ -140,7 +141,7 @@ def _finish(
         for name in (STATISTICS, MANIFEST):
             job.sent_to.write_file(name, job.folder / name)
     for path in (job.folder / MANIFEST, job.folder):
-        fsync(path)
+        sync(path)
     return manifest
 
 
@@ -156,15 +157,6 @@ def write_statistics(folder: Path, total: Counts) -> Sidecar:
     text = (json.dumps(total.to_json(), separators=(",", ":")) + "\n").encode()
     write_whole(folder / STATISTICS, text)
     return Sidecar(STATISTICS, len(text), sha256(text).hexdigest())
-
-
-def fsync(path: Path) -> None:
-    """Have the disk hold ``path`` (a file or a folder) before going on."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _written(job: Job, source: Source, planned: Sequence[Planned]) -> Iterator[tuple[Planned, Part]]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from expflow.data.stores.locks import locked
+from expflow.files import sync
 
 
 @contextmanager
@@ -28,20 +28,12 @@ def building(folder: Path) -> Iterator[Path]:
 
 def publish(folder: Path, root: Path) -> None:
     """Have ``folder`` be ``root``, which is not there or empty. Its files are on the disk already."""
-    _sync(folder)
+    sync(folder)
     folder.rename(root)
-    _sync(root.parent)
+    sync(root.parent)
 
 
 def clear(folder: Path) -> None:
     """Remove the files in ``folder``."""
     for path in folder.iterdir():
         path.unlink()
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -20,8 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from expflow.errors import LedgerDamaged, LedgerLocked, StaleDriver
+from expflow.files import replace_whole
 from expflow.ledger.process import Process
-from expflow.ledger.segments import sync_folder
 
 LEASE_SECONDS = 600.0
 """How long an owner on another host may be silent before its lock is taken over."""
@@ -137,14 +137,7 @@ def read_holder(folder: Path) -> Holder | None:
 
 
 def _write(folder: Path, holder: Holder) -> None:
-    path = folder / "lock.json"
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with temporary.open("w") as file:
-        json.dump(asdict(holder), file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_folder(folder)
+    replace_whole(folder / "lock.json", json.dumps(asdict(holder), indent=1).encode(), durable=True)
 
 
 def _stamp(folder: Path) -> tuple[int, int] | None:

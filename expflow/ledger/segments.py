@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from expflow.errors import LedgerDamaged
+from expflow.files import sync
 
 _NAME = re.compile(r"(\d{6,})\.jsonl")
 
@@ -66,19 +67,10 @@ class LocalSegments:
     def create(self, number: int) -> int:
         """A new, empty segment; its name is on the disk when this returns."""
         descriptor = os.open(self.path(number), os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_WRONLY, 0o644)
-        sync_folder(self.folder)
+        sync(self.folder)
         return descriptor
 
     def seal(self, number: int) -> None:
         """Take away the right to write, so that no editor or stray process changes what is history."""
         with contextlib.suppress(PermissionError):  # a colleague's segment, continued by us
             self.path(number).chmod(0o444)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make new and renamed names in ``folder`` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from expflow.errors import StorageUnwritable, UserError
-from expflow.ledger.segments import sync_folder
+from expflow.files import replace_whole
 from expflow.ledger.state import SweepState, TrialState
 from expflow.report import words
 from expflow.report.images import predictions_of
@@ -111,16 +110,10 @@ def write_pictures(drawings: Sequence[Drawing], folder: Path) -> list[Path]:
 
 
 def _replace(path: Path, content: bytes) -> Path:
-    half = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        half.write_bytes(content)
-        half.replace(path)
-        sync_folder(path.parent)
+        return replace_whole(path, content, durable=True)
     except OSError as error:
-        half.unlink(missing_ok=True)
         raise StorageUnwritable(f"{path} cannot be written: {error.strerror or error}") from error
-    return path
 
 
 def _about(folder: Path) -> dict[str, dict[str, str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from expflow.config.identity import dump_yaml, recipe_from_identity, value_words
+from expflow.files import replace_whole
 from expflow.ledger.header import Header
 from expflow.ledger.state import SweepState, TrialState
 from expflow.report import results, words
@@ -48,12 +48,12 @@ def write(folder: Path, state: SweepState) -> ReportFiles:
     pictures.mkdir(parents=True, exist_ok=True)
     pngs = []
     for drawing in (*asked, *learning):
-        pngs.append(_replace(pictures / f"{drawing.name}.png", drawing.png))
-        _replace(pictures / f"{drawing.name}.svg", drawing.svg)
+        pngs.append(replace_whole(pictures / f"{drawing.name}.png", drawing.png))
+        replace_whole(pictures / f"{drawing.name}.svg", drawing.svg)
     html = _render(folder, state, [_figure(each) for each in asked], [_figure(each) for each in learning])
     if (text := _best_recipe(state)) is not None:
-        _replace(folder / "best.yaml", text.encode())
-    return ReportFiles(_replace(folder / "report.html", html.encode()), pngs)
+        replace_whole(folder / "best.yaml", text.encode())
+    return ReportFiles(replace_whole(folder / "report.html", html.encode()), pngs)
 
 
 def _best_recipe(state: SweepState) -> str | None:
@@ -72,17 +72,6 @@ def _best_recipe(state: SweepState) -> str | None:
     if isinstance(data, dict) and isinstance(base, dict) and data.get("name") == base.get("name"):
         recipe["data"] = {**base, **data}  # where the data lie is no part of what was compared
     return head + dump_yaml(recipe)
-
-
-def _replace(path: Path, content: bytes) -> Path:
-    """Write a file beside ``path`` and rename it there."""
-    half = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        half.write_bytes(content)
-        half.replace(path)
-    finally:
-        half.unlink(missing_ok=True)
-    return path
 
 
 def _inside(folder: Path, state: SweepState) -> list[dict[str, str]]:

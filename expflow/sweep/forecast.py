@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from expflow.files import replace_whole
 from expflow.ledger.state import SweepState
 from expflow.sweep.budgets import worked_seconds
 from expflow.sweep.estimate import Row
-from expflow.sweep.files import write_whole
 from expflow.sweep.plan import Plan
 from expflow.sweep.rehearsal import Expected, Played, rehearse
 
@@ -136,7 +136,7 @@ def _disk(plan: Plan, rows: Sequence[Row], trials: int) -> Range:
 def save(folder: Path, made: Forecast) -> None:
     """Keep the forecast with the results, for their end. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / FILE, json.dumps(made.to_json(), indent=2) + "\n")
+    replace_whole(folder / FILE, (json.dumps(made.to_json(), indent=2) + "\n").encode())
 
 
 def read_forecast(folder: Path) -> Mapping[str, Any] | None:

@@ -28,8 +28,8 @@ from expflow.errors import (
     UserError,
     WeightsMissing,
 )
+from expflow.files import sync
 from expflow.ledger import SweepState, TrialState, exists, load
-from expflow.ledger.segments import sync_folder
 from expflow.sweep.course import Objective
 from expflow.sweep.results import Found, find
 from expflow.training.checkpoints import found as checkpoints_in
@@ -266,7 +266,7 @@ def _copy(weights: Pretrained, copies: tuple[tuple[Path, str], ...], target: Pat
     for (source, _), (copy, _) in zip(weights.files, copies, strict=True):
         _link(source, draft / copy.name, whole=bool(weights.trial))
     draft.rename(target)
-    sync_folder(target.parent)
+    sync(target.parent)
 
 
 def _link(source: Path, target: Path, *, whole: bool) -> None:

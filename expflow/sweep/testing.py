@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 from expflow.config.space import metric_mode
 from expflow.errors import LookRefused, UserError
 from expflow.events import Looked
+from expflow.files import sync
 from expflow.ledger import Ledger, SweepState, TrialState
 from expflow.ledger import load as load_state
-from expflow.ledger.segments import sync_folder
 from expflow.sweep.finished import Finished, finished
 from expflow.sweep.results import Found, experiments
 
@@ -259,7 +259,7 @@ def settle(found: Found) -> None:
         for left in sorted(path.parent.glob(f".{path.name}.look*"), key=_number):
             if (_number(left), name) in recorded:
                 left.replace(path)
-                sync_folder(path.parent)
+                sync(path.parent)
 
 
 def _number(path: Path) -> int:

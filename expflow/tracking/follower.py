@@ -27,6 +27,7 @@ from typing import Any
 
 from expflow.config.identity import folder_name
 from expflow.errors import Refused
+from expflow.files import replace_whole
 from expflow.ledger import Cursor, read
 from expflow.ledger.lock import read_holder
 from expflow.tracking.mirror import Mirror
@@ -163,10 +164,7 @@ class _Place:
         self.cursor, self.report = cursor, self.report if report is None else report
         pictures = {"pictures": self.pictures} if self.pictures else {}
         self._all[self._key] = {**asdict(cursor), "report": self.report, **pictures}
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(self._all))
-        temporary.replace(self._path)
+        replace_whole(self._path, json.dumps(self._all).encode())
 
     def _load(self) -> dict[str, dict[str, Any]]:
         try:

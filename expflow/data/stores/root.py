@@ -17,6 +17,7 @@ from expflow.data.stores.arriving import read_back
 from expflow.data.stores.held import Held, mapped, opened
 from expflow.data.stores.verified import Verified
 from expflow.errors import DataMissing, ShardCorrupt, StorageUnwritable
+from expflow.files import sync
 
 if TYPE_CHECKING:
     from expflow.data.manifest import Shard
@@ -114,7 +115,7 @@ class LocalRoot(Root):
             if expected != found:
                 raise StorageUnwritable(f"{path}: expected {_said(*expected)}, found {_said(*found)} after writing")
             beside.rename(path)
-            _sync(path.parent)
+            sync(path.parent)
         except OSError as error:
             raise StorageUnwritable(f"{path}: cannot be written ({error.strerror})") from error
         finally:
@@ -177,11 +178,6 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfileobj(read, written, 1 << 20)
         written.flush()
         os.fsync(written.fileno())
-
-
-def _sync(folder: Path) -> None:
-    with opened(folder) as handle:
-        os.fsync(handle)
 
 
 def _said(size: int, sha256: str) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from expflow.errors import CheckpointDamaged, DiskFull, StorageUnwritable
-from expflow.ledger.segments import sync_folder
+from expflow.files import sync
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -137,12 +137,12 @@ class Draft:
             sealed = manifest.sealed(self._entries)
             text = json.dumps(asdict(sealed), indent=1)
             self.write(MANIFEST, lambda file: file.write(text.encode()))
-            sync_folder(self.folder)
+            sync(self.folder)
             allowed()
             if self.final.exists():  # damaged, or from before a fork: what is valid is never written again
                 remove(self.final)
             self.folder.rename(self.final)
-            sync_folder(self.final.parent)
+            sync(self.final.parent)
         except OSError as error:
             raise storage_error(self.final, error) from error
         return sealed

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from expflow.errors import PredictionsDamaged, StorageUnwritable
-from expflow.ledger.segments import sync_folder
+from expflow.files import replace_whole
 
 FIRST = 5
 """How many classes are kept of each sample, those with the highest scores."""
@@ -95,17 +94,9 @@ def joined(split: str, classes: int, parts: Iterable[dict[str, Any]]) -> Predict
 def write(predictions: Predictions, path: Path) -> str:
     """Write ``predictions`` to ``path``, whole or not at all; returns the file's sha256. Raises StorageUnwritable."""
     content = _sealed(predictions)
-    half = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with half.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        half.replace(path)
-        sync_folder(path.parent)
+        replace_whole(path, content, durable=True)
     except OSError as error:
-        half.unlink(missing_ok=True)
         raise StorageUnwritable(f"the predictions {path} cannot be written: {error.strerror or error}") from error
     return hashlib.sha256(content).hexdigest()
 
