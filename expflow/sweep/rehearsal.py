@@ -2,7 +2,8 @@
 
 Nothing is trained. The scheduler is the real one; trials take the seconds they are expected to take; a config's scores
 rise towards a level of its own, with noise. Which configs are good is not known beforehand, so one rehearsal says
-little, and several say how much the course depends on it.
+little, and several say how much the course depends on it. Where it is known, from trials that were trained to the end
+once, their scores are given instead: that is how schedulers are compared.
 """
 
 from __future__ import annotations
@@ -23,20 +24,25 @@ NOISE = 0.3
 
 @dataclass(frozen=True)
 class Expected:
-    """One trial of the plan: its config, and the seconds that it would train to the end of its budget."""
+    """One trial of the plan: its config, and the seconds that it would train to the end of its budget.
+
+    ``scores`` are those after each epoch, higher ones better; none where they are not known.
+    """
 
     config: str
     seconds: float
     values: Values = field(default_factory=dict)
+    scores: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
 class Played:
-    """What one rehearsal came to: seconds from the first trial's start to the last one's end, and seconds of training
-    summed over trials."""
+    """What one rehearsal came to: seconds from the first trial's start to the last one's end, seconds of training
+    summed over trials, and the epochs that each trial was trained."""
 
     wall: float
     trained: float
+    epochs: Sequence[int] = ()
 
 
 @dataclass
@@ -96,12 +102,14 @@ class _Rehearsal:
             if trial.state == "running":
                 heapq.heappush(self._due, (self._now + self._epoch_seconds(trial), name))
             self._fill()
-        return Played(self._now, self._trained)
+        return Played(self._now, self._trained, [trial.epoch for trial in self._trials.values()])
 
     def _epoch_seconds(self, trial: _Trial) -> float:
         return trial.expected.seconds / self._epochs
 
     def _score(self, trial: _Trial) -> float:
+        if trial.expected.scores:
+            return trial.expected.scores[trial.epoch - 1]
         rise = math.sqrt(trial.epoch / self._epochs)
         return self._level[trial.expected.config] * rise + self._chance.gauss(0, NOISE)
 
