@@ -4,8 +4,10 @@ Trials sleep for a second on 16 slots: a Ray head of 16 logical CPUs on this mac
 own: expflow with its ledger and MLflow on, raw Tune with reused actors as it comes, and raw Tune made lean (none of its
 default loggers, hardly a snapshot of its state). Figures:
 
-    total_over_ideal       (end of the last trial - start of the first) / (trials * 1 s / slots); the peer is raw Tune
-    total_over_lean        ours / lean raw Tune
+    total_over_ideal       the time of all trials, from the moment all slots are warm, over what sleeping alone takes:
+                           (end of the last trial - end of the first `slots`) / ((trials - slots) * 1 s / slots);
+                           the peer is raw Tune
+    total_over_lean        that time of ours beside that of lean raw Tune
     driver_kib_per_trial   growth of the driver's resident memory behind the first fifth of the trials
     reports_per_s          reports of ten metrics each that go through the driver (ours: into the ledger), from trials
                            that do nothing else; the peer is raw Tune as it comes
@@ -66,10 +68,9 @@ class Course:
     ends: Sequence[float]
     memory: Sequence[tuple[float, int]]
 
-    @property
-    def seconds(self) -> float:
-        """From the start of the first to the end of the last."""
-        return max(self.ends) - self.start
+    def seconds(self, slots: int) -> float:
+        """From the moment that as many trials as slots have ended to the end of the last."""
+        return max(self.ends) - sorted(self.ends)[slots - 1]
 
     @property
     def kib_per_trial(self) -> float:
@@ -270,16 +271,18 @@ def figure(name: str, mine: float, peer: float, peer_name: str, unit: str, bette
 def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     """All in turn, round after round; medians."""
     trials, slots = options.trials, options.slots
-    ideal = trials / slots
+    ideal = (trials - slots) / slots
     courses: dict[str, list[Course]] = {"expflow": [], "raw Tune": [], "lean raw Tune": []}
     for number in range(options.rounds):
         courses["expflow"].append(ours(folder / f"ours{number}", trials, slots))
         courses["raw Tune"].append(raw(folder / f"raw{number}", trials, slots, lean=False)[0])
         courses["lean raw Tune"].append(raw(folder / f"lean{number}", trials, slots, lean=True)[0])
         for name, found in courses.items():
-            said = f"{found[-1].seconds / ideal:.3f} of the ideal, driver {found[-1].kib_per_trial:.1f} KiB a trial"
-            print(f"round {number + 1}: {trials} trials, {name}: {found[-1].seconds:.1f} s, {said}", flush=True)
-    total = {name: statistics.median(each.seconds for each in found) for name, found in courses.items()}
+            last = found[-1]
+            took, first = last.seconds(slots), sorted(last.ends)[slots - 1] - last.start
+            said = f"{took / ideal:.3f} of the ideal, driver {last.kib_per_trial:.1f} KiB a trial"
+            print(f"round {number + 1}: {name}: {took:.1f} s after {first:.1f} s to warm up, {said}", flush=True)
+    total = {name: statistics.median(each.seconds(slots) for each in found) for name, found in courses.items()}
     memory = {name: statistics.median(each.kib_per_trial for each in found) for name, found in courses.items()}
     each = max(options.reports // slots, 1)
     rate, mlflow = our_reports(folder / "reports", each, slots)

@@ -1,9 +1,9 @@
 """What ASHA finds beside random search at equal epochs: rate x width x depth of a residual net on Fashion-MNIST.
 
 A real sweep first trains each config of a table to the end, by the command that users type: the recipe, the metric and
-the scheduler are those of experiments/search_asha.yaml, on half of its images so that it fits, its space made a grid
-(rates half a decade apart) and without a scheduler, so that each config's whole learning curve is known: a quarter of
-an hour on two cores. With ``--storage`` the results are kept, and a second call continues.
+the scheduler are those of experiments/search_asha.yaml, on half of its images and without its widest nets so that it
+fits, its space made a grid (rates half a decade apart) and without a scheduler, so that each config's whole learning
+curve is known: ten minutes on two cores. With ``--storage`` the results are kept, and a second call continues.
 
 Then both searches are played over these curves, with the scheduler that sweeps use and the order of events that two
 slots give: the searches of one seed draw their configs from the table in the same order without repeating one; ASHA
@@ -42,7 +42,7 @@ data: {{limit: 2000}}
 sweep:
   space:
     optimizer.lr: {rates}
-    model.width: [4, 8, 12]
+    model.width: [4, 8]
     model.depth: [8, 14, 20]
   searcher: grid
   scheduler: null
