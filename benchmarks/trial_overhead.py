@@ -28,6 +28,10 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ray import tune
 
 EXPERIMENT = """
 data: {{name: digits, batch_size: 64}}
@@ -106,7 +110,11 @@ def run_peer(folder: Path, trials: int, slots: int) -> None:
         param_space={"index": tune.grid_search(list(range(trials)))},
         run_config=tune.RunConfig(storage_path=str(folder / "ray"), verbose=0),
     )
-    results = tuner.fit()
+    say_times(tuner.fit())
+
+
+def say_times(results: tune.ResultGrid) -> None:
+    """Print the end and the compute of every trial as JSON."""
     if results.errors:
         raise SystemExit(f"the peer failed: {results.errors[0]}")
     rows = [result.metrics for result in results]
@@ -141,11 +149,7 @@ def run_ddp_peer(folder: Path, trials: int, ranks: int) -> None:
         tune_config=tune.TuneConfig(max_concurrent_trials=1),
         run_config=tune.RunConfig(storage_path=str(folder / "ray"), verbose=0),
     )
-    results = tuner.fit()
-    if results.errors:
-        raise SystemExit(f"the peer failed: {results.errors[0]}")
-    rows = [result.metrics for result in results]
-    print(json.dumps({"ends": [row["end"] for row in rows], "computes": [row["compute"] for row in rows]}))
+    say_times(tuner.fit())
 
 
 def train_digits(config: dict) -> None:
