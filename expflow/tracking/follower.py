@@ -258,7 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("no MLflow store: give --uri or set MLFLOW_TRACKING_URI")
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(message)s")
     with contextlib.suppress(OSError):  # some sandboxes forbid it
-        os.nice(10)
+        os.nice(19)  # behind the ranks, which Ray runs at 15: no training waits for a page that shows it
     ended = None
     if options.parent_pipe:
         # Who stops a cluster job signals every process of it. This one has the end still to tell: it leaves after the
