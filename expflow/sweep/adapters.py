@@ -36,6 +36,17 @@ class Session:
         self._orphans: list[str] = []
         """Keys of tickets whose trainable was lost; what it relayed goes on."""
         self._released = False
+        self._tickets: list[Trial] = []
+        """Tune's trials that are not over."""
+
+    def add(self, ticket: Trial) -> None:
+        """Tune has made a trial of a suggestion."""
+        self._tickets.append(ticket)
+
+    def newest_waiting(self) -> Trial | None:
+        """The newest of Tune's trials that wait for an actor."""
+        self._tickets = [each for each in self._tickets if not each.is_finished()]
+        return next((each for each in reversed(self._tickets) if each.status == Trial.PENDING), None)
 
     def suggest(self, key: str) -> dict[str, Any] | str | None:
         """Tune asks for a trial: None means later, FINISHED means never."""
@@ -148,6 +159,18 @@ class Judge(FIFOScheduler):
     def __init__(self, session: str) -> None:
         super().__init__()
         self._session = session
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Remember it."""
+        SESSIONS[self._session].add(trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """The newest, so that an actor which has become free goes to a trial that has none.
+
+        Given to the oldest, whose own actor is just being started, it would have Tune kill that one; where actors start
+        more slowly than trials end there would never be as many as slots, and processes would be started for nothing.
+        """
+        return SESSIONS[self._session].newest_waiting()
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Always Tune's word for going on: a trial that is stopped or paused ends its ticket itself, with its last

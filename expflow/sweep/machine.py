@@ -27,6 +27,8 @@ _QUIET = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_RESULT_BUFFER_LENGTH": "1",
     "TUNE_WARN_THRESHOLD_S": "30",
+    # Tune would start a searcher's trials one by one; how many there are at once is for the session to say.
+    "TUNE_MAX_PENDING_TRIALS_PG": "10000",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     # Nothing may leave the machine unasked.
