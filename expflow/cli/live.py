@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from expflow.events import AttemptFailed, Event, Reported, TrialEnded
+from expflow.events import AttemptFailed, Event, Packed, Reported, TrialEnded
 from expflow.ledger import SweepState, TrialState
 from expflow.report.words import config_label, metric_value
 
@@ -76,6 +76,8 @@ class Progress:
             self._pace_from = time.monotonic(), self._spent()
         if isinstance(event, TrialEnded):
             self._say(state.trials[event.trial], event)
+        elif isinstance(event, Packed):
+            self._console.print(Text(event.words), highlight=False)
         elif isinstance(event, AttemptFailed):
             trial = state.trials[event.trial]
             self._console.print(

@@ -9,7 +9,7 @@ import signal
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -67,13 +67,14 @@ def open_sweep(
         _check_data(plan, before)
         refuse_extension(plan, before)
     header = plan.header(tracking=tracking, code=code, before=before.header)
+    if before.header is not None and plan.loaded.experiment.resources.gpus_per_rank == "measured":
+        header = replace(header, devices=before.devices)  # until this driver has measured for itself
     ledger = Ledger.open(plan.folder, header)
     try:
         write_experiment(plan)
         state, course = replay(plan, ((record.at, record.body) for record in read(plan.folder)))
-        conductor = Conductor(
-            plan, ledger, state, course, limits=_limits(plan), observers=observers, retry_failed=retry
-        )
+        limits = _limits(plan, header.devices)
+        conductor = Conductor(plan, ledger, state, course, limits=limits, observers=observers, retry_failed=retry)
         yield conductor
     except StaleDriver:
         ledger.abandon()
@@ -98,9 +99,9 @@ def replay(plan: Plan, lines: Iterable[tuple[float, Header | Event]]) -> tuple[S
     return state, course
 
 
-def _limits(plan: Plan) -> Limits:
+def _limits(plan: Plan, devices: float) -> Limits:
     budget = plan.sweep.budget
-    return Limits(budget, devices=plan.devices, before=worked_seconds(plan.folder) if budget.hours else 0.0)
+    return Limits(budget, devices=devices, before=worked_seconds(plan.folder) if budget.hours else 0.0)
 
 
 def _check_data(plan: Plan, before: SweepState) -> None:
@@ -192,6 +193,7 @@ def _run_on_ray(plan: Plan, conductor: Conductor) -> None:
 
     from expflow.sweep.dispatcher import Dispatcher
     from expflow.sweep.machine import connected
+    from expflow.sweep.packing import packed_machine
 
     name = f"expflow-{uuid.uuid4().hex[:8]}"
     experiment = plan.loaded.experiment
@@ -201,6 +203,8 @@ def _run_on_ray(plan: Plan, conductor: Conductor) -> None:
         connected(experiment.resources, plan.site.ray, name, paths=paths, warm=(runner,)) as machine,
         signals_noted(conductor),  # again: Ray has put a handler of its own in place
     ):
+        if experiment.resources.gpus_per_rank == "measured":
+            machine = packed_machine(plan, conductor, machine)
         dispatcher: Any = (
             ray.remote(Dispatcher)
             .options(name=name, num_cpus=0, max_concurrency=10_000, scheduling_strategy=machine.beside_us)

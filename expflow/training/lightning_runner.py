@@ -27,7 +27,7 @@ from expflow.training.checkpoints.reading import read
 from expflow.training.contract import Attempt, Began, Leave, OnNotice, OnReport, Outcome, World
 from expflow.training.feed import Feed, open_feed
 from expflow.training.isolation import isolated, seed_everything
-from expflow.training.memory import memory_watched
+from expflow.training.memory import memory_watched, within_share
 from expflow.training.mixing import mixing_callbacks
 from expflow.training.peaks import device_peak_bytes, peak_bytes
 from expflow.training.protocol.collecting import Collecting
@@ -55,7 +55,11 @@ def run(attempt: Attempt, world: World, on_report: OnReport, *, on_notice: OnNot
     if world.rank == 0:
         on_notice(Began(choice.step, choice.path, choice.refused))
     _import_own(attempt.recipe)
-    with memory_watched(attempt.recipe), isolated(threads=world.threads, deterministic=not world.gpus):
+    with (
+        memory_watched(attempt.recipe, world),
+        isolated(threads=world.threads, deterministic=not world.gpus),
+        within_share(world),
+    ):
         seed_everything(attempt.seed)
         feed = open_feed(attempt, world)
         task = build_task(attempt.recipe, feed.spec)
