@@ -210,10 +210,13 @@ def _run_on_ray(plan: Plan, conductor: Conductor) -> None:
             .options(name=name, num_cpus=0, max_concurrency=10_000, scheduling_strategy=machine.beside_us)
             .remote(machine.shape, machine.gangs, conductor.decides, machine.patience)
         )
-        dispatcher.start.remote()
-        _run_tune(plan, conductor, name, dispatcher, machine)
-        with contextlib.suppress(ray.exceptions.RayError):  # it may be what was lost; the ledger knows what is left
-            ray.get(dispatcher.close.remote(), timeout=30)
+        try:
+            dispatcher.start.remote()
+            _run_tune(plan, conductor, name, dispatcher, machine)
+            with contextlib.suppress(ray.exceptions.RayError):  # it may be what was lost; the ledger knows what is left
+                ray.get(dispatcher.close.remote(), timeout=30)
+        finally:
+            ray.kill(dispatcher)  # and with it its gangs; a cluster that this process only visits goes on
 
 
 def _run_tune(plan: Plan, conductor: Conductor, name: str, dispatcher: Any, machine: Machine) -> None:

@@ -92,15 +92,21 @@ def connected(
 ) -> Iterator[Machine]:
     """Connect to the Ray cluster that :func:`cluster_address` names, or start Ray on this machine alone.
 
+    A process that is connected already, such as a notebook's, stays so: its cluster is used and left as it was.
     ``site`` is the site file's address; ``paths`` are put before the ranks' import path, ``warm`` modules imported
     early. Raises :class:`ServerUnreachable` where no head answers, :class:`UserError` where no gang fits.
     """
+    if ray.is_initialized():
+        _refuse_client()
+        with _environment(_QUIET), _quiet_logs():
+            yield _machine(resources, True, tuple(map(_portable, paths)), warm)
+        return
     address = cluster_address(site)
     extra: dict[str, str] = dict(_QUIET)
     if not address:
         # Ray's processes hand their environment on to the ranks.
         extra |= {key: value for key, value in (("RAY_AUTH_TOKEN", _TOKEN), TUNABLES) if not os.environ.get(key)}
-    with _environment(extra):
+    with _environment(extra), _quiet_logs():
         _start(address, namespace)
         try:
             yield _machine(resources, bool(address), tuple(map(_portable, paths)), warm)
@@ -108,10 +114,30 @@ def connected(
             ray.shutdown()
 
 
-def _start(address: str | None, namespace: str) -> None:
-    logging.getLogger("ray").setLevel(logging.ERROR)
+def _refuse_client() -> None:
+    """Ray's client runs Tune in another process, where nobody could write the ledger."""
+    if ray.util.client.ray.is_connected():
+        raise UserError(
+            "this process is connected to Ray through its client (ray://…), which cannot run a sweep: call "
+            "ray.shutdown() first; `expflow submit FILE` runs the sweep on that cluster"
+        )
+
+
+@contextmanager
+def _quiet_logs() -> Iterator[None]:
     # A trainable that is lost costs nothing here, and Tune would show its traceback.
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    quiet = {logging.getLogger("ray"): logging.ERROR, logging.getLogger("ray.tune"): logging.CRITICAL}
+    before = {logger: logger.level for logger in quiet}
+    for logger, level in quiet.items():
+        logger.setLevel(level)
+    try:
+        yield
+    finally:
+        for logger, level in before.items():
+            logger.setLevel(level)
+
+
+def _start(address: str | None, namespace: str) -> None:
     try:
         if address:
             ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
