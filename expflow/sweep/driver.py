@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import signal
 import tempfile
 import uuid
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -187,10 +189,18 @@ def _notes(conductor: Conductor, left: int) -> Iterator[str]:
         yield f"proposals that the schema refuses were passed over: {'; '.join(course.refused)}"
 
 
+def _import_ray() -> Any:
+    """Ray without its advice to notebooks, which is about tables of its own that nobody gets to see here."""
+    logging.getLogger("ray.widgets.util").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        import ray
+    return ray
+
+
 def _run_on_ray(plan: Plan, conductor: Conductor) -> None:
     """Connect to Ray and have the ranks warm up; then let Tune schedule."""
-    import ray  # it costs seconds, which a sweep that has nothing left to do must not pay
-
+    ray = _import_ray()  # it costs seconds, which a sweep that has nothing left to do must not pay
     from expflow.sweep.dispatcher import Dispatcher
     from expflow.sweep.machine import connected
     from expflow.sweep.packing import packed_machine
@@ -241,6 +251,7 @@ def _run_tune(plan: Plan, conductor: Conductor, name: str, dispatcher: Any, mach
                 storage_path=scratch,
                 stop=Recorder(name),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                progress_reporter=tune.CLIReporter(),  # silent by the next line; the one for notebooks clears the cell
                 verbose=0,
             ),
         )
