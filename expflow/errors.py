@@ -42,14 +42,28 @@ A message says what happened, where, and what to do.
 
 from __future__ import annotations
 
+import os
+import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+DEBUG_VARIABLE = "EXPFLOW_DEBUG"
+"""Set to 1, every error is shown with its traceback."""
+
+
+def debugging() -> bool:
+    """Whether tracebacks are wanted."""
+    return os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
 
 
 class ExpflowError(Exception):
     """Root of the tree. ``exit_code`` is what the command line returns for it."""
 
     exit_code = 1
+
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows of it, by IPython's rule for exceptions: the message alone, as on the command line."""
+        return traceback.format_exception(self) if debugging() else [f"{type(self).__name__}: {self}"]
 
 
 class UserError(ExpflowError):

@@ -164,6 +164,37 @@ class TrialEnded(Event):
 
 
 @dataclass(frozen=True)
+class Packed(Event):
+    """How many trials share a GPU (``resources.gpus_per_rank: measured``), and by which measurement. In bytes.
+
+    ``config`` (in words) needs most: ``peak``, as torch's allocator held at its highest (None: more than there is), and
+    ``context``, which CUDA itself takes, of ``total``. ``fits`` is what the memory has room for, ``at_once`` what was
+    chosen, since trials want CPUs, too. A rank counts as ``devices`` of a GPU.
+    """
+
+    kind: ClassVar[str] = "packed"
+    config: str
+    peak: int | None
+    context: int
+    total: int
+    fits: int
+    at_once: int
+    devices: float
+
+    @property
+    def words(self) -> str:
+        """``measured 3.1 GiB of 80.0 GiB for depth=56: 12 trials at once on each GPU``."""
+        which = f" for {self.config}" if self.config else ""
+        total = f"{self.total / 2**30:.1f} GiB"
+        if self.peak is None:
+            found = f"measured more than the GPU's {total}{which}"
+        else:
+            found = f"measured {(self.peak + self.context) / 2**30:.1f} GiB of {total}{which}"
+        more = f" (it has memory for {self.fits})" if self.fits > self.at_once else ""
+        return f"{found}: {self.at_once} {'trial' if self.at_once == 1 else 'trials'} at once on each GPU{more}"
+
+
+@dataclass(frozen=True)
 class Looked(Event):
     """Somebody looked at a split that no choice may be made by: what was evaluated there, and what it gave.
 
@@ -210,6 +241,7 @@ EVENTS: dict[str, type[Event]] = {
         CheckpointRefused,
         AttemptFailed,
         TrialEnded,
+        Packed,
         Looked,
         DriverStopped,
     )

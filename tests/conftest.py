@@ -32,6 +32,7 @@ SET_BY_LIBRARIES = (
     "KMP_",
     "LIGHTNING_",
     "MLFLOW_",
+    "_MLFLOW_",
     "NCCL_",
     "PL_",
     "PYTEST_",

@@ -82,6 +82,24 @@ def test_plan_shows_an_experiment_or_says_where_its_data_come_from(path, tmp_pat
         assert left.value.code == 3
         assert "run `expflow data build" in err
         assert source(path).where in err
+        rows = [line for line in out.splitlines() if line.rstrip().endswith("new")]
+        costs = [count(recipe.model, data_of(recipe)) for _, recipe in recipes(path.stem)]
+        assert len(rows) == len(costs) * len(experiment.sweep.seeds)
+        for line, cost in zip(rows[:: len(experiment.sweep.seeds)], costs, strict=True):
+            assert f"{cost.params:,}" in line
+            assert f"{cost.macs:,}" in line
+
+
+def test_a_plan_without_data_or_knowledge_of_them_only_says_what_is_missing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EXPFLOW_CACHE", str(tmp_path / "cache"))
+    words = ["--set", "data.name=imagenet22k", "--set", "data.image_size=64"]
+    with pytest.raises(SystemExit) as left:
+        cli.main(["plan", str(FOLDER / "resnet_depth_imagenet.yaml"), *words])
+    out, err = capsys.readouterr()
+    assert left.value.code == 3
+    assert "parameters" not in out
+    assert "the shards of imagenet22k are not built yet" in err
 
 
 def test_the_ten_resnexts_are_those_of_the_paper():

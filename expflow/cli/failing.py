@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 
-from expflow.errors import ExperimentInvalid, ExpflowError, Interrupted
-
-DEBUG_VARIABLE = "EXPFLOW_DEBUG"
-"""Set to 1, every error is followed by its traceback."""
+from expflow.errors import ExperimentInvalid, ExpflowError, Interrupted, debugging
 
 
 def report_error(error: ExpflowError) -> int:
     """Say an error that expflow raised on purpose; returns its exit code. No traceback unless asked for."""
-    if os.environ.get(DEBUG_VARIABLE, "") not in ("", "0"):
+    if debugging():
         traceback.print_exception(error)
     print(_render(error), file=sys.stderr)  # noqa: T201  rendering is what this package is for
     return error.exit_code

@@ -1,8 +1,9 @@
-"""What a sweep shows while it runs: a live table on a terminal, plain lines anywhere else."""
+"""What a sweep shows while it runs: a live table on a terminal or in a notebook, plain lines anywhere else."""
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Mapping
 from types import TracebackType
 
@@ -12,9 +13,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from expflow.events import AttemptFailed, Event, Reported, TrialEnded
+from expflow.cli.notebook import Output
+from expflow.events import AttemptFailed, Event, Packed, Reported, TrialEnded
 from expflow.ledger import SweepState, TrialState
 from expflow.report.words import config_label, metric_value
+
+_LINES = 20
 
 
 def progress_here(metric: str, mode: str, total: int, weights: Mapping[str, float] | None = None) -> Progress:
@@ -54,8 +58,12 @@ class Progress:
         self._started = time.monotonic()
         self._pace_from: tuple[float, float] | None = None
         """When the first report came, and what was spent by then: starting Ray and importing torch are no pace."""
-        self._live: Live | None = None
-        if console.is_terminal:
+        self._live: Live | Output | None = None
+        self._said = deque[Text](maxlen=_LINES)
+        """In a notebook, the last lines: one output for each of a thousand trials would bury the page."""
+        if console.is_jupyter:
+            self._live = Output(self._render_with_lines)
+        elif console.is_terminal:
             self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Progress:
@@ -76,10 +84,19 @@ class Progress:
             self._pace_from = time.monotonic(), self._spent()
         if isinstance(event, TrialEnded):
             self._say(state.trials[event.trial], event)
+        elif isinstance(event, Packed):
+            self._console.print(Text(event.words), highlight=False)
         elif isinstance(event, AttemptFailed):
             trial = state.trials[event.trial]
-            line = f"failed  {name_of(trial)}: {event.failure}: {event.message}"
-            self._console.print(Text(line, style="red"), highlight=False, soft_wrap=True)
+            self._print(Text(f"failed  {name_of(trial)}: {event.failure}: {event.message}", style="red"))
+        if isinstance(self._live, Output):
+            self._live.refresh()
+
+    def _print(self, line: Text) -> None:
+        if isinstance(self._live, Output):
+            self._said.append(line)
+        else:
+            self._console.print(line, highlight=False, soft_wrap=True)
 
     def _say(self, trial: TrialState, event: TrialEnded) -> None:
         """One line for each trial that ended; on a terminal the live table moves below it."""
@@ -89,8 +106,7 @@ class Progress:
         value = trial.metrics.get(self._metric)
         shown = f"{self._metric} {metric_value(self._metric, value):>8}  " if value is not None else ""
         count = f"[{done:{len(str(self._total))}}/{self._total}]"
-        line = f"{count} {event.status:7} {shown}{seconds_text(event.seconds):>5}  {name_of(trial)}"
-        self._console.print(Text(line), highlight=False, soft_wrap=True)
+        self._print(Text(f"{count} {event.status:7} {shown}{seconds_text(event.seconds):>5}  {name_of(trial)}"))
 
     def _spent(self) -> float:
         trials = self._state.plan_trials()
@@ -120,6 +136,9 @@ class Progress:
         ]
         pick = max if self._mode == "max" else min
         return pick(done, key=lambda trial: trial.metrics[self._metric], default=None)
+
+    def _render_with_lines(self) -> RenderableType:
+        return Group(*self._said, self._render())
 
     def _render(self) -> RenderableType:
         trials = self._state.plan_trials()

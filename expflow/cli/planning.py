@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 
 from rich.console import Console
 from rich.table import Table
 
 from expflow.cli.live import seconds_text
 from expflow.config.foreign import user_modules
-from expflow.errors import CodeChanged, UserError
+from expflow.errors import CodeChanged, DataMissing, UserError
 from expflow.ledger import SweepState, exists, load
 from expflow.report.costs import range_text
 from expflow.report.words import config_label, plural
@@ -23,15 +25,28 @@ _MOST_ROWS = 60
 
 
 def show_plan(plan: Plan, *, measure: bool) -> None:
-    """Print the plan's trials with parameters, multiply-adds, and the estimated time."""
+    """Print the plan's trials with parameters, multiply-adds, and the estimated time.
+
+    Raises DataMissing where the data are not there, after printing what is known without them.
+    """
     console = Console()
     about = plan.loaded.experiment.about
     if about.question:
         console.print(about.question, style="bold", highlight=False)
-    rows = check_builds(plan)
+    try:
+        rows = check_builds(plan)
+    except DataMissing:
+        with suppress(DataMissing):  # the same again, where nothing is published of them
+            supposing = replace(plan, supposing=True, _prepared={})
+            _show(console, supposing, check_builds(supposing))
+        raise
     if measure:
         with console.status("measuring a few steps"):
             rows = with_times(plan, rows)
+    _show(console, plan, rows)
+
+
+def _show(console: Console, plan: Plan, rows: Sequence[Row]) -> None:
     known = load(plan.folder) if exists(plan.folder) else SweepState()
     console.print(_table(rows, known))
     _totals(console, plan, rows, known)

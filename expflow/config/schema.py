@@ -149,7 +149,13 @@ class Resources(Model):
 
     ranks: int = execution(1, ge=1, description="Processes of one trial (data-parallel ranks).")
     cpus_per_rank: int = execution(1, ge=1, description="CPU cores, and compute threads, of one rank.")
-    gpus_per_rank: float | Literal["auto"] = execution("auto", description="GPUs of one rank; auto: 1 where one is.")
+    gpus_per_rank: float | Literal["auto", "measured"] = execution(
+        "auto",
+        description="GPUs of one rank; auto: 1 where one is; 0.5: two trials share a GPU, and each may take half of its"
+        " memory; measured, for trials of one rank: as many trials share a GPU as its memory holds and the CPUs feed,"
+        " by a few real steps of the configs that need most of it, which a sweep takes on one GPU before its trials"
+        " begin (where GPUs differ, that one stands for all).",
+    )
     max_concurrent: int | None = execution(None, ge=1, description="Most trials at once; by default as many as fit.")
     trial_seconds: float | None = execution(
         None, gt=0, description="Seconds after which an attempt at a trial is killed; by default it may take any time."
@@ -157,6 +163,16 @@ class Resources(Model):
     stall_seconds: float = execution(
         1800.0, gt=0, description="Seconds without a single step after which a trial counts as hung, and is killed."
     )
+
+    @model_validator(mode="after")
+    def _ranks_do_not_share_a_gpu(self) -> Self:
+        if self.gpus_per_rank == "measured" and self.ranks > 1:
+            raise FieldError(
+                "gpus_per_rank",
+                "measured is for trials of one rank: ranks that train together each need a GPU of their own; "
+                f"give a number, 1 for example, or lower resources.ranks (it is {self.ranks})",
+            )
+        return self
 
 
 class Recipe(Model):

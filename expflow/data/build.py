@@ -121,6 +121,16 @@ def build(
     return _build_at(spec, origin, Path(out).expanduser().absolute(), workers, on_progress)
 
 
+def supposed(spec: SourceSpec) -> Prepared | None:
+    """A stand-in, without shards, for data that are not on this machine; None where only their files say what they are.
+
+    Raises UserError as :func:`data_spec`.
+    """
+    if spec.published is None:
+        return None
+    return _prepared(spec, Path(), Manifest(data_key(spec), spec.description(), {}, {}, spec.published, content=""))
+
+
 def root_of(spec: SourceSpec, *, cache: Path, folder: Path | None = None, site_path: Path | str | None = None) -> Path:
     """Where :func:`prepare` finds or builds the shards of ``spec``. Builds nothing; raises as :func:`prepare` does."""
     return _root(spec, cache, spec.origin(folder, site_path))

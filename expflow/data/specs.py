@@ -10,10 +10,17 @@ from pydantic import PositiveInt, model_validator
 from expflow.config.sizes import ByteSize
 from expflow.config.spec import FieldError, execution, identity, role_of
 from expflow.data.augment.specs import Augmented, Photographs
+from expflow.data.dataspec import DataSpec, FieldSpec
 from expflow.errors import DataMissing
 
 Origin = Path | str | None
 """Where a source's files lie: a folder, an address (``s3://…``), or nowhere because it brings its own."""
+
+
+def _images(channels: int, side: int, classes: int) -> DataSpec:
+    """What is known of images of ``side`` pixels (0: they differ in size) without any of them."""
+    fields = {"image": FieldSpec((channels, side, side), "uint8", varies=not side), "label": FieldSpec((), "int64")}
+    return DataSpec(fields, tuple(map(str, range(classes))))
 
 
 class Source(Augmented):
@@ -29,6 +36,9 @@ class Source(Augmented):
     """Where one gets the files, for who has none."""
     fetched: ClassVar[str] = ""
     """Dotted path of what fetches the files into a folder; only ``expflow data build`` calls it."""
+    published: ClassVar[DataSpec | None] = None
+    """Shape and classes of the images (numbers stand for the classes' names), for plans that are made where the files
+    are not; None where only the files tell."""
     takes_hours: ClassVar[bool] = False
     """Whether only ``expflow data build`` may build it, because a sweep that begins with hours of it surprises."""
 
@@ -225,6 +235,7 @@ class MNIST(Located, Split):
     """MNIST (LeCun et al. 1998): 60,000 handwritten digits of 28x28 pixels, grey, and 10,000 for test."""
 
     build: ClassVar[str] = "expflow.data.sources.idx:open_mnist"
+    published: ClassVar[DataSpec | None] = _images(1, 28, 10)
     fetched: ClassVar[str] = "expflow.data.sources.idx:fetch"
     where: ClassVar[str] = "it is fetched by `expflow data build mnist`"
 
@@ -236,6 +247,7 @@ class FashionMNIST(Located, Split):
     """
 
     build: ClassVar[str] = "expflow.data.sources.idx:open_fashion_mnist"
+    published: ClassVar[DataSpec | None] = _images(1, 28, 10)
     fetched: ClassVar[str] = "expflow.data.sources.idx:fetch"
     where: ClassVar[str] = (
         "install Debian's package dataset-fashion-mnist, or have `expflow data build fashion_mnist` fetch it"
@@ -246,6 +258,7 @@ class CIFAR10(Located, Split):
     """CIFAR-10 (Krizhevsky 2009): 50,000 photographs of 32x32 pixels in ten classes, and 10,000 for test."""
 
     build: ClassVar[str] = "expflow.data.sources.cifar:open_cifar10"
+    published: ClassVar[DataSpec | None] = _images(3, 32, 10)
     fetched: ClassVar[str] = "expflow.data.sources.cifar:fetch"
     where: ClassVar[str] = "it is fetched by `expflow data build cifar10`"
 
@@ -254,6 +267,7 @@ class CIFAR100(Located, Split):
     """CIFAR-100 (Krizhevsky 2009): 50,000 photographs of 32x32 pixels in a hundred classes, and 10,000 for test."""
 
     build: ClassVar[str] = "expflow.data.sources.cifar:open_cifar100"
+    published: ClassVar[DataSpec | None] = _images(3, 32, 100)
     fetched: ClassVar[str] = "expflow.data.sources.cifar:fetch"
     where: ClassVar[str] = "it is fetched by `expflow data build cifar100`"
 
@@ -265,6 +279,7 @@ class ImageNet(Photographs, Stored, Located, Split):
     """
 
     build: ClassVar[str] = "expflow.data.sources.imagenet:open_imagenet"
+    published: ClassVar[DataSpec | None] = _images(3, 0, 1000)
     takes_hours: ClassVar[bool] = True
     where: ClassVar[str] = (
         "get ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz from"

@@ -14,6 +14,7 @@ from expflow.events import (
     Event,
     Forked,
     Looked,
+    Packed,
     Phase,
     Proposed,
     Reported,
@@ -96,6 +97,15 @@ class SweepState:
     """When the newest event was written (unix seconds)."""
     looks: list[Looked] = field(default_factory=list)
     """All looks at splits that no choice may be made by, of whatever plan, in their order."""
+    packed: Packed | None = None
+    """How the last driver's trials share GPUs, where it measured that."""
+
+    @property
+    def devices(self) -> float:
+        """Devices that one trial of the last driver's occupies."""
+        if self.packed is not None:
+            return self.packed.devices
+        return self.header.devices if self.header is not None else 1.0
 
     def plan_trials(self) -> list[TrialState]:
         """The latest plan's trials, in proposal order."""
@@ -105,7 +115,7 @@ class SweepState:
         """A driver started. Another plan begins another set of current trials; results are kept."""
         if self.header is None or self.header.plan != header.plan:
             self.current, self.ended = {}, 0
-        self.header = header
+        self.header, self.packed = header, None
         for trial in [self.trials[each] for each in self.running]:  # their driver is gone
             trial.spent += max(0.0, self.at - trial.started_at)
             trial.status = _idle(trial)
@@ -120,6 +130,9 @@ class SweepState:
             return
         if isinstance(event, Looked):
             self.looks.append(event)
+            return
+        if isinstance(event, Packed):
+            self.packed = event
             return
         trial = self.trials.get(getattr(event, "trial", ""))
         if trial is None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from expflow.config.schema import Budget
-from expflow.events import AttemptFailed, DriverStopped, Event, TrialEnded
+from expflow.events import AttemptFailed, DriverStopped, Event, Packed, TrialEnded
 from expflow.ledger.header import Header
 from expflow.ledger.reader import read
 from expflow.ledger.state import SweepState
@@ -34,6 +34,8 @@ class Limits:
 
     def __call__(self, event: Event, state: SweepState) -> None:
         """Take notice of an event."""
+        if isinstance(event, Packed):
+            self._devices = event.devices
         trial = getattr(event, "trial", "")
         if trial in state.running:
             self._started.setdefault(trial, self._clock())

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import signal
 import tempfile
 import uuid
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -67,13 +69,14 @@ def open_sweep(
         _check_data(plan, before)
         refuse_extension(plan, before)
     header = plan.header(tracking=tracking, code=code, before=before.header)
+    if before.header is not None and plan.loaded.experiment.resources.gpus_per_rank == "measured":
+        header = replace(header, devices=before.devices)  # until this driver has measured for itself
     ledger = Ledger.open(plan.folder, header)
     try:
         write_experiment(plan)
         state, course = replay(plan, ((record.at, record.body) for record in read(plan.folder)))
-        conductor = Conductor(
-            plan, ledger, state, course, limits=_limits(plan), observers=observers, retry_failed=retry
-        )
+        limits = _limits(plan, header.devices)
+        conductor = Conductor(plan, ledger, state, course, limits=limits, observers=observers, retry_failed=retry)
         yield conductor
     except StaleDriver:
         ledger.abandon()
@@ -98,9 +101,9 @@ def replay(plan: Plan, lines: Iterable[tuple[float, Header | Event]]) -> tuple[S
     return state, course
 
 
-def _limits(plan: Plan) -> Limits:
+def _limits(plan: Plan, devices: float) -> Limits:
     budget = plan.sweep.budget
-    return Limits(budget, devices=plan.devices, before=worked_seconds(plan.folder) if budget.hours else 0.0)
+    return Limits(budget, devices=devices, before=worked_seconds(plan.folder) if budget.hours else 0.0)
 
 
 def _check_data(plan: Plan, before: SweepState) -> None:
@@ -186,12 +189,21 @@ def _notes(conductor: Conductor, left: int) -> Iterator[str]:
         yield f"proposals that the schema refuses were passed over: {'; '.join(course.refused)}"
 
 
+def _import_ray() -> Any:
+    """Ray without its advice to notebooks, which is about tables of its own that nobody gets to see here."""
+    logging.getLogger("ray.widgets.util").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        import ray
+    return ray
+
+
 def _run_on_ray(plan: Plan, conductor: Conductor) -> None:
     """Connect to Ray and have the ranks warm up; then let Tune schedule."""
-    import ray  # it costs seconds, which a sweep that has nothing left to do must not pay
-
+    ray = _import_ray()  # it costs seconds, which a sweep that has nothing left to do must not pay
     from expflow.sweep.dispatcher import Dispatcher
     from expflow.sweep.machine import connected
+    from expflow.sweep.packing import packed_machine
 
     name = f"expflow-{uuid.uuid4().hex[:8]}"
     experiment = plan.loaded.experiment
@@ -201,15 +213,20 @@ def _run_on_ray(plan: Plan, conductor: Conductor) -> None:
         connected(experiment.resources, plan.site.ray, name, paths=paths, warm=(runner,)) as machine,
         signals_noted(conductor),  # again: Ray has put a handler of its own in place
     ):
+        if experiment.resources.gpus_per_rank == "measured":
+            machine = packed_machine(plan, conductor, machine)
         dispatcher: Any = (
             ray.remote(Dispatcher)
             .options(name=name, num_cpus=0, max_concurrency=10_000, scheduling_strategy=machine.beside_us)
             .remote(machine.shape, machine.gangs, conductor.decides, machine.patience)
         )
-        dispatcher.start.remote()
-        _run_tune(plan, conductor, name, dispatcher, machine)
-        with contextlib.suppress(ray.exceptions.RayError):  # it may be what was lost; the ledger knows what is left
-            ray.get(dispatcher.close.remote(), timeout=30)
+        try:
+            dispatcher.start.remote()
+            _run_tune(plan, conductor, name, dispatcher, machine)
+            with contextlib.suppress(ray.exceptions.RayError):  # it may be what was lost; the ledger knows what is left
+                ray.get(dispatcher.close.remote(), timeout=30)
+        finally:
+            ray.kill(dispatcher)  # and with it its gangs; a cluster that this process only visits goes on
 
 
 def _run_tune(plan: Plan, conductor: Conductor, name: str, dispatcher: Any, machine: Machine) -> None:
@@ -234,6 +251,7 @@ def _run_tune(plan: Plan, conductor: Conductor, name: str, dispatcher: Any, mach
                 storage_path=scratch,
                 stop=Recorder(name),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                progress_reporter=tune.CLIReporter(),  # silent by the next line; the one for notebooks clears the cell
                 verbose=0,
             ),
         )

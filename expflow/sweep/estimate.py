@@ -46,7 +46,7 @@ def check_builds(plan: Plan) -> list[Row]:
     for trial in plan.trials():
         if trial.config not in counts:
             try:
-                counts[trial.config] = _count(trial.recipe, trial.data)
+                counts[trial.config] = counted(trial.recipe, trial.data)
                 begun += [plan.problem(key, message, trial.values) for key, message in _beginning(trial)]
             except ExperimentInvalid:  # it says where by itself
                 raise
@@ -81,8 +81,8 @@ def _refuse(plan: Plan, wrong: Mapping[str, str]) -> None:
     raise ExperimentInvalid([plan.problem("model", reason + where)])
 
 
-def _count(recipe: Recipe, data: Prepared | None) -> Count | None:
-    """None where the task brings its own network or data, whose shapes only its code knows."""
+def counted(recipe: Recipe, data: Prepared | None) -> Count | None:
+    """Parameters and multiply-adds; None where the task brings its own network or data: only its code knows shapes."""
     if recipe.model is None or data is None:
         return None
     return count(recipe.model, data.spec)

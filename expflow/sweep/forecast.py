@@ -164,7 +164,7 @@ def beside(folder: Path, state: SweepState) -> list[Beside]:
     header = state.header
     if made is None or header is None or made.get("plan") != header.plan:
         return []
-    hours = header.devices * sum(trial.spent for trial in state.plan_trials()) / 3600
+    hours = state.devices * sum(trial.spent for trial in state.plan_trials()) / 3600
     price = made["money"]["middle"] / made["device_hours"]["middle"] if made.get("money") else None
     peaks = [trial.metrics["cost/peak_bytes"] for trial in state.plan_trials() if "cost/peak_bytes" in trial.metrics]
     disk = sum(each.stat().st_size for each in folder.glob("trials/*/checkpoints/**/*") if each.is_file())

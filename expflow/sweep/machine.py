@@ -7,7 +7,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ray
@@ -18,6 +18,7 @@ from expflow.errors import ServerUnreachable, UserError
 from expflow.sweep.gang import Patience
 from expflow.sweep.rank import Shape
 from expflow.training.allocator import TUNABLES
+from expflow.training.contract import sharing
 
 _QUIET = {
     # Ray Tune's own state is a cache that nobody reads: the ledger is the truth.
@@ -93,15 +94,21 @@ def connected(
 ) -> Iterator[Machine]:
     """Connect to the Ray cluster that :func:`cluster_address` names, or start Ray on this machine alone.
 
+    A process that is connected already, such as a notebook's, stays so: its cluster is used and left as it was.
     ``site`` is the site file's address; ``paths`` are put before the ranks' import path, ``warm`` modules imported
     early. Raises :class:`ServerUnreachable` where no head answers, :class:`UserError` where no gang fits.
     """
+    if ray.is_initialized():
+        _refuse_client()
+        with _environment(_QUIET), _quiet_logs():
+            yield _machine(resources, True, tuple(map(_portable, paths)), warm)
+        return
     address = cluster_address(site)
     extra: dict[str, str] = dict(_QUIET)
     if not address:
         # Ray's processes hand their environment on to the ranks.
         extra |= {key: value for key, value in (("RAY_AUTH_TOKEN", _TOKEN), TUNABLES) if not os.environ.get(key)}
-    with _environment(extra):
+    with _environment(extra), _quiet_logs():
         _start(address, namespace)
         try:
             yield _machine(resources, bool(address), tuple(map(_portable, paths)), warm)
@@ -109,10 +116,30 @@ def connected(
             ray.shutdown()
 
 
-def _start(address: str | None, namespace: str) -> None:
-    logging.getLogger("ray").setLevel(logging.ERROR)
+def _refuse_client() -> None:
+    """Ray's client runs Tune in another process, where nobody could write the ledger."""
+    if ray.util.client.ray.is_connected():
+        raise UserError(
+            "this process is connected to Ray through its client (ray://…), which cannot run a sweep: call "
+            "ray.shutdown() first; `expflow submit FILE` runs the sweep on that cluster"
+        )
+
+
+@contextmanager
+def _quiet_logs() -> Iterator[None]:
     # A trainable that is lost costs nothing here, and Tune would show its traceback.
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    quiet = {logging.getLogger("ray"): logging.ERROR, logging.getLogger("ray.tune"): logging.CRITICAL}
+    before = {logger: logger.level for logger in quiet}
+    for logger, level in quiet.items():
+        logger.setLevel(level)
+    try:
+        yield
+    finally:
+        for logger, level in before.items():
+            logger.setLevel(level)
+
+
+def _start(address: str | None, namespace: str) -> None:
     try:
         if address:
             ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
@@ -142,20 +169,49 @@ def _portable(path: str) -> str:
 def _machine(resources: Resources, foreign: bool, paths: tuple[str, ...], warm: tuple[str, ...]) -> Machine:
     total = ray.cluster_resources()
     gpus = resources.gpus_per_rank
+    if gpus == "measured":
+        if total.get("GPU", 0) < 1:
+            raise UserError(
+                "resources.gpus_per_rank: measured needs a GPU to measure on, and the cluster has none; "
+                "leave it out, or set 0, to train on CPUs"
+            )
+        gpus = 1.0  # until it is measured
     if gpus == "auto":
         gpus = 1.0 if total.get("GPU", 0) >= resources.ranks else 0.0
-    shape = Shape(resources.ranks, resources.cpus_per_rank, gpus, paths, warm)
-    fits = [int(total.get("CPU", 0) // (shape.ranks * shape.cpus_per_rank))]
-    if gpus:
-        fits.append(int(total.get("GPU", 0) / (shape.ranks * gpus)))
-    gangs = min(fits)
+    memory = gpus if 0 < gpus < 1 else 1.0
+    return _made_of(Shape(resources.ranks, resources.cpus_per_rank, gpus, memory, paths, warm), resources, foreign)
+
+
+def shared(machine: Machine, resources: Resources, gpus_per_rank: float, gpu_memory: float) -> Machine:
+    """``machine`` with gangs whose ranks have another share of a GPU, and of its memory."""
+    shape = replace(machine.shape, gpus_per_rank=gpus_per_rank, gpu_memory=gpu_memory)
+    return _made_of(shape, resources, foreign="expflow" not in machine.token)
+
+
+def cpu_gangs(resources: Resources) -> int:
+    """Gangs that the cluster's CPUs allow at once, and ``max_concurrent``."""
+    fit = int(ray.cluster_resources().get("CPU", 0) // (resources.ranks * resources.cpus_per_rank))
+    return min(fit, resources.max_concurrent or fit)
+
+
+def _gpu_gangs(gpus: float, shape: Shape) -> int:
+    """Gangs that so many GPUs hold: a rank's share is of one GPU, never of two."""
+    if shape.gpus_per_rank < 1:
+        return int(gpus) * sharing(shape.gpus_per_rank) // shape.ranks
+    return int(gpus // (shape.ranks * shape.gpus_per_rank))
+
+
+def _made_of(shape: Shape, resources: Resources, foreign: bool) -> Machine:
+    total = ray.cluster_resources()
+    gangs = cpu_gangs(resources)
+    if shape.gpus_per_rank:
+        gangs = min(gangs, _gpu_gangs(total.get("GPU", 0), shape))
     if gangs < 1:
         raise UserError(
-            f"no trial fits: it needs {shape.ranks} x {shape.cpus_per_rank} CPUs and {shape.ranks * gpus:g} GPUs, "
-            f"the cluster has {total.get('CPU', 0):g} and {total.get('GPU', 0):g}; lower `resources`"
+            f"no trial fits: it needs {shape.ranks} x {shape.cpus_per_rank} CPUs and "
+            f"{shape.ranks * shape.gpus_per_rank:g} GPUs, the cluster has {total.get('CPU', 0):g} and "
+            f"{total.get('GPU', 0):g}; lower `resources`"
         )
-    if resources.max_concurrent:
-        gangs = min(gangs, resources.max_concurrent)
     # Tune must have something to count. Trainables do no work, so they take none of the ranks' CPUs.
     token = {"node:__internal_head__": 0.0001} if foreign else {"expflow": total["expflow"] / gangs}
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)

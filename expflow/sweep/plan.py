@@ -17,7 +17,7 @@ from expflow.config.schema import Recipe, Sweep, Trainer
 from expflow.config.space import metric_mode
 from expflow.config.spec import Foreign, role_of
 from expflow.config.tree import problem
-from expflow.data.build import Prepared, as_used, data_key, prepare
+from expflow.data.build import Prepared, as_used, data_key, prepare, supposed
 from expflow.data.specs import Source
 from expflow.errors import DataMissing, ExperimentInvalid, Problem, UserError
 from expflow.ledger.header import Header
@@ -79,6 +79,8 @@ class Plan:
     """The weights that recipes begin with."""
     command: str = ""
     """What to type to continue, from anywhere."""
+    supposing: bool = False
+    """Whether data that are missing are taken for what is published of them: such a plan can be shown, not run."""
     _prepared: dict[str, Prepared] = field(default_factory=dict)
     _expected: int | None = None
 
@@ -211,6 +213,8 @@ class Plan:
         try:
             return prepare(spec, cache=self.site.cache, folder=folder, site_path=self.site.data.get(spec.name))
         except DataMissing as error:
+            if self.supposing and (stand_in := supposed(spec)) is not None:
+                return stand_in
             if not error.key:
                 raise
             raise ExperimentInvalid([self.problem(error.key, str(error))]) from error

@@ -22,6 +22,7 @@ import ray
 
 from expflow.config.schema import Recipe
 from expflow.sweep.journal import Journal
+from expflow.training.contract import sharing
 from expflow.training.transfer.source import Pretrained
 
 Message = dict[str, Any]
@@ -38,12 +39,14 @@ LEFT_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Shape:
-    """What one gang is made of. ``paths`` are added to the ranks' import path, relative ones as seen from the ranks'
-    working folder; ``warm`` modules are imported early."""
+    """What one gang is made of. ``gpu_memory`` is the share of a GPU's memory that torch may take in a rank. ``paths``
+    are added to the ranks' import path, relative ones as seen from the ranks' working folder; ``warm`` modules are
+    imported early."""
 
     ranks: int = 1
     cpus_per_rank: int = 1
     gpus_per_rank: float = 0
+    gpu_memory: float = 1.0
     paths: tuple[str, ...] = ()
     warm: tuple[str, ...] = ()
 
@@ -65,15 +68,20 @@ class Assignment:
     weights: Pretrained | None = None
 
 
+def import_from(paths: tuple[str, ...]) -> None:
+    """Put ``paths`` before this process's import path."""
+    for path in reversed(paths):
+        full = str(Path(path).absolute())  # a relative one is seen from the folder that this node unpacked
+        if full not in sys.path:
+            sys.path.insert(0, full)
+
+
 class Rank:
     """One process of a gang. Its methods run on the process's main thread, so trials may install signal handlers."""
 
     def __init__(self, rank: int, shape: Shape) -> None:
         self._rank, self._shape = rank, shape
-        for path in reversed(shape.paths):
-            full = str(Path(path).absolute())  # a relative one is seen from the folder that this node unpacked
-            if full not in sys.path:
-                sys.path.insert(0, full)
+        import_from(shape.paths)
 
     def node(self) -> str:
         """Id of the node that this process runs on."""
@@ -116,7 +124,15 @@ class Rank:
         from expflow.errors import ExpflowError, StorageUnwritable, TrialError
         from expflow.training import Attempt, Fence, World, run_trial
 
-        world = World(self._rank, self._shape.ranks, self._shape.cpus_per_rank, int(self._shape.gpus_per_rank > 0))
+        shape = self._shape
+        world = World(
+            self._rank,
+            shape.ranks,
+            shape.cpus_per_rank,
+            int(shape.gpus_per_rank > 0),
+            sharing(shape.gpus_per_rank),
+            shape.gpu_memory,
+        )
         fence = Fence(Path(assignment.experiment), assignment.epoch) if assignment.experiment else None
         attempt = Attempt(
             assignment.recipe,

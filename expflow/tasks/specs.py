@@ -66,6 +66,7 @@ class Scripted(Spec):
 
     build: ClassVar[str] = ""
     runner: ClassVar[str] = "expflow.training.scripted:run"
+    device_need: ClassVar[str] = "expflow.training.scripted:device_need"
     slots: ClassVar[frozenset[str]] = frozenset()
     defaults: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
@@ -75,3 +76,9 @@ class Scripted(Spec):
     value: float = identity(1.0, description="Where the curve ends.")
     rate: float = identity(0.5, description="How fast the curve gets there, per step.")
     noise: float = identity(0.0, description="Largest deviation that the seed adds to the curve.", ge=0)
+    gpu_memory: float = identity(
+        0.4,
+        description="Share of a GPU's memory that it says it needs, where resources.gpus_per_rank is measured; above 1:"
+        " more than there is.",
+        gt=0,
+    )

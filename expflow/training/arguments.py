@@ -19,6 +19,7 @@ from expflow.optim.specs import Plateau
 from expflow.training.averaging import Averaging
 from expflow.training.contract import World
 from expflow.training.image_size import ImageSizes
+from expflow.training.torch_state import hold_precisions
 from expflow.training.watching import Plateaus, Stopping
 
 
@@ -107,7 +108,7 @@ def computing(recipe: Recipe, task: LightningModule) -> Iterator[None]:
 
     32 means 32 bits also in convolutions, for which torch takes 19 on GPUs unless told otherwise.
     """
-    matmul, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    before = hold_precisions()
     torch.set_float32_matmul_precision("high" if recipe.trainer.precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = recipe.trainer.precision == "tf32"
     try:
@@ -115,8 +116,7 @@ def computing(recipe: Recipe, task: LightningModule) -> Iterator[None]:
             _compile(recipe, task)
         yield
     finally:
-        torch.set_float32_matmul_precision(matmul)
-        torch.backends.cudnn.allow_tf32 = convolutions
+        before()
         if recipe.trainer.compile:
             torch.compiler.reset()  # a warm rank would soon reach the limit of compilations of one class's forward
 

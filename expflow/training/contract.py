@@ -24,6 +24,25 @@ class World:
     ranks: int = 1
     threads: int = 1
     gpus: int = 0
+    sharing: int = 1
+    """Trials at once on this rank's GPU."""
+    gpu_memory: float = 1.0
+    """Share of the GPU's memory that torch may take in this process."""
+
+
+def sharing(gpus_per_rank: float) -> int:
+    """Trials at once on one GPU, where each rank has ``gpus_per_rank`` of it."""
+    return int(1 / gpus_per_rank + 1e-6) if 0 < gpus_per_rank < 1 else 1
+
+
+@dataclass(frozen=True)
+class DeviceNeed:
+    """Bytes that a trial takes of a GPU with ``total``: ``peak``, as torch's allocator held at its highest (None: more
+    than there is), and ``context``, what is in use beside that: by CUDA itself, in each process."""
+
+    peak: int | None
+    context: int
+    total: int
 
 
 @dataclass(frozen=True)
@@ -96,6 +115,9 @@ class Saved:
 LIGHTNING = "expflow.training.lightning_runner:run"
 """The runner of every task that does not name another one."""
 
+LIGHTNING_NEED = "expflow.training.device:device_need"
+"""What measures the tasks that :data:`LIGHTNING` trains."""
+
 OnReport = Callable[[Report], bool]
 """Called with each report; returns whether to go on."""
 
@@ -139,3 +161,13 @@ def runner_of(recipe: Recipe) -> str:
     # asked of the class: an argument of a user's task may be called `runner` too
     path: str = getattr(type(recipe.task), "runner", LIGHTNING)
     return path
+
+
+def device_need(attempt: Attempt, world: World) -> DeviceNeed:
+    """What the first steps of a trial take of the GPU that this process has to itself.
+
+    Raises what the trial raises; running out of memory is an answer.
+    """
+    path: str = getattr(type(attempt.recipe.task), "device_need", LIGHTNING_NEED)
+    measure: Callable[[Attempt, World], DeviceNeed] = load_dotted(path)
+    return measure(attempt, world)

@@ -2,31 +2,34 @@
 
 A warm rank runs many trials. Each begins with every random generator seeded from its own seed and ends with the
 process as it was: so trial A gives the same weights before and after trial B, bit for bit.
+
+Undone is what it did to random generators, environment, working folder, import path, replaced modules, output streams,
+signal handlers, alarm clock, logging, warnings, garbage collector and open MLflow runs; and to torch's threads, default
+type and device, gradient and anomaly mode, determinism, precisions, autocast, and hooks on every module or optimizer.
+
+Not undone is what nobody can undo from outside: threads (they are named in a warning) and processes that still run, an
+`inference_mode` that was entered and never left, the number of torch's inter-op threads, and what a trial changed in
+modules and classes. What an import of the user's modules changes stays too: they are imported before this begins, so
+that the first trial of a process sees no more of it than the others.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import random
-import signal
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-import torch.utils.deterministic
 from lightning_fabric.utilities.warnings import PossibleUserWarning
 
 from expflow.training.allocator import give_memory_back, keep_freed_memory
+from expflow.training.process_state import process_as_before
+from expflow.training.torch_state import DETERMINISTIC, torch_as_before
 
 LIGHTNING_LOGGERS = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric")
-DETERMINISTIC: Any = torch.utils.deterministic
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def seed_everything(seed: int) -> None:
@@ -46,8 +49,9 @@ def isolated(*, threads: int, deterministic: bool) -> Iterator[None]:
     with ExitStack() as stack:
         stack.callback(give_memory_back)
         stack.callback(hold_random_state())
-        stack.enter_context(_torch_state())
-        stack.enter_context(_process_state())
+        stack.enter_context(torch_as_before())
+        stack.enter_context(np.errstate())
+        stack.enter_context(process_as_before())
         stack.enter_context(_quiet_lightning())
         torch.set_num_threads(threads)
         if deterministic:
@@ -69,47 +73,6 @@ def hold_random_state() -> Callable[[], None]:
             torch.cuda.set_rng_state_all(cuda)
 
     return restore
-
-
-@contextmanager
-def _torch_state() -> Iterator[None]:
-    threads, dtype, grad = torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()
-    device, precision = torch.get_default_device(), torch.get_float32_matmul_precision()
-    deterministic, warn_only = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
-    fill = DETERMINISTIC.fill_uninitialized_memory
-    cudnn = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.set_default_dtype(dtype)
-        torch.set_grad_enabled(grad)
-        if torch.get_default_device() != device:
-            torch.set_default_device(device)
-        torch.set_float32_matmul_precision(precision)
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-        DETERMINISTIC.fill_uninitialized_memory = fill
-        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = cudnn
-
-
-@contextmanager
-def _process_state() -> Iterator[None]:
-    folder, environment = Path.cwd(), dict(os.environ)
-    on_main_thread = threading.current_thread() is threading.main_thread()
-    handlers = {number: signal.getsignal(number) for number in SIGNALS} if on_main_thread else {}
-    try:
-        yield
-    finally:
-        os.chdir(folder)
-        if os.environ != environment:
-            os.environ.clear()
-            os.environ.update(environment)
-        for number, handler in handlers.items():
-            if handler is not None and signal.getsignal(number) != handler:
-                signal.signal(number, handler)
 
 
 @contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,9 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 
 from expflow.config.schema import Recipe
+from expflow.config.spec import Foreign
 from expflow.errors import UserError
+from expflow.registry import SLOTS, load_dotted
 from expflow.tasks import build_task, cost
 from expflow.training.arguments import computing, early_reason, recipe_callbacks, trainer_arguments
 from expflow.training.bad_samples import bad_sample_callbacks
@@ -23,7 +27,7 @@ from expflow.training.checkpoints.reading import read
 from expflow.training.contract import Attempt, Began, Leave, OnNotice, OnReport, Outcome, World
 from expflow.training.feed import Feed, open_feed
 from expflow.training.isolation import isolated, seed_everything
-from expflow.training.memory import memory_watched
+from expflow.training.memory import memory_watched, within_share
 from expflow.training.mixing import mixing_callbacks
 from expflow.training.peaks import device_peak_bytes, peak_bytes
 from expflow.training.protocol.collecting import Collecting
@@ -50,7 +54,12 @@ def run(attempt: Attempt, world: World, on_report: OnReport, *, on_notice: OnNot
         logger.warning("passed over: %s", reason)
     if world.rank == 0:
         on_notice(Began(choice.step, choice.path, choice.refused))
-    with memory_watched(attempt.recipe), isolated(threads=world.threads, deterministic=not world.gpus):
+    _import_own(attempt.recipe)
+    with (
+        memory_watched(attempt.recipe, world),
+        isolated(threads=world.threads, deterministic=not world.gpus),
+        within_share(world),
+    ):
         seed_everything(attempt.seed)
         feed = open_feed(attempt, world)
         task = build_task(attempt.recipe, feed.spec)
@@ -65,6 +74,17 @@ def run(attempt: Attempt, world: World, on_report: OnReport, *, on_notice: OnNot
         checkpointer = Checkpointer(attempt, world, loaded=loaded, check=reporter.check, notify=on_notice, leave=leave)
         with computing(attempt.recipe, task):
             return _train(attempt, world, on_report, feed, task, reporter, checkpointer, choice.path)
+
+
+def _import_own(recipe: Recipe) -> None:
+    """Import the user's modules. Some seed generators or set a default type as they are imported: were it done by the
+    first trial of a process, that trial alone would see it.
+    """
+    slots = (getattr(recipe, slot) for slot in SLOTS)
+    for spec in (each for slot in slots for each in (slot.values() if isinstance(slot, Mapping) else [slot])):
+        if isinstance(spec, Foreign):
+            with contextlib.suppress(Exception):  # whoever builds it meets the same error, and says what it was for
+                load_dotted(spec.name)
 
 
 def _training_seed(seed: int, rank: int, step: int) -> int:

@@ -22,7 +22,7 @@ from typing import Any
 from expflow.config.schema import Resources
 from expflow.errors import RankLost, UserError
 from expflow.training.allocator import TUNABLES
-from expflow.training.contract import Attempt, Leave, OnNotice, OnReport, Outcome, World
+from expflow.training.contract import Attempt, Leave, OnNotice, OnReport, Outcome, World, sharing
 
 LOOPBACK = "127.0.0.1"
 
@@ -39,6 +39,8 @@ def world_here(resources: Resources) -> World:
     Raises :class:`UserError` where ``resources`` asks for more GPUs than there are.
     """
     gpus = resources.gpus_per_rank
+    if gpus == "measured":
+        gpus = 1.0  # this trial has no other beside it
     if gpus == 0:
         return World(ranks=resources.ranks, threads=resources.cpus_per_rank)
     there = _gpus_here()
@@ -49,7 +51,14 @@ def world_here(resources: Resources) -> World:
             f"resources asks for {resources.ranks} x {gpus:g} GPUs, this machine has {there}; lower ranks, or set "
             "gpus_per_rank: 0 to train on the CPU"
         )
-    return World(ranks=resources.ranks, threads=resources.cpus_per_rank, gpus=int(gpus > 0))
+    share = gpus if 0 < gpus < 1 else 1.0
+    return World(
+        ranks=resources.ranks,
+        threads=resources.cpus_per_rank,
+        gpus=int(gpus > 0),
+        sharing=sharing(gpus),
+        gpu_memory=share,
+    )
 
 
 def _gpus_here() -> int:

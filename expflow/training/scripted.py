@@ -17,7 +17,7 @@ from expflow.tasks.specs import Action, Scripted
 from expflow.training.checkpoints import Choice, Manifest, choose
 from expflow.training.checkpoints.choice import FOLDER
 from expflow.training.checkpoints.folder import Draft
-from expflow.training.contract import Attempt, Began, Leave, OnNotice, OnReport, Outcome, Saved, World
+from expflow.training.contract import Attempt, Began, DeviceNeed, Leave, OnNotice, OnReport, Outcome, Saved, World
 
 ONE_DAY = 86_400.0
 STATE = "state.json"
@@ -46,6 +46,14 @@ def run(
             outcome: Outcome = end.value
             return outcome
         answer = on_report(report)
+
+
+def device_need(attempt: Attempt, world: World) -> DeviceNeed:
+    """What the script says that it needs of a GPU, which is taken to have 1 GiB; nothing is run."""
+    task = attempt.recipe.task
+    if not isinstance(task, Scripted):
+        raise TypeError("the scripted runner measures the task `scripted` alone")
+    return DeviceNeed(int(task.gpu_memory * 2**30) if task.gpu_memory <= 1 else None, 0, 2**30)
 
 
 def play(attempt: Attempt, world: World, notify: OnNotice) -> Generator[Report, bool, Outcome]:

@@ -90,7 +90,7 @@ SWEEP = BASE + "sweep:\n  space:\n"
         pytest.param(BASE + "trainer: 3\n", "exp.yaml:5:10: trainer: expected a mapping, found 3", id="no mapping"),
         pytest.param(
             BASE + "resources: {gpus_per_rank: all}\n",
-            "exp.yaml:5:28: resources.gpus_per_rank: expected a number or auto, found 'all'",
+            "exp.yaml:5:28: resources.gpus_per_rank: expected a number or auto or measured, found 'all'",
             id="union",
         ),
         pytest.param(BASE + "storage: [x]\n", "exp.yaml:5:10: storage: expected text, found a list", id="storage"),

@@ -149,27 +149,6 @@ class Net(nn.Module):
         return self.layers(x)
 
 
-class Leaky(Plain):
-    """Leaves every global that it can reach changed."""
-
-    def on_train_start(self):
-        import os
-        import random
-
-        import numpy as np
-
-        torch.manual_seed(1)
-        np.random.seed(1)
-        random.seed(1)
-        os.environ["LEAKED"] = "yes"
-        os.chdir("/")
-
-    def on_train_end(self):
-        torch.set_default_dtype(torch.float64)
-        torch.set_grad_enabled(False)
-        torch.set_float32_matmul_precision("medium")
-
-
 class Looks(nn.Module):
     """Looks at its values, which the meta device has none of."""
 

@@ -47,6 +47,7 @@ def test_every_layout_gives_the_same_samples(layout, tmp_path):
     assert prepared.spec.classes == ("tench", "goldfish", "crane")
     assert prepared.spec.image_shape == (3, 224, 224)
     assert prepared.manifest.spec.fields["image"].varies
+    assert prepared.manifest.spec.fields == ImageNet.published.fields
     assert verify(prepared.root) == []
     train = {(synset, content) for split in ("train", "val") for synset, content in samples(prepared, split)}
     assert train == {(synset, each) for synset, images in imagenets.train_images().items() for each in images.values()}

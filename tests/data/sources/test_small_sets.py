@@ -59,6 +59,7 @@ def test_mnist_where_people_keep_it(mnist, below, tmp_path):
     assert prepared.spec.samples == {"train": 30, "val": 10, "test": 10}
     assert prepared.spec.image_shape == (1, 28, 28)
     assert prepared.spec.classes == tuple("0123456789")
+    assert (prepared.spec.fields, 10) == (MNIST.published.fields, MNIST.published.num_classes)
     assert verify(prepared.root) == []
     batch = next(iter(Loader(prepared.root, "test", batch_size=10, seed=0, shuffle=False)))
     images = np.frombuffer(gzip.decompress(idx_files()["t10k-images-idx3-ubyte.gz"])[16:], np.uint8).reshape(10, 28, 28)
@@ -202,6 +203,7 @@ def test_cifar_packed_and_not(spec, tmp_path, monkeypatch):
     batches = len(known.train) * 20
     assert from_files.spec.samples == {"train": batches - batches // 10, "val": batches // 10, "test": 20}
     assert from_files.spec.classes == tuple("abcdefghij")
+    assert from_files.spec.fields == spec.published.fields
     seen = next(iter(Loader(from_files.root, "test", batch_size=20, seed=0, shuffle=False)))
     rows = pickle.loads(files[known.test[0][0]])["data"].reshape(-1, 3, 32, 32)
     assert {each.tobytes() for each in seen["image"].numpy()} == {each.tobytes() for each in rows}
