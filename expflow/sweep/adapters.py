@@ -61,7 +61,7 @@ class Session:
         if work is None:
             return None if self.conductor.waiting else str(Searcher.FINISHED)
         self._running[key] = work.planned.trial
-        self.dispatcher.assign.remote(key, assignment(self.plan, work))
+        self.dispatcher.assign.remote(key, assignment(self.plan, work, self.lockstep))
         return {}
 
     def take(self, result: dict[str, Any]) -> None:
@@ -93,7 +93,7 @@ class Session:
             self.dispatcher.release.remote()
 
 
-def assignment(plan: Plan, work: Work) -> Assignment:
+def assignment(plan: Plan, work: Work, lockstep: bool) -> Assignment:
     """What a gang is told of a piece of work."""
     planned = work.planned
     return Assignment(
@@ -107,6 +107,7 @@ def assignment(plan: Plan, work: Work) -> Assignment:
         experiment=str(plan.folder),
         epoch=work.epoch,
         weights=keep(planned.weights, plan.folder),
+        lockstep=lockstep,
     )
 
 

@@ -162,14 +162,16 @@ class Dispatcher:
         trial.sent = len(trial.messages)
         return list(trial.messages)
 
-    async def report(self, key: str, message: Message) -> bool:
-        """A rank's report; answers whether it shall go on."""
+    async def report(self, key: str, messages: list[Message]) -> bool:
+        """A rank's reports, of one attempt, one of them in lockstep; answers whether it shall go on."""
         trial = self._trials.get(key)
-        if trial is None or trial.stopped or self._released or message["attempt"] != trial.assignment.attempt:
+        attempt, step = messages[-1]["attempt"], messages[-1]["step"]
+        if trial is None or trial.stopped or self._released or attempt != trial.assignment.attempt:
             return False
         if self._lockstep:
-            trial.asked = message["attempt"], message["step"]
-        trial.say(message)
+            trial.asked = attempt, step
+        for message in messages:
+            trial.say(message)
         if not self._lockstep:
             return True
         if trial.life is not None:

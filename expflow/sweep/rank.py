@@ -12,8 +12,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 import ray
 
 from expflow.config.schema import Recipe
-from expflow.sweep.journal import Journal
+from expflow.sweep.speaker import Speaker
 from expflow.training.contract import sharing
 from expflow.training.transfer.source import Pretrained
 
@@ -54,7 +54,8 @@ class Shape:
 @dataclass(frozen=True)
 class Assignment:
     """One trial for a gang. ``attempt`` is the number of the next attempt, ``experiment`` the folder of all results,
-    ``epoch`` the driver's; ``forks`` counts how often the trial took over another one's weights."""
+    ``epoch`` the driver's; ``forks`` counts how often the trial took over another one's weights. In ``lockstep`` each
+    report waits for the driver's decision."""
 
     trial: str
     attempt: int
@@ -66,6 +67,7 @@ class Assignment:
     epoch: int = 0
     forks: int = 0
     weights: Pretrained | None = None
+    lockstep: bool = True
 
 
 def import_from(paths: tuple[str, ...]) -> None:
@@ -116,11 +118,16 @@ class Rank:
             with ExitStack() as stack:
                 stack.enter_context(_output_to(folder / f"log{suffix}.txt"))
                 pulse = stack.enter_context(_Pulse(dispatcher, lease, self._rank, folder / f"stacks{suffix}.txt"))
-                return self._attempt(assignment, _Speaker(assignment, dispatcher, lease, pulse, started), pulse)
+                speaker = Speaker(assignment, dispatcher, lease, started, pulse.step)
+                pulse.each_beat = speaker.push
+                message = self._attempt(assignment, speaker, pulse)
+                with suppress(ray.exceptions.RayError):  # the dispatcher is gone, and with it who would listen
+                    speaker.flush()
+                return message
         except OSError as error:  # the log itself cannot be written
             return failure(assignment, "storage", f"{folder}: {error}", "", started)
 
-    def _attempt(self, assignment: Assignment, speaker: _Speaker, pulse: _Pulse) -> Message:
+    def _attempt(self, assignment: Assignment, speaker: Speaker, pulse: _Pulse) -> Message:
         from expflow.errors import ExpflowError, StorageUnwritable, TrialError
         from expflow.training import Attempt, Fence, World, run_trial
 
@@ -200,47 +207,6 @@ def _left_on_device() -> int:
     return int(torch.cuda.memory_allocated())
 
 
-class _Speaker:
-    """Tells the dispatcher what a trial says."""
-
-    def __init__(self, assignment: Assignment, dispatcher: Any, lease: str, pulse: _Pulse, started: float) -> None:
-        self._assignment, self._dispatcher, self._lease, self._pulse = assignment, dispatcher, lease, pulse
-        self._journal = Journal(assignment.trial, Path(assignment.folder))
-        self.started = started
-
-    def report(self, report: Any) -> bool:
-        """Note a report and pass it on; returns whether the trial goes on."""
-        metrics = {key: float(value) for key, value in report.metrics.items()}
-        self._journal.note(self._assignment.attempt, report.step, metrics, report.progress)
-        content = {
-            "step": report.step,
-            "metrics": metrics,
-            "progress": report.progress,
-            "seconds": time.perf_counter() - self.started,
-        }
-        go_on = bool(ray.get(self._dispatcher.report.remote(self._lease, self._message("report", content))))
-        self._pulse.step()
-        return go_on
-
-    def notice(self, notice: Any) -> None:
-        """Pass on where the attempt begins, or a checkpoint."""
-        from expflow.training import Began
-
-        if isinstance(notice, Began):
-            message = self._message("began", {"step": notice.step, "refused": list(notice.refused)})
-        else:
-            where = notice.path
-            if self._assignment.experiment:
-                where = where.relative_to(self._assignment.experiment)
-            content = {"step": notice.step, "path": str(where), "sha256": notice.sha256, "size": notice.size}
-            message = self._message("saved", content)
-        ray.get(self._dispatcher.note.remote(self._lease, message))
-        self._pulse.step()
-
-    def _message(self, kind: str, content: Message) -> Message:
-        return {"kind": kind, "trial": self._assignment.trial, "attempt": self._assignment.attempt, **content}
-
-
 class _Pulse:
     """A thread that says to the dispatcher, while a trial runs, that this process lives and how far the trial is.
 
@@ -250,6 +216,8 @@ class _Pulse:
 
     def __init__(self, dispatcher: Any, lease: str, rank: int, stacks: Path) -> None:
         self._dispatcher, self._lease, self._rank, self._stacks = dispatcher, lease, rank, stacks
+        self.each_beat: Callable[[], None] = lambda: None
+        """Called at each beat."""
         self._steps = 0
         self._leave = False
         self._over = threading.Event()
@@ -282,6 +250,7 @@ class _Pulse:
             faulthandler.dump_traceback_later(SILENT_SECONDS / 2, file=self._file)
             try:
                 wish = ray.get(self._dispatcher.beat.remote(self._lease, self._rank, self._steps))
+                self.each_beat()
             except ray.exceptions.RayError:  # the dispatcher is gone; the trial will notice at its next report
                 return
             if wish == "stacks":

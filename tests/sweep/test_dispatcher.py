@@ -74,7 +74,7 @@ def test_a_decision_is_heard_once_and_by_the_report_that_it_is_about() -> None:
         await one.assign("key", Assignment("t", 1, None, 0, "folder"))  # type: ignore[arg-type]
         answers = []
         for step in (1, 2):
-            asked = asyncio.ensure_future(one.report("key", {"kind": "report", "attempt": 1, "step": step}))
+            asked = asyncio.ensure_future(one.report("key", [{"kind": "report", "attempt": 1, "step": step}]))
             await asyncio.sleep(0)
             await one.decide("key", 1, step - 1, False)  # about an earlier report: nobody waits for it any more
             await one.decide("key", 1, step, True)

@@ -58,7 +58,8 @@ class Work:
         self.number += 1
         key = f"trial{self.number}"
         folder = self.folder / key
-        ray.get(self.actor.assign.remote(key, Assignment(key, 1, recipe(*actions), 0, str(folder))))
+        assignment = Assignment(key, 1, recipe(*actions), 0, str(folder), lockstep=False)
+        ray.get(self.actor.assign.remote(key, assignment))
         return key
 
     def messages(self, key: str) -> list[dict[str, Any]]:
@@ -192,10 +193,18 @@ def test_a_life_is_judged_by_silence_steps_and_limit() -> None:
     assert (life.fault(patience, 510.0) or ("",))[0] == "killed_by_limit"
 
 
+def test_reports_that_come_faster_than_they_are_sent_arrive_in_order_without_waiting_for_a_next_one(work: Work) -> None:
+    key = work.assign({**REPORT, "repeat": 500}, {"sleep": 3600})
+    said: list[dict[str, Any]] = []
+    while not said or said[-1].get("step") != 500:
+        said += ray.get(work.actor.next.remote(key), timeout=120)
+    assert [each["step"] for each in said if each["kind"] == "report"] == list(range(1, 501))
+
+
 def test_without_lockstep_a_report_is_answered_at_once() -> None:
     async def story() -> bool:
         one = Dispatcher(Shape(), 0, lockstep=False)
         await one.assign("key", Assignment("t", 1, recipe(REPORT), 0, "."))
-        return await asyncio.wait_for(one.report("key", {"kind": "report", "attempt": 1}), 1.0)
+        return await asyncio.wait_for(one.report("key", [{"kind": "report", "attempt": 1, "step": 1}]), 1.0)
 
     assert asyncio.run(story())
