@@ -6,6 +6,7 @@ session itself stays in the driver's memory. No failure ever reaches Tune: the t
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import ray
@@ -24,6 +25,10 @@ from expflow.sweep.rank import Assignment
 KEY = "expflow"
 """Where a Tune result carries a gang's messages."""
 
+STARTS = max(1, (os.cpu_count() or 1) // 2)
+"""Trainables that are started at once, on half of this machine's CPUs: the ranks start too, and no trial waits for its
+trainable."""
+
 
 class Session:
     """One sweep in the driver's memory: the conductor, and the way to the dispatcher."""
@@ -38,6 +43,9 @@ class Session:
         self._released = False
         self._tickets: list[Trial] = []
         """Tune's trials that are not over."""
+        self._starting: set[str] = set()
+        """Keys of tickets for which Tune is starting an actor."""
+        self._free_actors = 0
 
     def add(self, ticket: Trial) -> None:
         """Tune has made a trial of a suggestion."""
@@ -55,17 +63,22 @@ class Session:
             self._running[key] = self._running.pop(old)
             self.dispatcher.hand_over.remote(old, key)
             return {}
-        if len(self._running) >= self.limit:
+        if len(self._running) >= self.limit or not (self._free_actors or len(self._starting) < STARTS):
             return None
         work = self.conductor.propose()
         if work is None:
             return None if self.conductor.waiting else str(Searcher.FINISHED)
+        if self._free_actors:
+            self._free_actors -= 1
+        else:
+            self._starting.add(key)
         self._running[key] = work.planned.trial
         self.dispatcher.assign.remote(key, assignment(self.plan, work, self.lockstep))
         return {}
 
-    def take(self, result: dict[str, Any]) -> None:
+    def take(self, key: str, result: dict[str, Any]) -> None:
         """Record a result's messages."""
+        self._starting.discard(key)
         self.conductor.take(result.get(KEY, ()))
 
     def judge(self, key: str, result: dict[str, Any]) -> None:
@@ -78,6 +91,8 @@ class Session:
 
     def complete(self, key: str, *, lost: bool) -> None:
         """Tune is done with a ticket. Where its trainable was lost, another one relays what it did not."""
+        self._starting.discard(key)
+        self._free_actors += not lost
         if lost and key in self._running:
             self._orphans.append(key)
         elif (trial := self._running.pop(key, None)) is not None:
@@ -144,7 +159,7 @@ class Recorder(Stopper):
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Record the result; never stops a trial."""
-        SESSIONS[self._session].take(result)
+        SESSIONS[self._session].take(trial_id, result)
         return False
 
     def stop_all(self) -> bool:
