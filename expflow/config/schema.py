@@ -165,8 +165,15 @@ class Resources(Model):
     )
 
     @model_validator(mode="after")
-    def _ranks_do_not_share_a_gpu(self) -> Self:
-        if self.gpus_per_rank == "measured" and self.ranks > 1:
+    def _shares_of_gpus_can_be_had(self) -> Self:
+        share = self.gpus_per_rank
+        if isinstance(share, float) and not 0 <= share <= 1:
+            raise FieldError(
+                "gpus_per_rank",
+                f"expected a number from 0 to 1, found {share:g}: a rank trains on one GPU or a part of it; "
+                "resources.ranks: 2 takes two GPUs for a trial",
+            )
+        if share == "measured" and self.ranks > 1:
             raise FieldError(
                 "gpus_per_rank",
                 "measured is for trials of one rank: ranks that train together each need a GPU of their own; "

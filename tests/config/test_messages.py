@@ -89,6 +89,12 @@ SWEEP = BASE + "sweep:\n  space:\n"
         ),
         pytest.param(BASE + "trainer: 3\n", "exp.yaml:5:10: trainer: expected a mapping, found 3", id="no mapping"),
         pytest.param(
+            BASE + "resources: {gpus_per_rank: 2}\n",
+            "exp.yaml:5:28: resources.gpus_per_rank: expected a number from 0 to 1, found 2: a rank trains on one GPU "
+            "or a part of it; resources.ranks: 2 takes two GPUs for a trial",
+            id="more than a GPU",
+        ),
+        pytest.param(
             BASE + "resources: {gpus_per_rank: all}\n",
             "exp.yaml:5:28: resources.gpus_per_rank: expected a number or auto or measured, found 'all'",
             id="union",
