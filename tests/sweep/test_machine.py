@@ -62,7 +62,8 @@ import json, logging, time
 import ray
 import expflow
 
-ray.init(num_cpus=2, namespace="theirs", include_dashboard=False, log_to_driver=False, logging_level="error")
+# "local", or it would connect to a head that other tests have running on this machine
+ray.init("local", num_cpus=2, namespace="theirs", include_dashboard=False, log_to_driver=False, logging_level="error")
 
 @ray.remote(num_cpus=0)
 class Counter:
