@@ -15,7 +15,6 @@ from pydantic import Field, InstanceOf, SkipValidation, model_validator
 
 from expflow.config.initial import Init
 from expflow.config.spec import FieldError, Model, Spec, budget, execution, identity
-from expflow.errors import UserError
 
 Slot = SkipValidation[InstanceOf[Spec] | Mapping[str, InstanceOf[Spec]]]
 """One component, or several under the user's names."""
@@ -58,12 +57,9 @@ class EarlyStopping(Model):
 
     @model_validator(mode="after")
     def _direction_is_known(self) -> Self:
-        from expflow.config.space import metric_mode  # it imports this module
+        from expflow.config.space import check_direction  # it imports this module
 
-        try:
-            metric_mode(self.metric, self.mode)
-        except UserError as error:
-            raise FieldError("metric", str(error)) from error
+        check_direction(self.metric, self.mode)
         return self
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from expflow.config.identity import canonical
 from expflow.config.schema import Dimension
+from expflow.config.spec import FieldError
 from expflow.errors import UserError, nearest
 
 GRID_LIMIT = 10_000
@@ -40,6 +41,14 @@ def metric_mode(name: str, mode: Literal["max", "min"] | None = None) -> Literal
     close = nearest(name, known)
     hint = f", or name a known metric; nearest: {close}" if close else ""
     raise UserError(f"whether more of {name!r} is better is not known; add `mode: max` or `mode: min`{hint}")
+
+
+def check_direction(metric: str, mode: Literal["max", "min"] | None) -> None:
+    """Raise FieldError at the key ``metric`` where :func:`metric_mode` does not know whether more of it is better."""
+    try:
+        metric_mode(metric, mode)
+    except UserError as error:
+        raise FieldError("metric", str(error)) from error
 
 
 def same(one: Any, other: Any) -> bool:

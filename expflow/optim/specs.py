@@ -7,9 +7,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from expflow.config.space import metric_mode
+from expflow.config.space import check_direction
 from expflow.config.spec import FieldError, Spec, identity
-from expflow.errors import UserError
 
 Scale = Annotated[float, Field(gt=0)]
 
@@ -231,8 +230,5 @@ class Plateau(Schedule):
 
     @model_validator(mode="after")
     def _direction_is_known(self) -> Self:
-        try:
-            metric_mode(self.metric, self.mode)
-        except UserError as error:
-            raise FieldError("metric", str(error)) from error
+        check_direction(self.metric, self.mode)
         return self
