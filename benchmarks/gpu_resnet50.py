@@ -44,15 +44,15 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor, nn
 
 from expflow.architectures import build
-from expflow.architectures.specs.resnet import ResNet
+from expflow.architectures.specs.resnet import ResNetSpec
 from expflow.config.schema import Recipe, Trainer
-from expflow.config.spec import Foreign
-from expflow.data.build import prepare
+from expflow.config.spec import UserComponent
 from expflow.data.dataspec import DataSpec, FieldSpec
-from expflow.data.specs import Folder
-from expflow.losses.specs import CrossEntropy
-from expflow.optim.specs import SGD, OneCycle
-from expflow.tasks.specs import Classification
+from expflow.data.prepare.build import prepare
+from expflow.data.specs import FolderSpec
+from expflow.losses.specs import CrossEntropySpec
+from expflow.optim.specs import OneCycleSpec, SGDSpec
+from expflow.tasks.specs import ClassificationSpec
 from expflow.training import Attempt, World, run_trial
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -86,9 +86,9 @@ class Setting:
 CPU = Setting("cpu", batch=4, size=32, classes=10, warm_up=1, steps=2, threads=1, images=12)
 
 
-def model_spec() -> ResNet:
+def model_spec() -> ResNetSpec:
     """Our network: the same 25.6 million weights as the others' at 1,000 classes."""
-    return ResNet(name="resnet", layout="imagenet", depth=50)
+    return ResNetSpec(name="resnet", layout="imagenet", depth=50)
 
 
 def data_spec(setting: Setting) -> DataSpec:
@@ -173,10 +173,10 @@ def recipe(data: Any, mode: str, epochs: int) -> Recipe:
     return Recipe(
         data=data,
         model=model_spec(),
-        task=Classification(name="classification"),
-        loss=CrossEntropy(name="cross_entropy"),
-        optimizer=SGD(name="sgd", lr=RATE, momentum=MOMENTUM, weight_decay=DECAY, decay_norm_and_bias=True),
-        schedule=OneCycle(name="one_cycle"),
+        task=ClassificationSpec(name="classification"),
+        loss=CrossEntropySpec(name="cross_entropy"),
+        optimizer=SGDSpec(name="sgd", lr=RATE, momentum=MOMENTUM, weight_decay=DECAY, decay_norm_and_bias=True),
+        schedule=OneCycleSpec(name="one_cycle"),
         trainer=Trainer(
             epochs=epochs,
             validate_every=epochs,
@@ -198,7 +198,7 @@ def trial(setting: Setting, mode: str, data: Any, root: Path | None, epochs: int
 
 def trial_on_noise(setting: Setting, mode: str) -> float:
     """A trial on one batch that stays on the device."""
-    data = Foreign(name="gpu_resnet50:Synthetic", **setting.__dict__)
+    data = UserComponent(name="gpu_resnet50:Synthetic", **setting.__dict__)
     return trial(setting, mode, data, None, 1)
 
 
@@ -208,12 +208,12 @@ class Fed:
 
     folder: Path
     root: Path | None = None
-    spec: Folder | None = field(default=None)
+    spec: FolderSpec | None = field(default=None)
 
     def __call__(self, setting: Setting, mode: str) -> float:
         """Images per second, decoding meanwhile."""
         if self.spec is None:
-            self.spec = Folder.model_validate(
+            self.spec = FolderSpec.model_validate(
                 {
                     "name": "folder",
                     "path": make(self.folder, setting.images),
@@ -241,7 +241,7 @@ def loop(make_network: Callable[[Setting], nn.Module]) -> Callable[[Setting, str
             network.compile()
         optimizer = torch.optim.SGD(network.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=DECAY, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=setting.all_steps + 1)
-        mean, std = (torch.tensor(each, device=setting.device).view(-1, 1, 1) * 255 for each in (MEAN, STD))
+        mean, std = (torch.tensor(channels, device=setting.device).view(-1, 1, 1) * 255 for channels in (MEAN, STD))
         total = torch.zeros((), device=setting.device)
         watch, batch = Watch(setting), synthetic(setting)
         for _ in range(setting.all_steps):
@@ -305,36 +305,36 @@ def measure(setting: Setting, modes: tuple[str, ...], rounds: int, folder: Path)
         "loop, timm": loop(timms),
         "loop, torchvision": loop(torchvisions),
     }
-    found: dict[tuple[str, str], list[float]] = {}
+    speeds: dict[tuple[str, str], list[float]] = {}
     for number in range(rounds):
         for mode in modes:
             for name, run in contenders.items():
-                found.setdefault((name, mode), []).append(run(setting, mode))
+                speeds.setdefault((name, mode), []).append(run(setting, mode))
                 torch.compiler.reset()
                 gc.collect()
                 if setting.device == "cuda":
                     torch.cuda.empty_cache()
-                print(f"round {number + 1}, {mode}: {name} {found[name, mode][-1]:.1f} images/s", flush=True)
-    return {key: statistics.median(values) for key, values in found.items()}
+                print(f"round {number + 1}, {mode}: {name} {speeds[name, mode][-1]:.1f} images/s", flush=True)
+    return {key: statistics.median(values) for key, values in speeds.items()}
 
 
-def show(setting: Setting, found: dict[tuple[str, str], float], modes: tuple[str, ...], speed: float) -> list[Figure]:
+def show(setting: Setting, speeds: dict[tuple[str, str], float], modes: tuple[str, ...], speed: float) -> list[Figure]:
     """Print the table, and return the figures."""
     figures = list[Figure]()
     print(f"\n{setting.size} pixels, batches of {setting.batch}; copies move {speed / 1e12:.2f} TB/s")
     for mode in modes:
         bound = speed / (MOVED[mode] * (setting.size / 224) ** 2)
         print(f"{mode}: memory alone would allow {bound:.0f} images/s")
-        for (name, other), value in found.items():
+        for (name, other), value in speeds.items():
             if other == mode:
                 print(f"  {name:<18} {value:9.1f} images/s  {value / bound:6.1%} of the bound")
-        best = max(("loop, timm", "loop, torchvision"), key=lambda name: found[name, mode])
-        mine, loop_of_mine = found["trial", mode], found["loop, ours", mode]
+        best = max(("loop, timm", "loop, torchvision"), key=lambda name: speeds[name, mode])
+        mine, loop_of_mine = speeds["trial", mode], speeds["loop, ours", mode]
         overhead = loop_of_mine / mine
         print(f"  Lightning and all around it: {overhead:.3f} times the plain loop's time per step on the same network")
         figures += [
-            _figure(f"resnet50_{mode}", mine, found[best, mode], f"{best.removeprefix('loop, ')}'s in a plain loop"),
-            _figure(f"resnet50_{mode}_fed", found["trial, fed", mode], mine, "the same trial without loading"),
+            _figure(f"resnet50_{mode}", mine, speeds[best, mode], f"{best.removeprefix('loop, ')}'s in a plain loop"),
+            _figure(f"resnet50_{mode}_fed", speeds["trial, fed", mode], mine, "the same trial without loading"),
             {
                 **_figure(f"resnet50_{mode}_overhead", overhead, 1.0, "the same network in a plain loop"),
                 "unit": "times the time",
@@ -381,8 +381,8 @@ def main() -> None:
     sys.path.insert(0, str(Path(__file__).parent))
     with tempfile.TemporaryDirectory() as temporary:
         speed = bandwidth(setting)
-        found = measure(setting, modes, rounds, Path(temporary))
-    print(json.dumps({"figures": show(setting, found, modes, speed)}))
+        speeds = measure(setting, modes, rounds, Path(temporary))
+    print(json.dumps({"figures": show(setting, speeds, modes, speed)}))
 
 
 if __name__ == "__main__":

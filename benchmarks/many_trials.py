@@ -80,7 +80,7 @@ class Course:
         return (self._memory_at(ends[-1]) - self._memory_at(ends[first])) / 1024 / (len(ends) - first - 1)
 
     def _memory_at(self, moment: float) -> int:
-        return min(self.memory, key=lambda each: abs(each[0] - moment))[1]
+        return min(self.memory, key=lambda sample: abs(sample[0] - moment))[1]
 
 
 def free_port() -> int:
@@ -166,25 +166,25 @@ def ours(folder: Path, trials: int, slots: int) -> Course:
 
     results, memory = sweep(folder, SLEEPING.format(trials=trials, slots=slots), slots)
     records = list(read(results))
-    ends = [each.at for each in records if isinstance(each.body, TrialEnded) and each.body.status == "done"]
+    ends = [record.at for record in records if isinstance(record.body, TrialEnded) and record.body.status == "done"]
     if len(ends) != trials:
         raise SystemExit(f"expected {trials} trials, the ledger has {len(ends)}")
-    return Course(min(each.at for each in records if isinstance(each.body, TrialStarted)), ends, memory)
+    return Course(min(record.at for record in records if isinstance(record.body, TrialStarted)), ends, memory)
 
 
-def our_reports(folder: Path, each: int, slots: int) -> tuple[float, float]:
+def our_reports(folder: Path, reports: int, slots: int) -> tuple[float, float]:
     """Reports per second into the ledger, and from the ledger into MLflow."""
-    from expflow.events import Reported
+    from expflow.events import TrialReported
     from expflow.ledger import read
-    from expflow.tracking import start
+    from expflow.tracking import start_follower
 
     metrics = ", ".join(f"m/{number}: {number}.5" for number in range(METRICS))
-    results, _ = sweep(folder, REPORTING.format(metrics=metrics, each=each, slots=slots), slots)
-    times = sorted(record.at for record in read(results) if isinstance(record.body, Reported))
-    if len(times) != each * slots:
-        raise SystemExit(f"expected {each * slots} reports, the ledger has {len(times)}")
+    results, _ = sweep(folder, REPORTING.format(metrics=metrics, each=reports, slots=slots), slots)
+    times = sorted(record.at for record in read(results) if isinstance(record.body, TrialReported))
+    if len(times) != reports * slots:
+        raise SystemExit(f"expected {reports * slots} reports, the ledger has {len(times)}")
     begun = time.perf_counter()
-    follower = start(results, f"sqlite:///{folder / 'fresh.db'}")
+    follower = start_follower(results, f"sqlite:///{folder / 'fresh.db'}")
     follower.finish(3600)
     return (len(times) - 1) / (times[-1] - times[0]), len(times) / (time.perf_counter() - begun)
 
@@ -196,8 +196,8 @@ def raw(folder: Path, trials: int, slots: int, *, lean: bool, reports: int = 0) 
     command += ["--reports", str(reports)]
     with head(slots) as environment:
         out, memory = watched(command, env=environment | extra)
-    found = json.loads(out.strip().splitlines()[-1])
-    return Course(found["start"], found["ends"], memory), found["reports_per_s"]
+    answer = json.loads(out.strip().splitlines()[-1])
+    return Course(answer["start"], answer["ends"], memory), answer["reports_per_s"]
 
 
 def run_peer(folder: Path, trials: int, slots: int, reports: int) -> None:
@@ -277,16 +277,16 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
         courses["expflow"].append(ours(folder / f"ours{number}", trials, slots))
         courses["raw Tune"].append(raw(folder / f"raw{number}", trials, slots, lean=False)[0])
         courses["lean raw Tune"].append(raw(folder / f"lean{number}", trials, slots, lean=True)[0])
-        for name, found in courses.items():
-            last = found[-1]
+        for name, rounds in courses.items():
+            last = rounds[-1]
             took, first = last.seconds(slots), sorted(last.ends)[slots - 1] - last.start
-            said = f"{took / ideal:.3f} of the ideal, driver {last.kib_per_trial:.1f} KiB a trial"
-            print(f"round {number + 1}: {name}: {took:.1f} s after {first:.1f} s to warm up, {said}", flush=True)
-    total = {name: statistics.median(each.seconds(slots) for each in found) for name, found in courses.items()}
-    memory = {name: statistics.median(each.kib_per_trial for each in found) for name, found in courses.items()}
-    each = max(options.reports // slots, 1)
-    rate, mlflow = our_reports(folder / "reports", each, slots)
-    _, raw_rate = raw(folder / "raw-reports", slots, slots, lean=False, reports=each)
+            words = f"{took / ideal:.3f} of the ideal, driver {last.kib_per_trial:.1f} KiB a trial"
+            print(f"round {number + 1}: {name}: {took:.1f} s after {first:.1f} s to warm up, {words}", flush=True)
+    total = {name: statistics.median(course.seconds(slots) for course in rounds) for name, rounds in courses.items()}
+    memory = {name: statistics.median(course.kib_per_trial for course in rounds) for name, rounds in courses.items()}
+    reports = max(options.reports // slots, 1)
+    rate, mlflow = our_reports(folder / "reports", reports, slots)
+    _, raw_rate = raw(folder / "raw-reports", slots, slots, lean=False, reports=reports)
     print(f"raw Tune takes {total['raw Tune'] / total['expflow']:.2f} times as long as expflow")
     print(f"reports of {METRICS} metrics: {rate:.0f}/s into the ledger, {raw_rate:.0f}/s through raw Tune")
     print(f"MLflow follows the ledger with {mlflow:.0f} reports/s")

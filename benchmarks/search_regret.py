@@ -29,10 +29,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from expflow.events import Reported
-from expflow.ledger import load, read
+from expflow.events import TrialReported
+from expflow.ledger import load_state, read
 from expflow.sweep.plan import make_plan
-from expflow.sweep.rehearsal import Expected, rehearse
+from expflow.sweep.search_builders import build_scheduler
+from expflow.sweep.simulation import SimulatedTrial, simulate
 
 ASKED = Path(__file__).parents[1] / "experiments" / "search_asha.yaml"
 RATES = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0]
@@ -59,7 +60,7 @@ class Search:
     epochs: int
 
 
-def table(folder: Path) -> list[Expected]:
+def table(folder: Path) -> list[SimulatedTrial]:
     """Each config's learning curve and seconds, from a real sweep over all of them."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "regret_table.yaml").write_text(TABLE.format(asked=ASKED, rates=RATES))
@@ -67,29 +68,31 @@ def table(folder: Path) -> list[Expected]:
     results = folder / "runs" / "regret_table"
     curves: dict[str, dict[int, float]] = {}
     for record in read(results):
-        if isinstance(record.body, Reported):
+        if isinstance(record.body, TrialReported):
             curves.setdefault(record.body.trial, {})[record.body.step] = record.body.metrics["val/top1"]
     return [
-        Expected(trial.config, trial.seconds, trial.values, [score for _, score in sorted(curves[trial.trial].items())])
-        for trial in load(results).plan_trials()
+        SimulatedTrial(
+            trial.config, trial.seconds, trial.values, [score for _, score in sorted(curves[trial.trial].items())]
+        )
+        for trial in load_state(results).plan_trials()
     ]
 
 
-def asha(configs: Sequence[Expected], epochs: int) -> Search:
+def asha(configs: Sequence[SimulatedTrial], epochs: int) -> Search:
     """The sweep's own scheduler over recorded curves."""
-    scheduler = make_plan(ASKED).scheduler()
-    played = rehearse(configs, slots=SLOTS, epochs=epochs, scheduler=scheduler, seed=0)
-    ended = [each.scores[-1] for each, trained in zip(configs, played.epochs, strict=True) if trained == epochs]
+    scheduler = build_scheduler(make_plan(ASKED))
+    played = simulate(configs, slots=SLOTS, epochs=epochs, scheduler=scheduler, seed=0)
+    ended = [config.scores[-1] for config, trained in zip(configs, played.epochs, strict=True) if trained == epochs]
     return Search(max(ended), sum(played.epochs))
 
 
-def at_random(configs: Sequence[Expected], epochs: int, paid: int) -> Search:
+def at_random(configs: Sequence[SimulatedTrial], epochs: int, paid: int) -> Search:
     """As many configs to the end as ``paid`` epochs pay for, rounded up."""
     count = math.ceil(paid / epochs)
-    return Search(max(each.scores[-1] for each in configs[:count]), count * epochs)
+    return Search(max(config.scores[-1] for config in configs[:count]), count * epochs)
 
 
-def both(known: Sequence[Expected], epochs: int, seed: int) -> tuple[Search, Search]:
+def both(known: Sequence[SimulatedTrial], epochs: int, seed: int) -> tuple[Search, Search]:
     """ASHA and random search over the configs that ``seed`` draws."""
     drawn = random.Random(seed).sample(known, DRAWN)
     first = asha(drawn, epochs)
@@ -105,19 +108,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         known = table((options.storage or Path(temporary)).resolve())
     epochs = len(known[0].scores)
-    best = max(each.scores[-1] for each in known)
+    best = max(config.scores[-1] for config in known)
     print(f"best of {len(known)} configs after {epochs} epochs: {best:.2%}")
-    found = [both(known, epochs, seed) for seed in range(options.seeds)]
-    for seed, (ours, plain) in enumerate(found):
+    pairs = [both(known, epochs, seed) for seed in range(options.seeds)]
+    for seed, (ours, plain) in enumerate(pairs):
         print(
             f"seed {seed}: ASHA selects {ours.score:.2%} for {ours.epochs} epochs, "
             f"random search {plain.score:.2%} for {plain.epochs}"
         )
-    regret = [[100 * (best - search.score) for search in searches] for searches in zip(*found, strict=True)]
+    regret = [[100 * (best - search.score) for search in searches] for searches in zip(*pairs, strict=True)]
     mine, theirs = map(statistics.median, regret)
     print(f"median regret over {options.seeds} search seeds: ASHA {mine:.2f}, random search {theirs:.2f} points")
     many = [both(known, epochs, seed) for seed in range(options.seeds, options.seeds + MORE)]
-    wide = [statistics.median(100 * (best - each.score) for each in searches) for searches in zip(*many, strict=True)]
+    wide = [
+        statistics.median(100 * (best - search.score) for search in searches) for searches in zip(*many, strict=True)
+    ]
     print(f"median regret over {MORE} further seeds: ASHA {wide[0]:.2f}, random search {wide[1]:.2f} points")
     figure = {
         "name": "search_regret",

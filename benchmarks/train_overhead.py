@@ -2,7 +2,8 @@
 
 Both train the same network on the same images in batches of the same size, on one thread: a residual net on digits,
 SGD with momentum, one-cycle, the epoch's loss and top-1 summed up. Ours is a whole trial through ``run_trial``: batches
-from shards, Lightning, reports, checkpoints. The peer is the loop below, over tensors in memory.
+from shards, Lightning, reports, checkpoints. The peer is by_hand/loop.py, over tensors in memory. The second figure is
+of a user's own LightningModule and data module (by_hand/own_module.py) beside the same network and loader by hand.
 
 A step is everything from one batch to the next: loading, normalising, forward, loss, metrics, backward, optimizer,
 schedule. It is measured as a difference, so that nothing has to be built into either of them: two trainings of few and
@@ -26,133 +27,140 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from by_hand import loop, own_module
 
-from expflow.architectures import build
-from expflow.architectures.specs.resnet import ResNet
+from expflow.architectures.specs.resnet import ResNetSpec
+from expflow.config.component_specs import UserComponent
 from expflow.config.schema import Recipe, Trainer
-from expflow.data.build import Prepared, prepare
-from expflow.data.loader import loader_for
-from expflow.data.specs import Digits
-from expflow.losses.specs import CrossEntropy
-from expflow.optim.specs import SGD, OneCycle
-from expflow.tasks.specs import Classification
+from expflow.data.prepare.build import prepare
+from expflow.data.specs import DigitsSpec
+from expflow.losses.specs import CrossEntropySpec
+from expflow.optim.specs import OneCycleSpec, SGDSpec
+from expflow.tasks.specs import ClassificationSpec
 from expflow.training import Attempt, World, run_trial
 
 BATCH = 26
 FEW, MANY = 1, 5
-MODEL = ResNet(name="resnet", layout="cifar", depth=14, width=8)
+MODEL = ResNetSpec(name="resnet", layout="cifar", depth=14, width=8)
 
 
 def recipe(epochs: int) -> Recipe:
     """The trial; it is validated once, after its last epoch."""
     return Recipe(
-        data=Digits(name="digits", batch_size=BATCH),
+        data=DigitsSpec(name="digits", batch_size=BATCH),
         model=MODEL,
-        task=Classification(name="classification"),
-        loss=CrossEntropy(name="cross_entropy"),
-        optimizer=SGD(name="sgd", lr=0.05, momentum=0.9, weight_decay=1e-4, decay_norm_and_bias=True),
-        schedule=OneCycle(name="one_cycle"),
+        task=ClassificationSpec(name="classification"),
+        loss=CrossEntropySpec(name="cross_entropy"),
+        optimizer=SGDSpec(name="sgd", lr=0.05, momentum=0.9, weight_decay=1e-4, decay_norm_and_bias=True),
+        schedule=OneCycleSpec(name="one_cycle"),
         trainer=Trainer(epochs=epochs, validate_every=epochs, channels_last=True),
     )
 
 
-def ours(data: Prepared, epochs: int, folder: Path) -> float:
-    """CPU seconds of one trial."""
+def own_recipe(epochs: int) -> Recipe:
+    """A trial of a user's own LightningModule and data module."""
+    return Recipe(
+        data=UserComponent(name="by_hand.own_module:Digits"),
+        task=UserComponent(name="by_hand.own_module:Classifier"),
+        trainer=Trainer(epochs=epochs, validate_every=epochs),
+    )
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """CPU seconds of this process for some work."""
     start = time.process_time()
-    run_trial(Attempt(recipe(epochs), 0, data.root, folder), World(threads=1), lambda report: True)
+    work()
     return time.process_time() - start
 
 
-def plain(data: Prepared, epochs: int) -> float:
-    """CPU seconds of the same training by hand."""
-    start = time.process_time()
-    torch.manual_seed(0)
-    images, labels = whole(data, "train")
-    mean, std = (torch.tensor(each).view(-1, 1, 1) * 255 for each in (data.spec.mean, data.spec.std))
-    network = build(MODEL, data.spec).to(memory_format=torch.channels_last)
-    criterion = nn.CrossEntropyLoss()
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4, fused=True)
-    steps = epochs * -(-len(images) // BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.05, total_steps=steps + 1)
-    for _ in range(epochs):
-        network.train()
-        total, hits = torch.zeros(()), torch.zeros((), dtype=torch.int64)
-        for chosen in torch.randperm(len(images)).split(BATCH):
-            image, label = images[chosen], labels[chosen]
-            scores = network((image - mean) / std)
-            loss = criterion(scores, label)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            total += loss.detach() * len(label)
-            hits += (scores.argmax(1) == label).sum()
-        total.item(), hits.item()
-    evaluate(network, criterion, whole(data, "val"), mean, std)
-    evaluate(network, criterion, (images, labels), mean, std)
-    return time.process_time() - start
+def trial_of(recipe: Recipe, root: Path | None, folder: Path) -> None:
+    """A whole trial in a folder of its own."""
+    attempt = Attempt(recipe, 0, root, Path(tempfile.mkdtemp(dir=folder)))
+    run_trial(attempt, World(threads=1), lambda report: True)
 
 
-def whole(data: Prepared, split: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """All images and labels of a split, in memory."""
-    batch = next(iter(loader_for(Digits(name="digits", batch_size=2000), data.root, split, seed=0, shuffle=False)))
-    return batch["image"], batch["label"]
+@dataclass
+class Figure:
+    """Steps of a trial beside the steps of the same training by hand.
+
+    Attributes:
+        name: The figure's name.
+        steps: Steps of one epoch.
+        ours: Trains so many epochs.
+        peer: The same by hand.
+    """
+
+    name: str
+    steps: int
+    ours: Callable[[int], object]
+    peer: Callable[[int], object]
+    _rounds: list[tuple[float, float]] = field(default_factory=list)
+
+    def measure(self) -> None:
+        """One round."""
+        mine, theirs = (self._step(train) for train in (self.ours, self.peer))
+        self._rounds.append((mine, theirs))
+        print(f"{self.name}: expflow {1e3 * mine:.3f} ms, by hand {1e3 * theirs:.3f} ms a step", flush=True)
+
+    def _step(self, train: Callable[[int], object]) -> float:
+        few, many = (cpu_seconds(partial(train, epochs)) for epochs in (FEW, MANY))
+        return (many - few) / ((MANY - FEW) * self.steps)
+
+    def claim(self) -> dict[str, Any]:
+        """Medians of all rounds but the first, which imports, allocates and chooses kernels."""
+        rounds = self._rounds[1:]
+        mine, theirs = (statistics.median(side) for side in zip(*rounds, strict=True))
+        ratio = statistics.median(one / other for one, other in rounds)
+        print(f"{self.name}: medians {1e3 * mine:.3f} ms beside {1e3 * theirs:.3f} ms; median ratio {ratio:.3f}")
+        return {
+            "name": self.name,
+            "ours": round(mine, 6),
+            "peer": round(theirs, 6),
+            "peer_name": "the same loop by hand in plain PyTorch",
+            "unit": "s",
+            "better": "lower",
+        }
 
 
-@torch.inference_mode()
-def evaluate(
-    network: nn.Module,
-    criterion: nn.Module,
-    split: tuple[torch.Tensor, torch.Tensor],
-    mean: torch.Tensor,
-    std: torch.Tensor,
-) -> tuple[float, float]:
-    """Mean loss and top-1."""
-    network.eval()
-    total = hits = 0.0
-    for image, label in zip(split[0].split(BATCH), split[1].split(BATCH), strict=True):
-        scores = network((image - mean) / std)
-        total += criterion(scores, label).item() * len(label)
-        hits += (scores.argmax(1) == label).sum().item()
-    return total / len(split[1]), hits / len(split[1])
+def figures(folder: Path) -> tuple[Figure, Figure]:
+    """Both figures; the trials' folders and the data lie in a folder."""
+    data = prepare(DigitsSpec(name="digits"), cache=folder / "cache")
+    digits = loop.Digits.load(data.root, data.spec)
+    return (
+        Figure(
+            "step_overhead",
+            -(-data.spec.samples["train"] // BATCH),
+            lambda epochs: trial_of(recipe(epochs), data.root, folder),
+            lambda epochs: loop.train(MODEL, digits, batch=BATCH, epochs=epochs, validate_every=epochs),
+        ),
+        Figure(
+            "own_module_step_overhead",
+            -(-own_module.TRAIN // own_module.BATCH),
+            lambda epochs: trial_of(own_recipe(epochs), None, folder),
+            own_module.train_by_hand,
+        ),
+    )
 
 
 def main() -> None:
-    """Measure both in turn and print medians, then one line of JSON."""
+    """Measure both sides of both figures in turn and print medians, then one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    mine, theirs = list[float](), list[float]()
     with tempfile.TemporaryDirectory() as temporary:
-        data = prepare(Digits(name="digits"), cache=Path(temporary) / "cache")
-        steps = (MANY - FEW) * -(-data.spec.samples["train"] // BATCH)
-        for number in range(options.rounds + 1):
-            few, many = Path(temporary) / f"few{number}", Path(temporary) / f"many{number}"
-            a = -ours(data, FEW, few) + ours(data, MANY, many)
-            b = -plain(data, FEW) + plain(data, MANY)
-            if number == 0:
-                continue  # the first round imports, allocates and chooses kernels
-            mine.append(a / steps)
-            theirs.append(b / steps)
-            print(f"round {number}: expflow {1e3 * mine[-1]:.3f} ms, plain loop {1e3 * theirs[-1]:.3f} ms a step")
-    a, b = statistics.median(mine), statistics.median(theirs)
-    ratio = statistics.median(one / other for one, other in zip(mine, theirs, strict=True))
-    print(f"median step: expflow {1e3 * a:.3f} ms, plain PyTorch {1e3 * b:.3f} ms; median ratio {ratio:.3f}")
-    print(f"samples/s: expflow {BATCH / a:.0f}, plain PyTorch {BATCH / b:.0f}")
-    figure = {
-        "name": "step_overhead",
-        "ours": round(a, 6),
-        "peer": round(b, 6),
-        "peer_name": "the same loop by hand in plain PyTorch",
-        "unit": "s",
-        "better": "lower",
-    }
-    print(json.dumps({"figures": [figure]}))
+        measured = figures(Path(temporary))
+        for _ in range(options.rounds + 1):
+            for figure in measured:
+                figure.measure()
+        print(json.dumps({"figures": [figure.claim() for figure in measured]}))
 
 
 if __name__ == "__main__":

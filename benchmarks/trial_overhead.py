@@ -85,10 +85,11 @@ def run_peer(folder: Path, trials: int, slots: int) -> None:
     from ray import tune
 
     from expflow.sweep.plan import make_plan
+    from expflow.sweep.trial_expansion import planned_trials
 
     folder.mkdir(parents=True)
     (folder / "overhead.yaml").write_text(EXPERIMENT.format(trials=trials, ranks=1))
-    planned = list(make_plan(folder / "overhead.yaml", storage=folder / "runs").trials())
+    planned = list(planned_trials(make_plan(folder / "overhead.yaml", storage=folder / "runs")))
 
     def train(config: dict) -> None:
         import expflow.training.lightning_runner  # noqa: F401  what every Tune user's module imports at its top
@@ -96,8 +97,8 @@ def run_peer(folder: Path, trials: int, slots: int) -> None:
 
         trial = planned[config["index"]]
 
-        def report(found: object) -> bool:
-            tune.report(dict(found.metrics))
+        def report(reported: object) -> bool:
+            tune.report(dict(reported.metrics))
             return True
 
         start = time.perf_counter()
@@ -228,8 +229,8 @@ def in_turn(folder: Path, rounds: int, trials: int, peer_trials: int, slots: int
     for index in range(rounds):
         mine.append(ours(folder / f"ours-{ranks}-{index}", trials, slots, ranks))
         theirs.append(peer(folder / f"peer-{ranks}-{index}", peer_trials, slots, ranks))
-        said = f"expflow {mine[-1]:.3f} s, Ray {theirs[-1]:.3f} s a trial"
-        print(f"{ranks} rank{'s' if ranks > 1 else ''}, round {index + 1}: {said}", flush=True)
+        words = f"expflow {mine[-1]:.3f} s, Ray {theirs[-1]:.3f} s a trial"
+        print(f"{ranks} rank{'s' if ranks > 1 else ''}, round {index + 1}: {words}", flush=True)
     return mine, theirs
 
 
@@ -256,11 +257,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if options.rounds:
-            found = in_turn(folder, options.rounds, options.trials, options.peer_trials, options.slots, 1)
-            figures.append(figure("one_rank_overhead_s", "one-rank", *found, "Ray Tune function trainable, defaults"))
+            timings = in_turn(folder, options.rounds, options.trials, options.peer_trials, options.slots, 1)
+            figures.append(figure("one_rank_overhead_s", "one-rank", *timings, "Ray Tune function trainable, defaults"))
         if options.ddp_rounds:
-            found = in_turn(folder, options.ddp_rounds, options.ddp_trials, options.ddp_peer_trials, 1, 2)
-            figures.append(figure("ddp_overhead_s", "two-rank", *found, "TorchTrainer in Ray Tune, as documented"))
+            timings = in_turn(folder, options.ddp_rounds, options.ddp_trials, options.ddp_peer_trials, 1, 2)
+            figures.append(figure("ddp_overhead_s", "two-rank", *timings, "TorchTrainer in Ray Tune, as documented"))
     print(json.dumps({"figures": figures}))
 
 

@@ -17,11 +17,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from expflow.version import __version__
+
 if TYPE_CHECKING:
     from expflow.api import load, results
     from expflow.hooks import register
-
-__version__ = "0.1.0"
 
 __all__ = ["__version__", "load", "register", "results"]
 

@@ -8,7 +8,8 @@
     │   ├── DataInvalid            a data source's files are there but are not what it reads
     │   ├── CodeChanged            the user's modules, or expflow, changed since the results were made
     │   ├── LedgerMismatch         the ledger belongs to another experiment or to other data
-    │   ├── LookRefused            the test set was looked at before, and --again was not said
+    │   ├── MetricMissing          a recipe watches a metric that its task does not report
+    │   ├── EvaluationRefused      the test split was evaluated before, and --again was not said
     │   ├── CheckpointMismatch     a checkpoint of another architecture, or of a schedule of another length
     │   └── CheckpointUnsaveable   a module keeps something in its checkpoint that is neither tensor nor plain data
     ├── Missing                    exit 3: something outside is not there
@@ -18,13 +19,16 @@
     │   ├── PackageMissing         an optional package
     │   ├── ServerUnreachable      a tracking server, a Ray head, a token for one of them
     │   ├── StorageUnwritable      no room on the disk under the results, or no right to write there
+    │   ├── LimitTooLow            this user may have too few open files or processes for Ray
     │   └── GangsLost              Ray's processes died under a sweep
     ├── Refused                    exit 3: something is there and must not be used
     │   ├── LedgerLocked           another driver works on this sweep
     │   ├── LedgerDamaged          a record other than a torn last line does not read
+    │   ├── LedgerTooNew           a newer expflow wrote the ledger
     │   ├── ShardCorrupt           a shard differs from its manifest
     │   ├── CheckpointDamaged      a checkpoint is not what was written
     │   ├── PredictionsDamaged     a file of predictions is not what was written, or not there
+    │   ├── CodeRefused            code that results name and the experiment here does not: it is not imported
     │   ├── CheckpointUnsafe       a file of weights asks for more than tensors: reading it could run code
     │   ├── AddressRefused         an address of data that runs a command, tells a secret or leads elsewhere
     │   └── StaleDriver            this driver was replaced: its writes are refused
@@ -46,6 +50,10 @@ import os
 import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+from expflow.redaction import redacted
+from expflow.text import escape_controls, escape_line
 
 DEBUG_VARIABLE = "EXPFLOW_DEBUG"
 """Set to 1, every error is shown with its traceback."""
@@ -57,13 +65,24 @@ def debugging() -> bool:
 
 
 class ExpflowError(Exception):
-    """Root of the tree. ``exit_code`` is what the command line returns for it."""
+    """Root of the tree.
+
+    Attributes:
+        exit_code: What the command line returns for it.
+        at_once: Whether the command line ends without its exit handlers, because what they would wait for is gone.
+    """
 
     exit_code = 1
+    at_once = False
+
+    def __str__(self) -> str:
+        """The message, without what is secret in it."""
+        return redacted(super().__str__())
 
     def _render_traceback_(self) -> list[str]:
         """What a notebook shows of it, by IPython's rule for exceptions: the message alone, as on the command line."""
-        return traceback.format_exception(self) if debugging() else [f"{type(self).__name__}: {self}"]
+        lines = traceback.format_exception(self) if debugging() else [f"{type(self).__name__}: {self}"]
+        return [escape_controls(redacted(line)) for line in lines]
 
 
 class UserError(ExpflowError):
@@ -72,11 +91,23 @@ class UserError(ExpflowError):
     exit_code = 2
 
 
+MAX_PROBLEMS = 100
+"""So many problems of one experiment are looked for and shown: a file that is no experiment has one in every line."""
+
+_MAX_SHOWN = 1_500
+"""Characters of one problem that are shown."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing that is wrong in an experiment, where, and what was expected there.
 
-    ``line`` and ``column`` count from 1; ``line`` is 0 where the value came from no file (``--set``).
+    Attributes:
+        file: The file's name, or what the value came from (``--set a=1``).
+        line: From 1; 0 where the value came from no file.
+        column: From 1.
+        key: The dotted key that it is about; "" where it is about none.
+        message: What is wrong.
     """
 
     file: str
@@ -87,27 +118,58 @@ class Problem:
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-        return f"{where}: {self.key}: {self.message}" if self.key else f"{where}: {self.message}"
+        parts = (escape_line(where), escape_line(self.key), self.message)
+        return ": ".join(_shortened(part) for part in parts if part)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN // 2]} … {text[-_MAX_SHOWN // 4 :]}"
 
 
 class ExperimentInvalid(UserError):
-    """Everything that is wrong with one experiment, reported together."""
+    """Everything that is wrong with one experiment, reported together.
+
+    Args:
+        problems: All that is wrong, in the order of the files.
+    """
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems: tuple[Problem, ...] = tuple(problems)
-        super().__init__("\n".join(str(problem) for problem in self.problems))
+        super().__init__("\n".join(self.lines()))
+
+    def lines(self) -> list[str]:
+        """A line for each problem, and one that counts those beyond ``MAX_PROBLEMS``."""
+        shown = [str(problem) for problem in self.problems[:MAX_PROBLEMS]]
+        left = len(self.problems) - len(shown)
+        return [*shown, *([f"and at least {left} more"] if left else [])]
+
+
+_MAX_COMPARED = 200
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """``name``'s closest spelling among ``known``, or ``""`` when none is near."""
+    """The closest spelling among known names, or ``""`` when none is near.
+
+    Args:
+        name: What was written.
+        known: The names that there are.
+    """
     import difflib  # only needed once something is wrong
 
+    if len(name) > _MAX_COMPARED:  # no misspelt name, and comparing takes time by the square of its length
+        return ""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return close[0] if close else ""
 
 
 class UnknownName(UserError):
-    """A name that is not registered. The message lists what is, and the nearest spelling."""
+    """A name that is not registered. The message lists what is, and the nearest spelling.
+
+    Args:
+        kind: What the name would be of (``model``).
+        name: What was written.
+        known: The names that there are.
+    """
 
     def __init__(self, kind: str, name: str, known: Sequence[str]) -> None:
         self.kind, self.name, self.known = kind, name, tuple(known)
@@ -132,8 +194,12 @@ class LedgerMismatch(UserError):
     """The ledger belongs to another experiment, or its data are not today's data."""
 
 
-class LookRefused(UserError):
-    """The test set of this experiment was looked at before; another look has to be asked for."""
+class MetricMissing(UserError):
+    """A recipe watches a metric that nothing reports; the message begins with the key that names it."""
+
+
+class EvaluationRefused(UserError):
+    """The test split of this experiment was evaluated before; another evaluation has to be asked for."""
 
 
 class CheckpointMismatch(UserError):
@@ -153,8 +219,10 @@ class Missing(ExpflowError):
 class DataMissing(Missing):
     """A data source's files are not where they were looked for.
 
-    ``key`` is the recipe key that says where, or should; "" where the experiment is not to blame. A plan turns the
-    former into an :class:`ExperimentInvalid` with the place in the file.
+    Args:
+        message: Which files, where, and what to do.
+        key: The recipe key that says where, or should; "" where the experiment is not to blame. A plan turns the former
+            into an :class:`ExperimentInvalid` with the place in the file.
     """
 
     def __init__(self, message: str, *, key: str = "") -> None:
@@ -182,8 +250,21 @@ class StorageUnwritable(Missing):
     """The disk under the results is full, read-only or broken."""
 
 
+class LimitTooLow(Missing):
+    """The system lets this user have fewer open files or processes than Ray needs."""
+
+
 class GangsLost(Missing):
-    """Ray's processes on a sweep are gone before its trials ended."""
+    """Ray's processes on a sweep are gone before its trials ended.
+
+    Args:
+        message: What was lost, and how to go on.
+        at_once: Whether the command line ends without its exit handlers.
+    """
+
+    def __init__(self, message: str, *, at_once: bool = False) -> None:
+        super().__init__(message)
+        self.at_once = at_once
 
 
 class Refused(ExpflowError):
@@ -197,7 +278,27 @@ class LedgerLocked(Refused):
 
 
 class LedgerDamaged(Refused):
-    """A ledger record that is not the torn last line does not read."""
+    """A part of a ledger that is not the torn last line does not read or is missing.
+
+    Attributes:
+        whole: The end of what is whole before the damage (segment, line, byte behind it); None where that is unknown.
+    """
+
+    whole: tuple[int, int, int] | None = None
+
+
+class SealDamaged(LedgerDamaged):
+    """The file that holds a segment's digest does not read; the segment itself may be whole.
+
+    Attributes:
+        seal: The file.
+    """
+
+    seal: Path | None = None
+
+
+class LedgerTooNew(Refused):
+    """A ledger holds what only a newer expflow can read. It is whole, so there is nothing to salvage."""
 
 
 class ShardCorrupt(Refused):
@@ -210,6 +311,10 @@ class CheckpointDamaged(Refused):
 
 class PredictionsDamaged(Refused):
     """A file of predictions is not what was written, or is not there."""
+
+
+class CodeRefused(Refused):
+    """Results name code that no experiment file here names; it is not imported."""
 
 
 class CheckpointUnsafe(Refused):
@@ -225,7 +330,11 @@ class StaleDriver(Refused):
 
 
 class TrialError(ExpflowError):
-    """A trial failed by itself; the sweep goes on. ``failure`` is the class that it is recorded as."""
+    """A trial failed by itself; the sweep goes on.
+
+    Attributes:
+        failure: The class that it is recorded as.
+    """
 
     failure = "code"
 
@@ -265,8 +374,15 @@ class RanksDisagree(TrialError):
 
 
 class Interrupted(ExpflowError):
-    """Stopped by a signal with everything saved."""
+    """Stopped by a signal with everything saved.
 
-    def __init__(self, message: str, *, signal_number: int) -> None:
+    Args:
+        message: What was saved, and how to go on.
+        signal_number: The signal.
+        at_once: Whether the command line ends without its exit handlers.
+    """
+
+    def __init__(self, message: str, *, signal_number: int, at_once: bool = False) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number
+        self.at_once = at_once

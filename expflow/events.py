@@ -1,52 +1,75 @@
 """The one stream of events that a sweep is, and the metrics a trial reports.
 
-Events are facts in the past tense, written by the driver alone. The ledger stores them in order; whoever else wants to
-know (live table, MLflow) follows the ledger. ``trial`` is a trial id, ``config`` a config id, ``attempt`` counts the
-tries of one trial from 1, ``step`` is the optimizer step.
+Facts in the past tense, written by the driver alone. The ledger stores them in order; the live table and MLflow follow
+it. ``trial`` and ``config`` are ids, ``attempt`` counts from 1, ``step`` is the optimizer step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
+
+from expflow.field_types import checked_fields
 
 Status = Literal["done", "failed", "stopped"]
 """How a trial ended: at its full budget, by a failure that is not retried, or early by the scheduler's decision."""
-
 Decision = Literal["continue", "stop", "pause", "resume"]
 """A paused trial keeps its last checkpoint and waits until it is resumed or stopped."""
-
+ArtifactKind = Literal["image", "table", "text"]
+"""What a file that a trial wrote holds."""
 Phase = Literal["search", "confirm"]
 """Why a trial exists: the searcher proposed it, or its config is among the leaders and gets new seeds."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """One set of metrics at one optimizer step of a trial, as ``run_trial`` hands it to its caller."""
+    """One set of metrics at one optimizer step of a trial, as ``run_trial`` hands it to its caller.
+
+    Attributes:
+        step: The optimizer step.
+        metrics: Metric to value.
+        progress: Share of the trial's budget that is spent, 0 to 1.
+        missing: Metrics that were measured and are no finite number; they are not among ``metrics``.
+    """
 
     step: int
     metrics: Mapping[str, float]
     progress: float = 0.0
-    """Share of the trial's budget that is spent, 0 to 1."""
+    missing: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Event:
-    """Base of all events. ``kind`` is the name that the ledger stores."""
+    """Base of all events.
+
+    Attributes:
+        kind: The name that the ledger stores.
+        left_out: Fields that it does not store where they are empty.
+    """
 
     kind: ClassVar[str] = ""
+    left_out: ClassVar[tuple[str, ...]] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The event as plain data; :func:`from_json` reads it back."""
-        return {"event": self.kind, **asdict(self)}
+        """The event as plain data, which is shared with the event; :func:`from_json` reads it back."""
+        stored = {key: value for key, value in vars(self).items() if value or key not in self.left_out}
+        return {"event": self.kind, **stored}
 
 
 @dataclass(frozen=True)
-class Proposed(Event):
-    """A trial was proposed (in call order). ``recipe`` holds the identity fields that differ from their defaults.
+class TrialProposed(Event):
+    """A trial was proposed; events stand in the order of the proposals.
 
-    Of the user's own components it holds every argument, since their defaults stand in code that may change.
+    Attributes:
+        trial: Id of the trial.
+        config: Id of its config.
+        seed: Its seed.
+        values: Searched key to chosen value; an inactive key is absent.
+        recipe: The identity fields that differ from their defaults; of the user's own components every argument.
+        budget: The recipe's budget fields (``trainer.epochs``): another budget reopens the same trial.
+        draw: Which of the searcher's suggestions this is, from 1: those in between repeated configs that were known.
+        phase: Why the trial exists.
     """
 
     kind: ClassVar[str] = "proposed"
@@ -54,41 +77,66 @@ class Proposed(Event):
     config: str
     seed: int
     values: dict[str, Any]
-    """Searched key -> chosen value; an inactive key is absent."""
     recipe: dict[str, Any]
     budget: dict[str, Any] = field(default_factory=dict)
-    """The recipe's budget fields (``trainer.epochs``): another budget reopens the same trial."""
     draw: int = 0
-    """Which of the searcher's suggestions this is, from 1: those in between repeated configs that were known."""
     phase: Phase = "search"
 
 
 @dataclass(frozen=True)
 class TrialStarted(Event):
-    """An attempt began on a gang. ``from_step`` > 0 where it goes on from a checkpoint."""
+    """An attempt began on a gang.
+
+    Attributes:
+        trial: Id of the trial.
+        attempt: The attempt's number, from 1.
+        gang: Name of the gang.
+        from_step: The optimizer step that it starts at: above 0 where it goes on from a checkpoint.
+        place: What it is computed on (``ranks``, ``threads`` of each, ``device``), where that is known.
+    """
 
     kind: ClassVar[str] = "started"
+    left_out: ClassVar[tuple[str, ...]] = ("place",)
     trial: str
     attempt: int
     gang: str
     from_step: int = 0
+    place: dict[str, int | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Reported(Event):
-    """A trial's report. Keyed by (trial, attempt, step)."""
+class TrialReported(Event):
+    """A trial's report. There is one for each trial, attempt and step.
+
+    Attributes:
+        trial: Id of the trial.
+        attempt: The attempt's number, from 1.
+        step: The optimizer step.
+        metrics: Metric to value.
+        progress: Share of the trial's budget that is spent, 0 to 1.
+        missing: Metrics that were measured and are no finite number; the ledger names them where there are any.
+    """
 
     kind: ClassVar[str] = "reported"
+    left_out: ClassVar[tuple[str, ...]] = ("missing",)
     trial: str
     attempt: int
     step: int
     metrics: dict[str, float]
     progress: float = 0.0
+    missing: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Decided(Event):
-    """What the scheduler said: about a report, or later about a paused trial. Not written where it is ``continue``."""
+class SchedulerDecided(Event):
+    """The scheduler decided about a report, or later about a paused trial. ``continue`` is not written.
+
+    Attributes:
+        trial: Id of the trial.
+        attempt: The attempt's number, from 1.
+        step: The optimizer step of the report.
+        decision: What becomes of the trial.
+    """
 
     kind: ClassVar[str] = "decided"
     trial: str
@@ -98,10 +146,16 @@ class Decided(Event):
 
 
 @dataclass(frozen=True)
-class Forked(Event):
-    """A trial took over another one's weights at ``step`` and a changed config (population based training).
+class TrialForked(Event):
+    """A trial took over another one's weights and a changed config (population based training).
 
-    ``values`` are all searched values that it goes on with; its ids stay those of the config it began with.
+    Its ids stay those of the config it began with.
+
+    Attributes:
+        trial: Id of the trial.
+        source: Id of the trial whose weights it took over.
+        step: The optimizer step of these weights.
+        values: All searched values that it goes on with.
     """
 
     kind: ClassVar[str] = "forked"
@@ -113,7 +167,17 @@ class Forked(Event):
 
 @dataclass(frozen=True)
 class CheckpointSaved(Event):
-    """A checkpoint was renamed into place; ``path`` is relative to the experiment's folder, ``size`` in bytes."""
+    """A checkpoint was renamed into place.
+
+    Attributes:
+        trial: Id of the trial.
+        attempt: The attempt's number, from 1.
+        step: The optimizer step.
+        path: Its folder, relative to the experiment's folder.
+        sha256: The checksum in its manifest.
+        size: Of all its files, in bytes.
+        seconds: How long the training stood still for it.
+    """
 
     kind: ClassVar[str] = "checkpoint"
     trial: str
@@ -122,11 +186,18 @@ class CheckpointSaved(Event):
     path: str
     sha256: str
     size: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class CheckpointRefused(Event):
-    """An attempt passed over a checkpoint because it is damaged; ``reason`` says what differs from its manifest."""
+    """An attempt passed over a checkpoint because it is damaged.
+
+    Attributes:
+        trial: Id of the trial.
+        attempt: The attempt's number, from 1.
+        reason: What differs from its manifest.
+    """
 
     kind: ClassVar[str] = "checkpoint_refused"
     trial: str
@@ -135,8 +206,78 @@ class CheckpointRefused(Event):
 
 
 @dataclass(frozen=True)
+class CheckpointPruned(Event):
+    """A checkpoint was deleted on purpose.
+
+    Attributes:
+        trial: Id of the trial that it belonged to.
+        step: The optimizer step that it was saved at.
+        path: Its folder, relative to the experiment's folder.
+        reason: Why it is no longer needed, in words.
+    """
+
+    kind: ClassVar[str] = "pruned"
+    trial: str
+    step: int
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ArtifactWritten(Event):
+    """A trial wrote a picture, a table or a text that belongs to its results.
+
+    Attributes:
+        trial: Id of the trial.
+        attempt: The attempt that wrote it, from 1.
+        step: The optimizer step that it shows.
+        name: What it is called; the same name at another step shows the same thing later.
+        path: The file, relative to the experiment's folder.
+        artifact_kind: What the file holds. (``kind`` is the kind of the event.)
+        sha256: Of the file.
+        size: In bytes.
+    """
+
+    kind: ClassVar[str] = "artifact"
+    trial: str
+    attempt: int
+    step: int
+    name: str
+    path: str
+    artifact_kind: ArtifactKind
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class SystemMeasured(Event):
+    """A trial's rank 0 measured what training takes of its machine: about every half minute, and at an attempt's end.
+
+    Attributes:
+        trial: Id of the trial.
+        attempt: The attempt's number, from 1.
+        step: The optimizer step at the end of the time that was measured.
+        metrics: Metric (``system/...``) to value.
+    """
+
+    kind: ClassVar[str] = "system"
+    trial: str
+    attempt: int
+    step: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
 class AttemptFailed(Event):
-    """An attempt failed. ``failure`` is its class, one of :data:`expflow.sweep.failures.RULES`."""
+    """An attempt failed.
+
+    Attributes:
+        trial: Id of the trial.
+        attempt: The attempt's number, from 1.
+        failure: The class of the failure, one of :data:`expflow.sweep.failures.RULES`.
+        message: What happened, in words.
+        traceback: Where it happened; "" where there is none.
+    """
 
     kind: ClassVar[str] = "attempt_failed"
     trial: str
@@ -148,9 +289,16 @@ class AttemptFailed(Event):
 
 @dataclass(frozen=True)
 class TrialEnded(Event):
-    """A trial is over, one way or another. ``weights`` is the sha256 of its final weights ("" where it has none).
+    """A trial is over, one way or another.
 
-    ``reason`` says why a trial that is done ended before its last epoch: its recipe stopped it early.
+    Attributes:
+        trial: Id of the trial.
+        attempt: Number of its last attempt, from 1.
+        status: How it ended.
+        step: The last optimizer step.
+        seconds: How long its last attempt took.
+        weights: The sha256 of its final weights; "" where it has none.
+        reason: Why a trial that is done ended before its last epoch: its recipe stopped it early.
     """
 
     kind: ClassVar[str] = "ended"
@@ -164,12 +312,17 @@ class TrialEnded(Event):
 
 
 @dataclass(frozen=True)
-class Packed(Event):
-    """How many trials share a GPU (``resources.gpus_per_rank: measured``), and by which measurement. In bytes.
+class GpuSharingMeasured(Event):
+    """It was measured how many trials share a GPU (``resources.gpus_per_rank: measured``).
 
-    ``config`` (in words) needs most: ``peak``, as torch's allocator held at its highest (None: more than there is), and
-    ``context``, which CUDA itself takes, of ``total``. ``fits`` is what the memory has room for, ``at_once`` what was
-    chosen, since trials want CPUs, too. A rank counts as ``devices`` of a GPU.
+    Attributes:
+        config: The config that needs most, in words.
+        peak: Bytes that torch's allocator held at its highest; None where that is more than there is.
+        context: Bytes that CUDA itself takes.
+        total: Bytes of the GPU's memory.
+        fits: Trials that the memory has room for.
+        at_once: Trials that run at once on each GPU: fewer where there are not enough CPUs.
+        devices: Share of a GPU that a rank counts as.
     """
 
     kind: ClassVar[str] = "packed"
@@ -181,78 +334,65 @@ class Packed(Event):
     at_once: int
     devices: float
 
-    @property
-    def words(self) -> str:
-        """``measured 3.1 GiB of 80.0 GiB for depth=56: 12 trials at once on each GPU``."""
-        which = f" for {self.config}" if self.config else ""
-        total = f"{self.total / 2**30:.1f} GiB"
-        if self.peak is None:
-            found = f"measured more than the GPU's {total}{which}"
-        else:
-            found = f"measured {(self.peak + self.context) / 2**30:.1f} GiB of {total}{which}"
-        more = f" (it has memory for {self.fits})" if self.fits > self.at_once else ""
-        return f"{found}: {self.at_once} {'trial' if self.at_once == 1 else 'trials'} at once on each GPU{more}"
-
 
 @dataclass(frozen=True)
-class Looked(Event):
-    """Somebody looked at a split that no choice may be made by: what was evaluated there, and what it gave.
+class SplitEvaluated(Event):
+    """A split was evaluated that no choice may be made by. What was evaluated there, and what it gave:
+    ``metrics`` and ``predictions`` are by trial id, ``ensemble``, ``uniform_soup`` and ``greedy_soup``, as asked for.
 
-    ``metrics`` and ``predictions`` (the file's sha256, "" where there is none) are by trial id, and by ``ensemble``,
-    ``uniform_soup`` and ``greedy_soup`` where these were asked for; ``members`` says which trials those are made of,
-    and ``val`` what they gave on val.
+    Attributes:
+        config: Id of the config.
+        split: The split.
+        data: Which data the split is of: the sha256 of their content, or the key of what the user's own code brings.
+        number: Which evaluation of the split this is, from 1, over all results of the experiment.
+        again: Whether it was asked for although there had been one before.
+        metrics: Metric to value, for each of these.
+        predictions: The sha256 of the file of predictions, for each of these; "" where there is none.
+        members: The trials that ensemble and soups are made of.
+        val: Metric to value on val, of ensemble and soups.
+        when: When, in UTC, as text.
     """
 
     kind: ClassVar[str] = "looked"
     config: str
     split: str
     data: str
-    """Which data the split is of: the sha256 of their content, or their key where the user's own code brings them."""
     number: int
-    """Which look at the split this is, from 1, over all results of the experiment."""
     again: bool
-    """Whether it was asked for although there had been one."""
     metrics: dict[str, dict[str, float]]
     predictions: dict[str, str] = field(default_factory=dict)
     members: dict[str, list[str]] = field(default_factory=dict)
     val: dict[str, dict[str, float]] = field(default_factory=dict)
     when: str = ""
-    """When, in UTC, as people write it."""
 
 
 @dataclass(frozen=True)
 class DriverStopped(Event):
-    """The driver closed the ledger on purpose: ``finished``, ``interrupted`` or ``error``."""
+    """The driver closed the ledger on purpose.
+
+    Attributes:
+        reason: ``finished``, ``interrupted`` or ``error``.
+        details: Further facts, as plain data.
+    """
 
     kind: ClassVar[str] = "driver_stopped"
     reason: str
     details: dict[str, Any] = field(default_factory=dict)
 
 
-EVENTS: dict[str, type[Event]] = {
-    event.kind: event
-    for event in (
-        Proposed,
-        TrialStarted,
-        Reported,
-        Decided,
-        Forked,
-        CheckpointSaved,
-        CheckpointRefused,
-        AttemptFailed,
-        TrialEnded,
-        Packed,
-        Looked,
-        DriverStopped,
-    )
-}
+EVENTS: dict[str, type[Event]] = {event.kind: event for event in Event.__subclasses__()}
+"""Every event by the name that the ledger stores."""
 
 
 def from_json(data: Mapping[str, Any]) -> Event:
-    """The event that ``data`` describes; fields that a newer expflow added are ignored.
+    """Read an event back. Fields that a newer expflow added are ignored.
 
-    Raises KeyError for an unknown kind and TypeError for a missing field.
+    Args:
+        data: What :meth:`Event.to_json` gave.
+
+    Raises:
+        KeyError: It is of an unknown kind.
+        TypeError: A field is missing, or is not of its type.
     """
     event = EVENTS[data["event"]]
-    known = {each.name for each in fields(event)}
-    return event(**{key: value for key, value in data.items() if key in known})
+    return event(**checked_fields(event, data))

@@ -18,14 +18,18 @@ from typing import TypeVar
 from expflow.errors import UserError, nearest
 from expflow.registry import REGISTRIES
 
-Component = TypeVar("Component", bound=Callable[..., object])
+UserCallable = TypeVar("UserCallable", bound=Callable[..., object])
 
 
-def register(kind: str, name: str) -> Callable[[Component], Component]:
-    """Decorator that lets YAML say ``name`` for a class or function of the user's.
+def register(kind: str, name: str) -> Callable[[UserCallable], UserCallable]:
+    """Decorator that gives a class or function of the user's a short name in YAML.
 
-    ``kind`` is ``model``, ``loss``, ``optimizer``, ``schedule``, ``task``, ``data``, ``searcher`` or ``scheduler``.
-    Raises UserError for another kind, for a name that is taken, and for what no other process could import.
+    Args:
+        kind: ``model``, ``loss``, ``optimizer``, ``schedule``, ``task``, ``data``, ``searcher`` or ``scheduler``.
+        name: What YAML may call it.
+
+    Raises:
+        UserError: There is no such kind, the name is taken, or no other process could import the component.
     """
     if kind not in REGISTRIES:
         close = nearest(kind, REGISTRIES)
@@ -33,8 +37,8 @@ def register(kind: str, name: str) -> Callable[[Component], Component]:
             f"no kind of component is called {kind!r}; " + (f"nearest: {close}" if close else ", ".join(REGISTRIES))
         )
 
-    def give_name(component: Component) -> Component:
-        REGISTRIES[kind].hook(name, _path(component))
+    def give_name(component: UserCallable) -> UserCallable:
+        REGISTRIES[kind].add_short_name(name, _path(component))
         return component
 
     return give_name

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from expflow import redaction
+
 # The same examples in every run: a test that fails now and then says nothing about the change before it.
 settings.register_profile("expflow", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("expflow")
@@ -25,6 +27,9 @@ os.environ["MPLBACKEND"] = "Agg"
 for _variable in list(os.environ):
     if _variable.startswith(("EXPFLOW_", "MLFLOW_", "RAY_")):
         del os.environ[_variable]
+
+# Ray reads this when a test's module imports it: no Ray that a test starts listens beyond this machine.
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 
 SET_BY_LIBRARIES = (
     "CUDA_",
@@ -53,6 +58,7 @@ def _own_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+        patch.setattr(redaction, "_remembered", set())  # a secret of one test is a mere word in the next
         patch.setenv("EXPFLOW_HOOKS", "off")  # what this machine has installed beside us is no part of a test
         patch.setenv("MPLCONFIGDIR", str(tmp_path_factory.getbasetemp() / "matplotlib"))
         yield
@@ -82,8 +88,8 @@ def _nothing_leaks(request: pytest.FixtureRequest, _own_surroundings: None) -> I
     if _process_group():
         left.append("a torch.distributed process group")
     if request.node.get_closest_marker("ray") is None:  # Ray's threads and processes last as long as its cluster
-        if alive := _still_there(lambda: {each for each in threading.enumerate() if not each.daemon} - threads):
-            left.append(f"threads {sorted(each.name for each in alive)}")
+        if alive := _still_there(lambda: {thread for thread in threading.enumerate() if not thread.daemon} - threads):
+            left.append(f"threads {sorted(thread.name for thread in alive)}")
         if alive := _still_there(lambda: _children() - children):
             left.append(f"processes {sorted(alive)}")
     if left:
@@ -107,11 +113,11 @@ def _process_group() -> bool:
 
 def _children() -> set[int]:
     """Running children of this process; zombies are done."""
-    found = set()
+    running = set()
     try:
         listed = [int(pid) for pid in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()]
     except OSError:  # not Linux, or a kernel without this file
-        return found
+        return running
     for pid in listed:
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
@@ -120,8 +126,8 @@ def _children() -> set[int]:
             continue
         # multiprocessing's trackers belong to the whole test session
         if state != "Z" and "multiprocessing.resource_tracker" not in command and "forkserver" not in command:
-            found.add(pid)
-    return found
+            running.add(pid)
+    return running
 
 
 def _still_there(left: object, patience: float = 5.0) -> set:

@@ -7,9 +7,9 @@ import pytest
 
 from expflow import cli
 from expflow.architectures import count
-from expflow.architectures.catalogue import shown_with
+from expflow.architectures.catalogue import image_data_spec
 from expflow.config import load
-from expflow.config.identity import canonical, dump
+from expflow.config.identity import canonical_json, dump
 from expflow.config.space import sample
 
 FOLDER = Path(__file__).parents[1] / "experiments"
@@ -17,6 +17,7 @@ EXPERIMENTS = sorted(FOLDER.glob("*.yaml"))
 DIGITS = 8
 SHAPES = {
     "digits": ((1, DIGITS, DIGITS), 10),
+    "digit_scenes": ((3, 48, 48), 2),
     "fashion_mnist": ((1, 28, 28), 10),
     "cifar10": ((3, 32, 32), 10),
     "imagenet": ((3, 224, 224), 1000),
@@ -37,7 +38,7 @@ def data_of(recipe):
     """Images and classes of the recipe's data, without the data."""
     (channels, *sizes), classes = SHAPES[recipe.data.name]
     height, width = [recipe.data.image_size] * 2 if recipe.data.image_size else sizes
-    return shown_with((channels, height, width), classes)
+    return image_data_spec((channels, height, width), classes)
 
 
 def counted(name):
@@ -48,7 +49,7 @@ def counted(name):
 def test_every_network_of_an_experiment_can_be_built(path):
     models = {}
     for _, recipe in recipes(path.stem):
-        models[canonical([dump(recipe.model), recipe.data.name])] = recipe
+        models[canonical_json([dump(recipe.model), recipe.data.name])] = recipe
     assert models
     for recipe in models.values():
         assert count(recipe.model, data_of(recipe)).macs > 0
@@ -60,24 +61,26 @@ def source(path):
 
 @pytest.mark.parametrize(
     "path",
-    [each for each in EXPERIMENTS if source(each).name != "fashion_mnist"],  # its shards take half a minute
+    [path for path in EXPERIMENTS if source(path).name != "fashion_mnist"],  # its shards take half a minute
     ids=lambda path: path.stem,
 )
 def test_plan_shows_an_experiment_or_says_where_its_data_come_from(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EXPFLOW_CACHE", str(tmp_path / "cache"))
     with pytest.raises(SystemExit) as left:
-        cli.main(["plan", str(path), "--no-time"])
+        cli.main(["plan", str(path), "--no-time", "--no-check"])
     out, err = capsys.readouterr()
     experiment = load(path).experiment
     if path.stem.startswith("transfer"):
         assert left.value.code == 2
         assert "init" in err
         assert "expflow sweep" in err
-    elif source(path).name == "digits":
+    elif source(path).name in ("digits", "digit_scenes"):
         assert (left.value.code, err) == (0, "")
-        said = len(recipes(path.stem)) * len(experiment.sweep.seeds) if experiment.sweep.searcher.name == "grid" else ""
-        assert f"{said} trials of" in out
+        number = (
+            len(recipes(path.stem)) * len(experiment.sweep.seeds) if experiment.sweep.searcher.name == "grid" else ""
+        )
+        assert f"{number} trials of" in out
     else:
         assert left.value.code == 3
         assert "run `expflow data build" in err
@@ -103,48 +106,50 @@ def test_a_plan_without_data_or_knowledge_of_them_only_says_what_is_missing(tmp_
 
 
 def test_the_ten_resnexts_are_those_of_the_paper():
-    found = counted("resnext_groups")
-    rows = [(each["model"]["depth"], each["model"]["groups"], each["model"]["group_width"]) for each, _ in found]
+    costs = counted("resnext_groups")
+    rows = [
+        (model["depth"], model["groups"], model["group_width"]) for model in (values["model"] for values, _ in costs)
+    ]
     shapes = [(1, 64), (2, 40), (4, 24), (8, 14), (32, 4)]
     assert rows == [(depth, *shape) for depth in (50, 101) for shape in shapes]
-    assert [each.params for _, each in found] == [
+    assert [cost.params for _, cost in costs] == [
         25_557_032, 25_425_000, 25_292_968, 25_603_016, 25_028_904,
         44_549_160, 44_456_296, 44_363_432, 45_104_328, 44_177_704,
     ]  # fmt: skip
-    giga = [round(each.macs / 1e9, 3) for _, each in found]
+    giga = [round(cost.macs / 1e9, 3) for _, cost in costs]
     assert giga == [4.089, 4.125, 4.160, 4.267, 4.230, 7.801, 7.844, 7.886, 8.077, 7.970]
 
 
 def test_residual_nets_of_imagenet_and_cifar_have_their_published_sizes():
-    assert [each.params for _, each in counted("resnet_depth_imagenet")] == [
+    assert [cost.params for _, cost in counted("resnet_depth_imagenet")] == [
         11_689_512, 21_797_672, 25_557_032, 44_549_160, 60_192_808,
     ]  # fmt: skip
-    cifar = {each["model.depth"]: cost.params for each, cost in counted("resnet_depth_cifar10")}
+    cifar = {values["model.depth"]: cost.params for values, cost in counted("resnet_depth_cifar10")}
     assert cifar == {20: 269_722, 32: 464_154, 56: 853_018, 110: 1_727_962}
 
 
 def test_alexnet_and_zfnet_are_the_lectures():
-    params = [each.params for _, each in counted("alexnet_to_zfnet")]
+    params = [cost.params for _, cost in counted("alexnet_to_zfnet")]
     assert params[:2] == [60_965_224, 62_378_344]  # two streams, one
 
 
 def test_small_filters_see_as_much_with_fewer_weights():
-    found = {(each["model.field"], each["model.small"]): cost for each, cost in counted("small_filters")}
+    by_values = {(values["model.field"], values["model.small"]): cost for values, cost in counted("small_filters")}
     width, pixels = 32, DIGITS**2
     for field, weights in ((5, (25, 18)), (7, (49, 27))):
-        large, small = found[field, False], found[field, True]
+        large, small = by_values[field, False], by_values[field, True]
         assert large.params - small.params == (weights[0] - weights[1]) * width**2
         assert large.macs - small.macs == (weights[0] - weights[1]) * width**2 * pixels
 
 
 def test_a_bottleneck_has_four_times_the_channels_at_about_the_price():
     costs = counted("bottleneck_cost")
-    found = {(each["model"]["block"], each["model"]["width"]): cost.macs for each, cost in costs}
-    assert 0.9 < found["bottleneck", 16] / found["basic", 16] < 1.4  # the first block of a stage is dearer
-    assert found["basic", 64] > 12 * found["bottleneck", 16]
+    by_values = {(values["model"]["block"], values["model"]["width"]): cost.macs for values, cost in costs}
+    assert 0.9 < by_values["bottleneck", 16] / by_values["basic", 16] < 1.4  # the first block of a stage is dearer
+    assert by_values["basic", 64] > 12 * by_values["bottleneck", 16]
 
 
 def test_separable_convolutions_cost_8_times_less():
     costs = counted("mobile_width")
-    found = {(each["model"]["width_factor"], each["model"]["convolution"]): cost.macs for each, cost in costs}
-    assert 7 < found[0.25, "full"] / found[0.25, "separable"] < 9
+    by_values = {(values["model"]["width_factor"], values["model"]["convolution"]): cost.macs for values, cost in costs}
+    assert 7 < by_values[0.25, "full"] / by_values[0.25, "separable"] < 9

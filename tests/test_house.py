@@ -1,9 +1,11 @@
 """The documents say what is there: commands, targets, files, examples, reference pages."""
 
+import ast
 import re
 import shlex
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -54,8 +56,8 @@ def test_commands_of_the_documents_exist(page):
             below = getattr(command, "commands", {})
             if below and len(arguments) > 1 and not arguments[1].startswith("-"):
                 command = below.get(arguments[1]) or below["compare"]  # `expflow models A B` compares
-            known = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
-            assert {each for each in arguments[1:] if each.startswith("-")} <= known, line
+            known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+            assert {argument for argument in arguments[1:] if argument.startswith("-")} <= known, line
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -123,3 +125,77 @@ def test_constraints_are_names_and_versions_within_our_ranges():
     for requirement in map(Requirement, requires("expflow")):
         if requirement.marker is None or 'extra == "dev"' in str(requirement.marker):
             assert requirement.specifier.contains(pinned[requirement.name.lower().replace(".", "-")]), requirement
+
+
+def names_in(scope):
+    """What a module or class binds, imports included, wherever the statement stands."""
+    for node in ast.walk(scope):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            yield from ((alias.asname or alias.name).split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+        elif isinstance(node, ast.Constant) and str(node.value).isidentifier():  # specs that are made from a table
+            yield str(node.value)
+
+
+def leads_somewhere(reference):
+    """Whether a dotted path is a package, a module, or a name in one."""
+    parts = reference.replace(":", ".").split(".")
+    for count in range(len(parts), 0, -1):
+        base = ROOT.joinpath(*parts[:count])
+        source = next((file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()), None)
+        if source is not None:
+            return not parts[count:] or parts[count] in names_in(ast.parse(source.read_text()))
+    return False
+
+
+def prose_of(path):
+    """(line, text) of a document's text, or of a source file's strings and comments."""
+    if path.suffix == ".md":
+        yield from enumerate(path.read_text().splitlines(), 1)
+        return
+    with path.open("rb") as file:
+        for token in tokenize.tokenize(file.readline):
+            if token.type in (tokenize.STRING, tokenize.COMMENT):
+                yield token.start[0], token.string
+
+
+REFERENCE = re.compile(r"(?<![\w./@-])expflow(?:\.\w+)+(?::\w+(?:\.\w+)*)?(?![\w/-])")
+
+OTHER_NAMES = re.compile(r"expflow\.(\w+|git\.\w+|answer(\.\w+)*|best\.\w+|site\.yaml\S*)$")
+"""Tags of MLflow, groups of entry points, the site file."""
+
+
+@pytest.mark.parametrize("folder", ["expflow", "tests", "benchmarks", "docs"])
+def test_modules_and_names_that_are_mentioned_exist(folder):
+    dead = [
+        f"{name_of(path)}:{line} {reference}"
+        for path in sorted((ROOT / folder).rglob("*"))
+        if path.suffix in (".py", ".md")
+        for line, text in prose_of(path)
+        for reference in REFERENCE.findall(text)
+        if not OTHER_NAMES.match(reference) and not leads_somewhere(reference)
+    ]
+    assert not dead, "\n".join(dead)
+
+
+def test_the_tests_that_hold_a_rule_of_inference_exist():
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs" / "inference.md").read_text())
+    assert len(named) > 20
+    missing = [
+        f"{file}::{name}"
+        for file, name in named
+        if not (ROOT / file).exists() or f"def {name}(" not in (ROOT / file).read_text()
+    ]
+    assert not missing
+
+
+def test_the_files_that_the_architecture_page_names_exist():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    files = re.findall(r"`((?:\w+/)*\w+\.py)`", page)
+    assert len(files) > 15
+    assert not [file for file in files if not (ROOT / "expflow" / file).exists() and not (ROOT / file).exists()]

@@ -24,7 +24,7 @@ def photographs() -> list[np.ndarray]:
 
     named = (data.astronaut, data.chelsea, data.coffee, data.rocket, data.hubble_deep_field, data.immunohistochemistry)
     left, right, _ = data.stereo_motorcycle()
-    return [*load_sample_images().images, *(each() for each in named), left, right]
+    return [*load_sample_images().images, *(load() for load in named), left, right]
 
 
 def make(folder: Path, count: int) -> Path:

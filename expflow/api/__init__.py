@@ -4,7 +4,7 @@
 the progress of a sweep where it is asked for; every error is one of :mod:`expflow.errors`.
 """
 
-from expflow.api.experiment import Experiment, load
+from expflow.api.experiment import ExperimentHandle, load
 from expflow.api.tables import Results, results
 
-__all__ = ["Experiment", "Results", "load", "results"]
+__all__ = ["ExperimentHandle", "Results", "load", "results"]

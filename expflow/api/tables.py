@@ -1,4 +1,4 @@
-"""What a sweep left, as tables."""
+"""The results of a sweep, as tables."""
 
 from __future__ import annotations
 
@@ -6,20 +6,26 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
+from expflow.intervals import Estimate
 from expflow.ledger import SweepState, TrialState
-from expflow.report import Answer, answers, leaderboard
-from expflow.report import results as found
-from expflow.report.statistics import Estimate
-from expflow.sweep.results import find
+from expflow.report import Answer, answers, rank_configs, trial_results
+from expflow.sweep.result_location import find_results
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
 class Results:
-    """The results of one experiment, read from its ledger. The tables are made when they are asked for."""
+    """The results of one experiment, read from its ledger. The tables are made when they are asked for.
+
+    Attributes:
+        name: The experiment's name.
+        folder: Its results folder.
+        state: What its ledger adds up to.
+    """
 
     name: str
     folder: Path
@@ -29,17 +35,23 @@ class Results:
     def trials(self) -> pd.DataFrame:
         """One row per trial of the latest plan: id, config, seed, status, the searched keys, its metrics, its seconds.
 
-        Metrics are those of the last report (design section 11, rule 4), whole or not; ``status`` says which.
+        Metrics are those of the last report, also of trials that did not finish; ``status`` says which these are.
         """
-        return _frame((_trial(each) for each in self.state.plan_trials()), _TRIAL)
+        return _frame((_trial(trial) for trial in self.state.plan_trials()), _TRIAL)
 
     @cached_property
     def reports(self) -> pd.DataFrame:
         """One row per report of the latest attempt of each trial: the learning curves."""
         rows = (
-            {**_who(trial), "attempt": each.attempt, "step": each.step, "progress": each.progress, **each.metrics}
+            {
+                **_who(trial),
+                "attempt": report.attempt,
+                "step": report.step,
+                "progress": report.progress,
+                **report.metrics,
+            }
             for trial in self.state.plan_trials()
-            for each in trial.reports
+            for report in trial.reports
         )
         return _frame(rows, (*_WHO, "attempt", "step", "progress"))
 
@@ -49,14 +61,14 @@ class Results:
 
         Configs without a complete trial have no rank and come last; early-stopped trials are in :attr:`trials` only.
         """
-        board = leaderboard(self.state)
+        board = rank_configs(self.state)
         rows = (
             {
                 "rank": row.rank,
                 "config": row.config,
                 **row.values,
                 **_estimate(board.metric, row.estimate),
-                **{name: each.mean for name, each in row.others.items()},
+                **{name: other.mean for name, other in row.others.items()},
                 "parameters": row.params,
                 "multiply_adds": row.macs,
                 "seconds": row.seconds,
@@ -67,22 +79,22 @@ class Results:
 
     @property
     def answers(self) -> list[Answer]:
-        """The declared contrasts and what the results say of each."""
-        return answers(self.state)
+        """The declared contrasts and their results."""
+        return answers(self.state, self.folder)
 
     @property
     def best(self) -> Mapping[str, Any]:
         """The searched values of the selected config; empty before a trial is done."""
-        winner = leaderboard(self.state).winner
+        winner = rank_configs(self.state).winner
         return dict(winner.values) if winner is not None else {}
 
     @property
     def failures(self) -> pd.DataFrame:
         """One row per failed attempt, with its class, message and traceback."""
         rows = (
-            {**_who(trial), "attempt": each.attempt, "failure": each.failure, "message": each.message}
+            {**_who(trial), "attempt": failed.attempt, "failure": failed.failure, "message": failed.message}
             for trial in self.state.plan_trials()
-            for each in trial.failures
+            for failed in trial.failures
         )
         return _frame(rows, (*_WHO, "attempt", "failure", "message"))
 
@@ -97,7 +109,7 @@ class Results:
         return int(any(trial.status == "failed" for trial in self.state.plan_trials()))
 
     def __repr__(self) -> str:
-        counts = found.progress(self.state)
+        counts = trial_results.progress(self.state)
         return f"<results of {self.name}: {counts.done} of {counts.expected} trials done, in {self.folder}>"
 
     def _repr_html_(self) -> str:
@@ -109,8 +121,16 @@ _TRIAL = (*_WHO, "status")
 
 
 def results(address: str, *, storage: Path | str | None = None) -> Results:
-    """What is known of ``NAME`` or an experiment file. Raises :class:`~expflow.errors.AddressUnknown`."""
-    place = find(address, storage)
+    """The results of an experiment.
+
+    Args:
+        address: ``NAME`` or an experiment file.
+        storage: The folder of all results; None: what the file or the site file says.
+
+    Raises:
+        AddressUnknown: There are no such results.
+    """
+    place = find_results(address, storage)
     return Results(place.name, place.folder, place.state)
 
 
@@ -138,6 +158,8 @@ def _estimate(metric: str, estimate: Estimate | None) -> dict[str, Any]:
 
 def _frame(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> pd.DataFrame:
     """A table with at least ``columns``, and the others in the order in which rows bring them."""
+    import pandas as pd  # half a second that the command line does not need
+
     listed = list(rows)
     names = dict.fromkeys([*columns, *(name for row in listed for name in row)])
     return pd.DataFrame.from_records(listed, columns=list(names))

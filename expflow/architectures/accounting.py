@@ -1,4 +1,4 @@
-"""What a network costs, from the real module on the meta device: nothing is allocated, nothing is computed."""
+"""What a network costs, counted on the real module on the meta device: nothing is allocated, nothing is computed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from expflow.architectures import Count, build
-from expflow.architectures.operations import Watch, macs_of
-from expflow.architectures.specs.adapters import Adapter
-from expflow.config.spec import Foreign, Spec
+from expflow.architectures.building import build
+from expflow.architectures.network_cost import NetworkCost
+from expflow.architectures.operation_observer import OperationObserver, macs_of
+from expflow.architectures.specs.package_models import PackageModelSpec
+from expflow.config.spec import Spec, UserComponent
 from expflow.data.dataspec import DataSpec
 from expflow.errors import ExpflowError, UserError
 
@@ -20,13 +21,23 @@ T = TypeVar("T")
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Number of parameters, trainable or not; a shared one counts once."""
+    """Number of parameters, trainable or not; a shared one counts once.
+
+    Args:
+        module: Whose parameters, those of its children included.
+    """
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 @contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """In the body the network is in eval mode (batch norm refuses a batch of one value per channel)."""
+def eval_mode(network: nn.Module) -> Iterator[None]:
+    """In the body ``network`` is in eval mode and computes no gradients; afterwards it has its own mode again.
+
+    Batch norm in train mode refuses a batch of one value per channel.
+
+    Args:
+        network: The network whose mode changes.
+    """
     training = network.training
     network.eval()
     try:
@@ -37,80 +48,104 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 def multiply_adds(network: nn.Module, x_1chw: torch.Tensor) -> int:
-    """Multiply-adds of convolutions and matrix products in one forward pass of ``x_1chw`` through ``network``.
+    """Multiply-adds of convolutions and matrix products in one forward pass in eval mode.
 
-    Biases, normalisation, activations and pooling are not counted, as in the papers' tables. The network is in eval
-    mode for it and keeps its mode afterwards.
+    Biases, normalisation, activations and pooling are not counted, as in the papers' tables.
+
+    Args:
+        network: The network; it keeps its mode.
+        x_1chw: One image (1, c, h, w) on the network's device, which may be meta.
     """
-    counted: list[int] = []
-    with evaluating(network), Watch(lambda op, args, out: counted.append(macs_of(op, args, out))):
+    counts: list[int] = []
+    with eval_mode(network), OperationObserver(lambda op, args, out: counts.append(macs_of(op, args, out))):
         network(x_1chw)
-    return sum(counted)
+    return sum(counts)
 
 
 @contextmanager
-def _named(spec: Spec, data_spec: DataSpec) -> Iterator[None]:
-    """Whatever a network raises in the body is told to the user as the reason, with its name and the image.
+def _errors_name_the_model(spec: Spec, data_spec: DataSpec) -> Iterator[None]:
+    """Whatever the body raises becomes a UserError with the model's name, the image's shape and the reason.
 
-    Of a package's network also the legal value that is nearest, where it can be found by trying.
+    Of a package's network also the legal value that is nearest, where one is found by trying.
     """
     try:
         yield
     except Exception as error:
-        if isinstance(error, ExpflowError) and error.__cause__ is None:  # it is ours, and says what to do
+        if (
+            isinstance(error, ExpflowError) and error.__cause__ is None
+        ):  # one of ours already has the reason and the remedy
             raise
         shape = "x".join(map(str, data_spec.image_shape)) if "image" in data_spec.fields else "no image"
         reason = f"model {spec.name} cannot take this data ({shape}): {type(error).__name__}: {error}"
         if isinstance(error, ExpflowError):
             reason = str(error)
-        if isinstance(spec, Adapter) and "image" in data_spec.fields:
-            from expflow.architectures.fitting import advice
+        if isinstance(spec, PackageModelSpec) and "image" in data_spec.fields:
+            from expflow.architectures.legal_values import suggest_legal_value  # imports torchvision and timm
 
-            reason += advice(spec, data_spec)
+            reason += suggest_legal_value(spec, data_spec)
         raise UserError(reason) from error
 
 
-def measured(spec: Spec, data_spec: DataSpec, measure: Callable[[nn.Module], T]) -> T:
-    """What ``measure`` says of the network that ``spec`` describes, built on the meta device.
+def measure_network(spec: Spec, data_spec: DataSpec, measure: Callable[[nn.Module], T]) -> T:
+    """Builds a network on the meta device and measures it there.
 
-    ``measure`` creates its tensors on the default device, which is meta too. A network of the user's that does not run
-    there is built for real instead. Raises :class:`UserError` with the reason when the network cannot be built, or
-    ``measure`` fails.
+    A user's network that does not run on the meta device is built on the CPU instead.
+
+    Args:
+        spec: The network.
+        data_spec: The images and classes that it is built for.
+        measure: Called with the network; it creates its tensors on the default device, which is the network's.
+
+    Returns:
+        What ``measure`` returned.
+
+    Raises:
+        UserError: The network cannot be built, or ``measure`` failed; the message has the reason.
     """
 
-    def on(device: str) -> T:
+    def measure_on(device: str) -> T:
         with torch.random.fork_rng(devices=[], enabled=device == "cpu"), torch.device(device):
-            with Watch():  # says at once what drawing weights comes to where there are none
+            with OperationObserver():  # knows the shapes of drawn weights without torch's slow answer on meta
                 network = build(spec, data_spec)
             return measure(network)
 
-    with _named(spec, data_spec):
-        if not isinstance(spec, Foreign):
-            return on("meta")
+    with _errors_name_the_model(spec, data_spec):
+        if not isinstance(spec, UserComponent):
+            return measure_on("meta")
         try:
-            return on("meta")
-        except Exception:  # noqa: BLE001 (the second try says whether the meta device or the network is to blame)
-            return on("cpu")
+            return measure_on("meta")
+        except Exception:  # noqa: BLE001 (the second try shows whether the meta device or the network is at fault)
+            return measure_on("cpu")
 
 
-def count_network(spec: Spec, data_spec: DataSpec, *, forward: bool = True) -> Count:
-    """Parameters and, where ``forward``, multiply-adds of one network for one image of ``data_spec``.
+def count_network(spec: Spec, data_spec: DataSpec, *, forward: bool = True) -> NetworkCost:
+    """Parameters and multiply-adds of one network for one image, without allocating its weights.
 
-    Raises :class:`UserError` with the reason when it cannot be built or cannot take such an image.
+    Args:
+        spec: The network.
+        data_spec: The image and the classes that it is built for.
+        forward: Whether multiply-adds are counted, for which an image passes through the network.
+
+    Raises:
+        UserError: It cannot be built, or cannot take such an image; the message has the reason.
     """
 
-    def measure(network: nn.Module) -> Count:
+    def measure(network: nn.Module) -> NetworkCost:
         macs = multiply_adds(network, torch.zeros(1, *data_spec.image_shape)) if forward else None
-        return Count(count_parameters(network), macs)
+        return NetworkCost(count_parameters(network), macs)
 
-    return measured(spec, data_spec, measure)
+    return measure_network(spec, data_spec, measure)
 
 
-def count_task(build_task: Callable[[], nn.Module]) -> Count:
-    """Parameters of a task that brings its network with it; nothing is known of its multiply-adds."""
+def count_task(build_task: Callable[[], nn.Module]) -> NetworkCost:
+    """Parameters of a task that brings its network with it; its multiply-adds are unknown.
+
+    Args:
+        build_task: Builds the task; it is called on the meta device, and again on the CPU where it does not run there.
+    """
     try:
         with torch.device("meta"):
-            return Count(count_parameters(build_task()), None)
+            return NetworkCost(count_parameters(build_task()), None)
     except NotImplementedError:  # it computes with its weights while it is built
         with torch.random.fork_rng(devices=[]):
-            return Count(count_parameters(build_task()), None)
+            return NetworkCost(count_parameters(build_task()), None)

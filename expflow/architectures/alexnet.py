@@ -8,12 +8,16 @@ from __future__ import annotations
 from torch import nn
 
 from expflow.architectures.convnet import Conv, Pool, build_layout
-from expflow.architectures.specs import alexnet as specs
+from expflow.architectures.specs.alexnet import AlexNetSpec
 from expflow.data.dataspec import DataSpec
 
 
 def layout(streams: int) -> list[Conv | Pool]:
-    """Five convolutions; the third alone connects the two streams."""
+    """The five convolutions and three pools; the third convolution alone connects the two streams.
+
+    Args:
+        streams: 2 for the paper's two groups of channels (one on each of its GPUs), 1 for one.
+    """
     return [
         Conv(96, kernel=11, stride=4, responds=True),
         Pool(kernel=3, stride=2),
@@ -26,9 +30,17 @@ def layout(streams: int) -> list[Conv | Pool]:
     ]
 
 
-def build(spec: specs.AlexNet, data_spec: DataSpec) -> nn.Sequential:
-    """AlexNet as ``spec`` says for the images and classes of ``data_spec``.
+def build(spec: AlexNetSpec, data_spec: DataSpec) -> nn.Sequential:
+    """AlexNet: (b, c, h, w) -> (b, classes).
 
-    Raises :class:`UserError` with the smallest legal size where the images are too small.
+    Args:
+        spec: What the user chose.
+        data_spec: The images and classes that it is for.
+
+    Raises:
+        UserError: The images are too small; the message has the smallest legal size.
+
+    Source:
+        Krizhevsky et al. 2012, section 3.5.
     """
     return build_layout(layout(spec.streams), spec, data_spec)

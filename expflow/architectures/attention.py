@@ -1,52 +1,42 @@
 """The pieces of a Transformer (Vaswani et al. 2017, "Attention Is All You Need", arXiv 1706.03762).
 
-Shapes in names: b samples, h heads, q queries, k keys, t tokens, d features of one head, w features of the model.
+Shapes in names: b samples, h heads, t tokens, d features of one head, w features of the model.
 """
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor, nn
 
 from expflow.architectures.blocks import StochasticDepth, activation, dropout
-from expflow.architectures.specs.nearest import divisors, nearest
+from expflow.architectures.specs.nearest import divisors, nearest_legal
 from expflow.errors import UserError
 
 EPSILON = 1e-6
 """Added to the variance in layer norm, as ViT and its relatives do; torch's own default is 1e-5."""
 
 
-def scaled_dot_product_attention(
-    q_bhqd: Tensor, k_bhkd: Tensor, v_bhkd: Tensor, mask: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """softmax(Q K^T / sqrt(d)) V (section 3.2.1, equation 1), and the weights (b, h, q, k) that it averages with.
-
-    ``mask`` is true where a query may look, and broadcasts to (b, h, q, k); each query must see one key at least.
-    """
-    scores_bhqk = q_bhqd @ k_bhkd.transpose(-2, -1) / math.sqrt(q_bhqd.shape[-1])
-    if mask is not None:
-        scores_bhqk = scores_bhqk.masked_fill(~mask, float("-inf"))
-    weights_bhqk = scores_bhqk.softmax(dim=-1)
-    return weights_bhqk @ v_bhkd, weights_bhqk
-
-
-def causal_mask(tokens: int, device: torch.device | None = None) -> Tensor:
-    """(t, t), true where a token may look: at itself and at what came before it (section 3.2.3)."""
-    return torch.ones(tokens, tokens, dtype=torch.bool, device=device).tril()
-
-
 class MultiHeadAttention(nn.Module):
-    """``heads`` attentions side by side, each on its own projection to ``width / heads`` features (section 3.2.2).
+    """Self-attention of several heads, each on its own projection to ``width / heads`` features.
 
-    4 width^2 + 4 width parameters. Raises :class:`UserError` where ``heads`` does not divide ``width``.
+    4 width^2 + 4 width parameters.
+
+    Args:
+        width: Features of a token.
+        heads: Attentions side by side; must divide ``width``.
+        dropout: Probability to drop a weight of the attention, in train mode.
+
+    Raises:
+        UserError: ``heads`` does not divide ``width``; the message has the nearest that does.
+
+    Source:
+        Vaswani et al. 2017, sections 3.2.1 (equation 1) and 3.2.2.
     """
 
     def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         if width % heads:
-            legal = nearest(heads, divisors(width))
+            legal = nearest_legal(heads, divisors(width))
             raise UserError(f"{width} features cannot be split evenly among {heads} heads; nearest: {legal}")
         self.heads, self.dropout = heads, dropout
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
@@ -57,30 +47,27 @@ class MultiHeadAttention(nn.Module):
         x_bthd = x_btw.view(*x_btw.shape[:2], self.heads, -1)
         return x_bthd.transpose(1, 2)
 
-    def _project(self, x_bqw: Tensor, memory_bkw: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        source_bkw = x_bqw if memory_bkw is None else memory_bkw
-        return self._split(self.query(x_bqw)), self._split(self.key(source_bkw)), self._split(self.value(source_bkw))
-
-    def forward(self, x_bqw: Tensor, memory_bkw: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """(b, q, w) -> (b, q, w).
-
-        Self-attention, or cross-attention where ``memory_bkw`` gives the keys and values. ``mask`` as for
-        :func:`scaled_dot_product_attention`, which this equals; torch's own kernel saves memory.
-        """
+    def forward(self, x_btw: Tensor) -> Tensor:
+        """(b, t, w) -> (b, t, w), by torch's own kernel, which saves memory."""
+        q_bhtd, k_bhtd, v_bhtd = (self._split(layer(x_btw)) for layer in (self.query, self.key, self.value))
         drop = self.dropout if self.training else 0.0
-        context_bhqd = nn.functional.scaled_dot_product_attention(
-            *self._project(x_bqw, memory_bkw), attn_mask=mask, dropout_p=drop
-        )
-        y_bqw: Tensor = self.output(context_bhqd.transpose(1, 2).flatten(2))
-        return y_bqw
-
-    def weights(self, x_bqw: Tensor, memory_bkw: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """(b, h, q, k): how much each query takes from each key; for pictures of attention."""
-        return scaled_dot_product_attention(*self._project(x_bqw, memory_bkw), mask)[1]
+        context_bhtd = nn.functional.scaled_dot_product_attention(q_bhtd, k_bhtd, v_bhtd, dropout_p=drop)
+        y_btw: Tensor = self.output(context_bhtd.transpose(1, 2).flatten(2))
+        return y_btw
 
 
 class FeedForward(nn.Sequential):
-    """Two linear layers, applied to each token alone (section 3.3; ReLU there); (…, w) -> (…, w)."""
+    """Two linear layers, applied to each token alone: (…, w) -> (…, w).
+
+    Args:
+        width: Features of a token.
+        hidden: Hidden units.
+        act: Activation between the layers; ReLU in the paper.
+        drop: Probability to drop a value after each layer.
+
+    Source:
+        Vaswani et al. 2017, section 3.3.
+    """
 
     def __init__(self, width: int, hidden: int, *, act: str = "relu", drop: float = 0.0) -> None:
         super().__init__(
@@ -89,10 +76,20 @@ class FeedForward(nn.Sequential):
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention and feed-forward, each with a shortcut around it and a layer norm (section 3.1).
+    """Self-attention and feed-forward, each with a shortcut around it and a layer norm: (b, t, w) -> (b, t, w).
 
-    ``norm_place``: post, after the sum as in the paper; pre, before each part, which trains without warm-up (Xiong et
-    al. 2020, arXiv 2002.04745). ``skip``: probability to skip a part for a sample (stochastic depth).
+    Args:
+        width: Features of a token.
+        heads: Attentions side by side; must divide ``width``.
+        hidden: Hidden units of the feed-forward.
+        act: Activation of the feed-forward.
+        drop: Probability to drop a value.
+        skip: Probability to skip a part for a sample (stochastic depth).
+        norm_place: ``post``: after the sum, as in the paper; ``pre``: before each part, which trains without warm-up
+            (Xiong et al. 2020, arXiv 2002.04745).
+
+    Source:
+        Vaswani et al. 2017, section 3.1.
     """
 
     def __init__(
@@ -113,19 +110,27 @@ class EncoderLayer(nn.Module):
         self.feed_forward = FeedForward(width, hidden, act=act, drop=drop)
         self.drop, self.skip = dropout(drop), StochasticDepth(skip)
 
-    def forward(self, x_btw: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(b, t, w) -> (b, t, w); ``mask`` as for :class:`MultiHeadAttention`."""
+    def forward(self, x_btw: Tensor) -> Tensor:
+        """(b, t, w) -> (b, t, w)."""
         if self.pre:
-            x_btw = x_btw + self.skip(self.drop(self.attention(self.norm1(x_btw), mask=mask)))
+            x_btw = x_btw + self.skip(self.drop(self.attention(self.norm1(x_btw))))
             x_btw = x_btw + self.skip(self.feed_forward(self.norm2(x_btw)))
             return x_btw
-        x_btw = self.norm1(x_btw + self.skip(self.drop(self.attention(x_btw, mask=mask))))
+        x_btw = self.norm1(x_btw + self.skip(self.drop(self.attention(x_btw))))
         x_btw = self.norm2(x_btw + self.skip(self.feed_forward(x_btw)))
         return x_btw
 
 
 def sine_positions(tokens: int, width: int) -> Tensor:
-    """(t, w): sines in even and cosines in odd columns, of wavelengths from 2 pi to 10000 * 2 pi (section 3.5)."""
+    """(t, w): sines in even and cosines in odd columns, of wavelengths from 2 pi to 10000 * 2 pi.
+
+    Args:
+        tokens: Rows of the table.
+        width: Features of a token.
+
+    Source:
+        Vaswani et al. 2017, section 3.5.
+    """
     position_t1 = torch.arange(tokens, dtype=torch.float32)[:, None]
     even_w = torch.arange(0, width, 2, dtype=torch.float32)
     angle_tw = position_t1 / 10_000 ** (even_w / width)
@@ -133,7 +138,13 @@ def sine_positions(tokens: int, width: int) -> Tensor:
 
 
 class Positions(nn.Module):
-    """Adds to each of ``tokens`` tokens what says where it stands: a learned vector, or fixed sines."""
+    """Adds the encoding of its position to each token: (b, t, w) -> (b, t, w).
+
+    Args:
+        kind: ``learned``: a vector of parameters for each position; any other: the fixed :func:`sine_positions`.
+        tokens: Positions.
+        width: Features of a token.
+    """
 
     def __init__(self, kind: str, tokens: int, width: int) -> None:
         super().__init__()

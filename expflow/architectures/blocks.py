@@ -92,16 +92,30 @@ POOLS: dict[str, Callable[..., nn.Module]] = {"max": nn.MaxPool2d, "average": nn
 
 
 def activation(name: str) -> nn.Module:
-    """The non-linearity ``name``; elementwise, not in place. Raises :class:`UnknownName`."""
+    """A non-linearity; elementwise, not in place.
+
+    Args:
+        name: A key of :data:`ACTIVATIONS`.
+
+    Raises:
+        UnknownName: There is none of this name.
+    """
     if name not in ACTIVATIONS:
         raise UnknownName("activation", name, list(ACTIVATIONS))
     return ACTIVATIONS[name]()
 
 
 def norm2d(name: str, channels: int) -> nn.Module:
-    """The normalisation ``name`` of maps (b, ``channels``, h, w); the identity for none. Raises :class:`UnknownName`.
+    """A normalisation of maps (b, c, h, w); the identity for ``none``.
 
     Group norm has 32 groups, or the largest divisor of 32 that divides the channels.
+
+    Args:
+        name: A key of :data:`NORMS`.
+        channels: Channels of the maps.
+
+    Raises:
+        UnknownName: There is none of this name.
     """
     if name not in NORMS:
         raise UnknownName("normalisation", name, list(NORMS))
@@ -109,16 +123,32 @@ def norm2d(name: str, channels: int) -> nn.Module:
 
 
 def norm1d(name: str, features: int) -> nn.Module:
-    """The normalisation ``name`` of vectors (b, ``features``): none, batch or layer. Raises :class:`UnknownName`."""
+    """A normalisation of vectors (b, features); the identity for ``none``.
+
+    Args:
+        name: A key of :data:`FEATURE_NORMS`: none, batch or layer.
+        features: Length of the vectors.
+
+    Raises:
+        UnknownName: There is none of this name.
+    """
     if name not in FEATURE_NORMS:
         raise UnknownName("normalisation of vectors", name, list(FEATURE_NORMS))
     return FEATURE_NORMS[name](features)
 
 
 def pool2d(name: str, kernel: int, stride: int | None = None, padding: int = 0, *, ceil: bool = False) -> nn.Module:
-    """Pooling ``name`` in windows of ``kernel`` x ``kernel`` pixels, which do not overlap unless ``stride`` says so.
+    """Pooling in square windows.
 
-    ``ceil``: a window that reaches over the border also counts. Raises :class:`UnknownName`.
+    Args:
+        name: A key of :data:`POOLS`: max or average.
+        kernel: Height and width of a window in pixels.
+        stride: Pixels between two windows; by default ``kernel``, so that windows do not overlap.
+        padding: Pixels added around the map.
+        ceil: Whether a window that reaches over the border also counts.
+
+    Raises:
+        UnknownName: There is none of this name.
     """
     if name not in POOLS:
         raise UnknownName("pooling", name, list(POOLS))
@@ -126,14 +156,22 @@ def pool2d(name: str, kernel: int, stride: int | None = None, padding: int = 0, 
 
 
 def dropout(probability: float) -> nn.Module:
-    """Dropout of single values, or the identity where ``probability`` is 0."""
+    """Dropout of single values, or the identity where ``probability`` is 0.
+
+    Args:
+        probability: Probability to drop a value.
+    """
     return nn.Dropout(probability) if probability else nn.Identity()
 
 
 class StochasticDepth(nn.Module):
-    """Leaves a sample's branch out of the sum with ``probability``, in train mode; the branches kept are scaled up.
+    """Leaves a sample's branch out of the sum, in train mode; the branches kept are scaled up.
 
-    Huang et al. 2016, "Deep Networks with Stochastic Depth", section 3, where scaling is left to the test instead.
+    Args:
+        probability: Probability to leave a sample's branch out.
+
+    Source:
+        Huang et al. 2016, "Deep Networks with Stochastic Depth", section 3, where scaling is left to the test instead.
     """
 
     def __init__(self, probability: float) -> None:
@@ -141,7 +179,7 @@ class StochasticDepth(nn.Module):
         self.p = probability
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` (b, ...) with whole samples set to 0."""
+        """(b, …) -> (b, …), with whole samples set to 0."""
         if not self.training or self.p == 0:
             return x
         kept = x.new_empty(x.shape[0], *(1 for _ in x.shape[1:])).bernoulli_(1 - self.p)
@@ -149,9 +187,14 @@ class StochasticDepth(nn.Module):
 
 
 class SqueezeExcitation(nn.Module):
-    """Scales each channel by what two small layers make of the means of all channels.
+    """Scales each channel by what two small layers make of the means of all channels: (b, c, h, w) -> (b, c, h, w).
 
-    ``squeezed``: channels between the two layers. Hu et al. 2018, "Squeeze-and-Excitation Networks", section 3.
+    Args:
+        channels: Channels of the maps.
+        squeezed: Channels between the two layers.
+
+    Source:
+        Hu et al. 2018, "Squeeze-and-Excitation Networks", section 3.
     """
 
     def __init__(self, channels: int, squeezed: int) -> None:
@@ -161,7 +204,7 @@ class SqueezeExcitation(nn.Module):
         self.activation, self.scale_activation = nn.ReLU(), nn.Sigmoid()
 
     def forward(self, x_bchw: Tensor) -> Tensor:
-        """``x_bchw``, each channel times its scale between 0 and 1."""
+        """(b, c, h, w) -> (b, c, h, w), each channel times its scale between 0 and 1."""
         squeezed = self.activation(self.fc1(self.avgpool(x_bchw)))
         scale: Tensor = self.scale_activation(self.fc2(squeezed))
         return scale * x_bchw
@@ -190,19 +233,25 @@ INITS: dict[str, Callable[[Tensor], Tensor] | None] = {
 
 
 def init_weights(module: nn.Module, scheme: str) -> None:
-    """Draw the weights of all convolutions and linear layers in ``module``; their biases become 0.
+    """Draws the weights of all convolutions and linear layers in ``module`` in place; their biases become 0.
 
-    he_fan_in, he_fan_out: normal, variance 2 / fan (He et al. 2015, "Delving Deep into Rectifiers", section 2.2).
-    xavier: uniform, variance 2 / (fan-in + fan-out) (Glorot and Bengio 2010, equation 16). normal: standard deviation
-    0.01. orthogonal: Saxe et al. 2014. torch: all stays as torch drew it. Raises :class:`UnknownName`.
+    Args:
+        module: The network.
+        scheme: ``he_fan_in``, ``he_fan_out``: normal, variance 2 / fan (He et al. 2015, "Delving Deep into Rectifiers",
+            section 2.2). ``xavier``: uniform, variance 2 / (fan-in + fan-out) (Glorot and Bengio 2010, equation 16).
+            ``normal``: standard deviation 0.01 (Krizhevsky et al. 2012, section 5). ``orthogonal``: Saxe et al. 2014.
+            ``torch``: all stays as torch drew it.
+
+    Raises:
+        UnknownName: There is no such scheme.
     """
     if scheme not in INITS:
         raise UnknownName("initialisation", scheme, list(INITS))
     draw = INITS[scheme]
     if draw is None:
         return
-    for each in module.modules():
-        if isinstance(each, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            draw(each.weight)
-            if each.bias is not None:
-                nn.init.zeros_(each.bias)
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            draw(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

@@ -8,14 +8,16 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
-from expflow.architectures.specs.adapters import Adapter
+from expflow.architectures.specs.densenet import DenseNetSpec
+from expflow.architectures.specs.package_models import PackageModelSpec
+from expflow.architectures.specs.resnet import ResNetSpec
 from expflow.config.spec import Spec
 from expflow.data.dataspec import DataSpec, FieldSpec
 from expflow.registry import MODELS
 
 IMAGENET, CIFAR, MNIST = ((3, 224, 224), 1000), ((3, 32, 32), 10), ((1, 28, 28), 10)
 
-USUAL: dict[str, tuple[tuple[int, int, int], int]] = {
+USUAL_IMAGES: dict[str, tuple[tuple[int, int, int], int]] = {
     "alexnet": ((3, 227, 227), 1000),
     "lecture_net": MNIST,
     "lenet5": ((1, 32, 32), 10),
@@ -28,8 +30,15 @@ USUAL: dict[str, tuple[tuple[int, int, int], int]] = {
 
 
 @dataclass(frozen=True)
-class Argument:
-    """One key of an architecture. ``default`` is None where there is none, and where it depends on other keys."""
+class ArgumentDescription:
+    """One key of an architecture.
+
+    Attributes:
+        name: The key in YAML.
+        description: What it means.
+        required: Whether it has no default.
+        default: Its default as JSON; None where there is none, and where it depends on other keys.
+    """
 
     name: str
     description: str
@@ -38,20 +47,33 @@ class Argument:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One architecture: its name in YAML, what it is, and its keys."""
+class ArchitectureDescription:
+    """One architecture.
+
+    Attributes:
+        name: Its name in YAML.
+        summary: What it is, in one sentence.
+        arguments: Its keys in order.
+    """
 
     name: str
     summary: str
-    arguments: tuple[Argument, ...]
+    arguments: tuple[ArgumentDescription, ...]
 
 
-def entry(name: str) -> Entry:
-    """What is known of the architecture ``name``. Raises :class:`~expflow.errors.UnknownName`."""
+def describe_architecture(name: str) -> ArchitectureDescription:
+    """What an architecture is and which keys it takes.
+
+    Args:
+        name: Its name in YAML.
+
+    Raises:
+        UnknownName: There is none of this name; from the registry.
+    """
     cls = MODELS.spec(name)
     text = inspect.cleandoc(cls.__doc__ or "").partition("\n\n")[0].replace("\n", " ").replace("``", "")
     arguments = [
-        Argument(
+        ArgumentDescription(
             key,
             field.description or "",
             field.is_required(),
@@ -60,37 +82,55 @@ def entry(name: str) -> Entry:
         for key, field in cls.model_fields.items()
         if key != "name"
     ]
-    return Entry(name, text, tuple(arguments))
+    return ArchitectureDescription(name, text, tuple(arguments))
 
 
-def catalogue() -> list[Entry]:
-    """Every architecture that has a name of its own, sorted."""
-    return [entry(name) for name in MODELS.names()]
+def catalogue() -> list[ArchitectureDescription]:
+    """Every architecture that has a name of its own, sorted by name."""
+    return [describe_architecture(name) for name in MODELS.names()]
 
 
-def shown_with(shape: tuple[int, int, int], classes: int) -> DataSpec:
-    """Data of images of ``shape`` (channels, height, width) and so many classes, without any images."""
+def image_data_spec(shape: tuple[int, int, int], classes: int) -> DataSpec:
+    """The description of image data of which there are no images.
+
+    Args:
+        shape: (channels, height, width) of an image in pixels.
+        classes: Number of classes.
+    """
     return DataSpec({"image": FieldSpec(shape, "uint8")}, tuple(f"class {number}" for number in range(classes)))
 
 
 def usual_data(spec: Spec, shape: tuple[int, int, int] | None = None, classes: int | None = None) -> DataSpec:
-    """The data that ``spec`` is shown with, unless ``shape`` and ``classes`` say otherwise."""
-    usual_shape, usual_classes = USUAL.get(spec.name, IMAGENET)
-    if getattr(spec, "layout", None) == "cifar":
+    """The data that an architecture is shown with.
+
+    Args:
+        spec: The architecture; of a package's network the package is imported, which alone knows.
+        shape: (channels, height, width) instead of the usual one.
+        classes: Number of classes instead of the usual one.
+    """
+    usual_shape, usual_classes = USUAL_IMAGES.get(spec.name, IMAGENET)
+    if isinstance(spec, ResNetSpec | DenseNetSpec) and spec.layout == "cifar":
         usual_shape, usual_classes = CIFAR
-    elif isinstance(spec, Adapter) and shape is None:
-        from expflow.architectures import packages  # imports the package, which alone knows
+    elif isinstance(spec, PackageModelSpec) and shape is None:
+        from expflow.architectures.packages import usual_image_shape  # imports torchvision and timm
 
-        usual_shape = packages.usual_shape(spec.source)
-    return shown_with(shape or usual_shape, classes or usual_classes)
+        usual_shape = usual_image_shape(spec.source)
+    return image_data_spec(shape or usual_shape, classes or usual_classes)
 
 
-def arguments_of(spec: Spec) -> tuple[Argument, ...]:
-    """The keys that ``spec`` takes, those of a package's network included (which imports the package)."""
-    own = entry(spec.name).arguments if spec.name in MODELS else ()
-    if not isinstance(spec, Adapter):
+def arguments_of(spec: Spec) -> tuple[ArgumentDescription, ...]:
+    """The keys that an architecture takes, those of a package's network included.
+
+    Args:
+        spec: The architecture; of a package's network the package is imported.
+    """
+    own = describe_architecture(spec.name).arguments if spec.name in MODELS else ()
+    if not isinstance(spec, PackageModelSpec):
         return own
-    from expflow.architectures import packages
+    from expflow.architectures.packages import package_arguments  # imports torchvision and timm
 
-    theirs = packages.arguments(spec.source).items()
-    return (*own, *(Argument(key, each.description, False, to_jsonable_python(each.default)) for key, each in theirs))
+    theirs = (
+        ArgumentDescription(key, argument.description, False, to_jsonable_python(argument.default))
+        for key, argument in package_arguments(spec.source).items()
+    )
+    return (*own, *theirs)

@@ -8,12 +8,16 @@ from torch import Tensor, nn
 
 from expflow.architectures.blocks import activation, dropout, init_weights, norm2d
 from expflow.architectures.patches import patch_grid
-from expflow.architectures.specs import convmixer as specs
+from expflow.architectures.specs.convmixer import ConvMixerSpec
 from expflow.data.dataspec import DataSpec
 
 
-class Shortcut(nn.Module):
-    """The sum of what ``inner`` makes of a map and of the map itself."""
+class Residual(nn.Module):
+    """Adds to a map what a module makes of it: (b, c, h, w) -> (b, c, h, w).
+
+    Args:
+        inner: Keeps the shape of the map.
+    """
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -26,13 +30,22 @@ class Shortcut(nn.Module):
 
 
 class ConvMixer(nn.Sequential):
-    """``stem``, ``layers``, ``pool``, ``flatten``, ``drop``, ``head``; (b, c, h, w) -> (b, classes).
+    """ConvMixer: (b, c, h, w) -> (b, classes).
 
-    A layer (section 2 of the paper) mixes places with a depthwise convolution, around which a shortcut leads, and
-    channels with a 1x1 one; the image keeps its size in patches throughout.
+    Its children are ``stem``, ``layers``, ``pool``, ``flatten``, ``drop`` and ``head``. A layer mixes places with a
+    depthwise convolution, around which a shortcut leads, and channels with a 1x1 one; the image keeps its size in
+    patches throughout.
+
+    Args:
+        spec: Patch size, depth, width and kernel.
+        channels: Channels of the images.
+        num_classes: Scores that it gives.
+
+    Source:
+        Trockman and Kolter 2022, section 2.
     """
 
-    def __init__(self, spec: specs.ConvMixer, channels: int, num_classes: int) -> None:
+    def __init__(self, spec: ConvMixerSpec, channels: int, num_classes: int) -> None:
         width = spec.width
 
         def activated(convolution: nn.Conv2d) -> nn.Sequential:
@@ -40,7 +53,7 @@ class ConvMixer(nn.Sequential):
 
         def layer() -> nn.Sequential:
             places = activated(nn.Conv2d(width, width, spec.kernel, groups=width, padding="same"))
-            return nn.Sequential(Shortcut(places), activated(nn.Conv2d(width, width, 1)))
+            return nn.Sequential(Residual(places), activated(nn.Conv2d(width, width, 1)))
 
         parts: OrderedDict[str, nn.Module] = OrderedDict(
             stem=activated(nn.Conv2d(channels, width, spec.patch, stride=spec.patch)),
@@ -54,7 +67,18 @@ class ConvMixer(nn.Sequential):
         init_weights(self, spec.init)
 
 
-def build(spec: specs.ConvMixer, data_spec: DataSpec) -> ConvMixer:
-    """The ConvMixer of ``spec``; raises :class:`UserError` where its patches do not tile the image."""
+def build(spec: ConvMixerSpec, data_spec: DataSpec) -> ConvMixer:
+    """The ConvMixer of ``spec``: (b, c, h, w) -> (b, classes).
+
+    Args:
+        spec: What the user chose.
+        data_spec: The images and classes that it is for.
+
+    Raises:
+        UserError: Patches do not tile the images; the message has the nearest that do.
+
+    Source:
+        Trockman and Kolter 2022, section 2.
+    """
     patch_grid(spec.patch, data_spec)
     return ConvMixer(spec, data_spec.in_channels, data_spec.num_classes)

@@ -15,7 +15,16 @@ WITHOUT_BIAS = ("none", "local_response")
 def convolution(
     channels_in: int, channels: int, kernel: int, stride: int = 1, *, norm: str, groups: int = 1
 ) -> nn.Conv2d:
-    """A convolution padded to keep the image size at stride 1; a bias only where ``norm`` beside it brings none."""
+    """A convolution padded to keep the image size at stride 1; it has a bias only where the norm beside it has none.
+
+    Args:
+        channels_in: Channels that enter.
+        channels: Channels that leave.
+        kernel: Height and width of a filter in pixels; odd.
+        stride: Pixels between two positions.
+        norm: Name of the normalisation beside it.
+        groups: Groups of filters that see a part of the channels each.
+    """
     bias = norm in WITHOUT_BIAS
     return nn.Conv2d(channels_in, channels, kernel, stride, kernel // 2, groups=groups, bias=bias)
 
@@ -23,16 +32,30 @@ def convolution(
 def convolution_norm(
     channels_in: int, channels: int, kernel: int, stride: int = 1, *, norm: str, groups: int = 1
 ) -> tuple[nn.Conv2d, nn.Module]:
-    """A convolution and the norm of what leaves it."""
+    """A :func:`convolution` and the norm of what leaves it.
+
+    Args:
+        channels_in: Channels that enter.
+        channels: Channels that leave.
+        kernel: Height and width of a filter in pixels; odd.
+        stride: Pixels between two positions.
+        norm: Name of the normalisation.
+        groups: Groups of filters that see a part of the channels each.
+    """
     return convolution(channels_in, channels, kernel, stride, norm=norm, groups=groups), norm2d(norm, channels)
 
 
 def make_stem(kind: str, channels_in: int, channels: int, *, norm: str, act: str, bare: bool = False) -> nn.Sequential:
     """The first layers of a net: (b, channels_in, h, w) -> (b, channels, h', w').
 
-    imagenet: a 7x7 convolution of stride 2 and max pooling, h' = h / 4; deep: three 3x3 in place of the 7x7;
-    cifar: one 3x3, h' = h. ``bare``: no norm and activation after the last convolution, because the first block has
-    them.
+    Args:
+        kind: ``imagenet``: a 7x7 convolution of stride 2 and max pooling, h' = h / 4; ``deep``: three 3x3 in place of
+            the 7x7; ``cifar``: one 3x3, h' = h.
+        channels_in: Channels of the image.
+        channels: Channels that leave.
+        norm: Name of the normalisation.
+        act: Name of the activation.
+        bare: Whether norm and activation after the last convolution are left out, because the first block has them.
     """
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     if kind == "deep":
@@ -60,9 +83,14 @@ def _deep(channels_in: int, channels: int) -> list[tuple[int, int, int]]:
 def with_head(
     parts: OrderedDict[str, nn.Module], channels: int, num_classes: int, *, drop: float, init: str
 ) -> nn.Sequential:
-    """``parts``, which leave ``channels``, and behind them ``pool``, ``flatten``, ``dropout`` and ``head``.
+    """A network of ``parts`` and, behind them, ``pool``, ``flatten``, ``dropout`` and ``head``.
 
-    Convolutions are drawn as ``init`` says, the head as torch draws linear layers.
+    Args:
+        parts: Layers by name, (b, c, h, w) -> (b, channels, h', w'); the head is added to them.
+        channels: Channels that leave them.
+        num_classes: Scores that leave the head.
+        drop: Probability to drop a value that the head sees.
+        init: How convolutions are drawn; the head is drawn as torch draws linear layers.
     """
     parts["pool"], parts["flatten"] = nn.AdaptiveAvgPool2d(1), nn.Flatten()
     parts["dropout"] = dropout(drop)

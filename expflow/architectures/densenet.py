@@ -12,18 +12,28 @@ from torch import Tensor, nn
 
 from expflow.architectures.blocks import activation, dropout, init_weights, norm2d
 from expflow.architectures.convolutions import convolution, make_stem
-from expflow.architectures.specs import densenet as specs
-from expflow.architectures.windows import map_size
+from expflow.architectures.map_sizes import map_size
+from expflow.architectures.specs.densenet import DenseNetSpec
 from expflow.data.dataspec import DataSpec
 
 
 class DenseLayer(nn.Sequential):
-    """H of equation 2: norm, activation, 3x3 convolution to ``growth`` channels; a 1x1 of the same kind before it."""
+    """Norm, activation and 3x3 convolution, and a bottleneck of a 1x1 of the same kind before them.
 
-    def __init__(self, channels_in: int, spec: specs.DenseNet) -> None:
+    (b, channels_in, h, w) -> (b, growth, h, w).
+
+    Args:
+        channels_in: Channels that enter.
+        spec: Growth, bottleneck, norm, activation and dropout.
+
+    Source:
+        Huang et al. 2017, section 3: H of equation 2, DenseNet-B.
+    """
+
+    def __init__(self, channels_in: int, spec: DenseNetSpec) -> None:
         parts: OrderedDict[str, nn.Module] = OrderedDict()
         widths = [(spec.bottleneck * spec.growth, 1), (spec.growth, 3)]
-        for number, (channels, kernel) in enumerate((each for each in widths if each[0]), start=1):
+        for number, (channels, kernel) in enumerate((width for width in widths if width[0]), start=1):
             parts[f"norm{number}"] = norm2d(spec.norm, channels_in)
             parts[f"activation{number}"] = activation(spec.activation)
             parts[f"conv{number}"] = convolution(channels_in, channels, kernel, norm=spec.norm)
@@ -33,11 +43,20 @@ class DenseLayer(nn.Sequential):
 
 
 class DenseBlock(nn.Sequential):
-    """``layer1`` … that each read the input of the block and all that those before them made."""
+    """``layer1`` …, each of which reads the input of the block and the outputs of all layers before it.
 
-    def __init__(self, layers: int, channels_in: int, spec: specs.DenseNet) -> None:
+    Args:
+        layers: Number of layers.
+        channels_in: Channels that enter.
+        spec: Growth and what a layer is made of.
+
+    Source:
+        Huang et al. 2017, section 3.
+    """
+
+    def __init__(self, layers: int, channels_in: int, spec: DenseNetSpec) -> None:
         made = (DenseLayer(channels_in + index * spec.growth, spec) for index in range(layers))
-        super().__init__(OrderedDict((f"layer{number}", each) for number, each in enumerate(made, start=1)))
+        super().__init__(OrderedDict((f"layer{number}", layer) for number, layer in enumerate(made, start=1)))
 
     def forward(self, x_bchw: Tensor) -> Tensor:
         """(b, channels_in, h, w) -> (b, channels_in + layers * growth, h, w)."""
@@ -48,9 +67,18 @@ class DenseBlock(nn.Sequential):
 
 
 class Transition(nn.Sequential):
-    """To another number of channels (1x1 convolution) and half the size (average pooling)."""
+    """1x1 convolution and average pooling to half the size: (b, channels_in, h, w) -> (b, channels, h / 2, w / 2).
 
-    def __init__(self, channels_in: int, channels: int, spec: specs.DenseNet) -> None:
+    Args:
+        channels_in: Channels that enter.
+        channels: Channels that leave.
+        spec: Norm and activation.
+
+    Source:
+        Huang et al. 2017, section 3.
+    """
+
+    def __init__(self, channels_in: int, channels: int, spec: DenseNetSpec) -> None:
         super().__init__(
             OrderedDict(
                 norm=norm2d(spec.norm, channels_in),
@@ -62,12 +90,21 @@ class Transition(nn.Sequential):
 
 
 class DenseNet(nn.Sequential):
-    """``stem``, ``block1``, ``transition1``, ``block2`` …, ``norm``, ``activation``, ``pool``, ``flatten``, ``head``.
+    """Densely connected network: (b, c, h, w) -> (b, classes).
 
-    Freezing addresses these names.
+    Its children are ``stem``, ``block1``, ``transition1``, ``block2`` …, ``norm``, ``activation``, ``pool``,
+    ``flatten`` and ``head``; freezing addresses these names.
+
+    Args:
+        spec: Layout, growth, compression and what the layers are made of.
+        channels_in: Channels of the images.
+        num_classes: Scores that it gives.
+
+    Source:
+        Huang et al. 2017, section 3 and table 1.
     """
 
-    def __init__(self, spec: specs.DenseNet, channels_in: int, num_classes: int) -> None:
+    def __init__(self, spec: DenseNetSpec, channels_in: int, num_classes: int) -> None:
         parts: OrderedDict[str, nn.Module] = OrderedDict()
         channels = spec.stem_channels
         bare = spec.stem == "cifar"  # every layer begins with a norm; only pooling needs one before it
@@ -88,10 +125,18 @@ class DenseNet(nn.Sequential):
                 init_weights(module, spec.init)
 
 
-def build(spec: specs.DenseNet, data_spec: DataSpec) -> DenseNet:
-    """The dense network of ``spec`` for the images and classes of ``data_spec``.
+def build(spec: DenseNetSpec, data_spec: DataSpec) -> DenseNet:
+    """The dense network of ``spec``: (b, c, h, w) -> (b, classes).
 
-    Raises :class:`UserError` with the smallest legal size where transitions would leave nothing of the images.
+    Args:
+        spec: What the user chose.
+        data_spec: The images and classes that it is for.
+
+    Raises:
+        UserError: Transitions would leave nothing of the images; the message has the smallest legal size.
+
+    Source:
+        Huang et al. 2017, section 3 and table 1.
     """
     network = DenseNet(spec, data_spec.in_channels, data_spec.num_classes)
     map_size(spec.name, [network], data_spec, advice="; or take stem: cifar, or fewer blocks")

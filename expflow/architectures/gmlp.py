@@ -9,12 +9,20 @@ from torch import Tensor, nn
 from expflow.architectures.attention import EPSILON
 from expflow.architectures.blocks import StochasticDepth, activation, dropout
 from expflow.architectures.patches import TokenNet
-from expflow.architectures.specs import gmlp as specs
+from expflow.architectures.specs.gmlp import GMLPSpec
 from expflow.data.dataspec import DataSpec
 
 
 class SpatialGate(nn.Module):
-    """One half of the features, weighted by a linear map over the tokens of the other half (section 2.1)."""
+    """One half of the features, weighted by a linear map over the tokens of the other half.
+
+    Args:
+        features: Features of a token; even.
+        tokens: Patches of an image.
+
+    Source:
+        Liu et al. 2021, section 2.1.
+    """
 
     def __init__(self, features: int, tokens: int) -> None:
         super().__init__()
@@ -29,9 +37,18 @@ class SpatialGate(nn.Module):
 
 
 class GatedLayer(nn.Module):
-    """Norm, widen, gate over the tokens, narrow, with a shortcut around (figure 1 of the paper)."""
+    """Norm, widen, gate over the tokens, narrow, with a shortcut around.
 
-    def __init__(self, spec: specs.GMLP, tokens: int, skip: float) -> None:
+    Args:
+        spec: Widths, activation and dropout.
+        tokens: Patches of an image.
+        skip: Probability to skip the layer for a sample (stochastic depth).
+
+    Source:
+        Liu et al. 2021, figure 1.
+    """
+
+    def __init__(self, spec: GMLPSpec, tokens: int, skip: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(spec.width, eps=EPSILON)
         self.widen, self.act, self.drop = (
@@ -50,10 +67,20 @@ class GatedLayer(nn.Module):
         return x_btw
 
 
-def build(spec: specs.GMLP, data_spec: DataSpec) -> TokenNet:
-    """The gated perceptron of ``spec``; raises :class:`UserError` where its patches do not tile the image.
+def build(spec: GMLPSpec, data_spec: DataSpec) -> TokenNet:
+    """The gated perceptron of ``spec``: (b, c, h, w) -> (b, classes).
 
     Each gate begins as the constant 1 (weights near 0, bias 1), so that a layer begins as a plain perceptron.
+
+    Args:
+        spec: What the user chose.
+        data_spec: The images and classes that it is for.
+
+    Raises:
+        UserError: Patches do not tile the images; the message has the nearest that do.
+
+    Source:
+        Liu et al. 2021, section 2.
     """
     network = TokenNet(spec, data_spec, partial(GatedLayer, spec))
     for module in network.modules():

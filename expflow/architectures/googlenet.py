@@ -10,14 +10,23 @@ import torch
 from torch import Tensor, nn
 
 from expflow.architectures.blocks import activation, dropout, init_weights, norm2d, pool2d
+from expflow.architectures.map_sizes import map_size
 from expflow.architectures.outputs import WithAuxiliary
-from expflow.architectures.specs import googlenet as specs
-from expflow.architectures.windows import map_size
+from expflow.architectures.specs.googlenet import GoogLeNetSpec
 from expflow.data.dataspec import DataSpec
 
 
 class Widths(NamedTuple):
-    """A row of table 1: channels of the four branches, and of the 1x1 reductions before 3x3 and 5x5."""
+    """A row of table 1: channels of an inception module.
+
+    Attributes:
+        one: Of the 1x1 branch.
+        reduce3: Of the 1x1 reduction before the 3x3.
+        three: Of the 3x3 branch.
+        reduce5: Of the 1x1 reduction before the 5x5.
+        five: Of the 5x5 branch.
+        pooled: Of the 1x1 after pooling.
+    """
 
     one: int
     reduce3: int
@@ -47,14 +56,25 @@ STAGES: tuple[tuple[Widths, ...], ...] = (
 
 
 def stage_widths(rows: Sequence[Widths], modules: int) -> list[Widths]:
-    """``modules`` rows that end as the stage of the paper does, so that the stages around see the same channels."""
+    """The rows of a stage of any length that ends as the paper's does, so that the next stage sees the same channels.
+
+    Args:
+        rows: The paper's rows of the stage.
+        modules: Modules wanted: fewer are the last ones, more repeat the last one.
+    """
     return [*rows, *[rows[-1]] * (modules - len(rows))][-modules:]
 
 
-def convolution(
-    channels_in: int, channels: int, kernel: int, spec: specs.GoogLeNet, *, stride: int = 1
-) -> nn.Sequential:
-    """``conv``, ``norm`` and ``activation``, keeping the size at stride 1; no bias where a norm has one."""
+def convolution(channels_in: int, channels: int, kernel: int, spec: GoogLeNetSpec, *, stride: int = 1) -> nn.Sequential:
+    """``conv``, ``norm`` and ``activation``, keeping the size at stride 1; no bias where a norm has one.
+
+    Args:
+        channels_in: Channels that enter.
+        channels: Channels that leave.
+        kernel: Height and width of a filter in pixels; odd.
+        spec: Norm and activation.
+        stride: Pixels between two positions.
+    """
     plain = spec.norm in ("none", "local_response")
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     parts["conv"] = nn.Conv2d(channels_in, channels, kernel, stride, padding=kernel // 2, bias=plain)
@@ -64,8 +84,13 @@ def convolution(
     return nn.Sequential(parts)
 
 
-def make_stem(in_channels: int, spec: specs.GoogLeNet) -> nn.Sequential:
-    """From 224x224 to 192 channels of 28x28; pooling rounds up, or the sizes of table 1 would not come out."""
+def make_stem(in_channels: int, spec: GoogLeNetSpec) -> nn.Sequential:
+    """From 224x224 to 192 channels of 28x28; pooling rounds up, or the sizes of table 1 would not come out.
+
+    Args:
+        in_channels: Channels of the images.
+        spec: Norm, activation and kind of pooling.
+    """
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     parts["conv1"] = convolution(in_channels, 64, 7, spec, stride=2)
     parts["pool1"] = pool2d(spec.pool, 3, 2, ceil=True)
@@ -80,9 +105,18 @@ def make_stem(in_channels: int, spec: specs.GoogLeNet) -> nn.Sequential:
 
 
 class Inception(nn.Module):
-    """Four branches side by side, their channels joined (figure 2b): 1x1; 1x1, 3x3; 1x1, 5x5; pool, 1x1."""
+    """Four branches side by side, their channels joined: 1x1; 1x1, 3x3; 1x1, 5x5; pool, 1x1.
 
-    def __init__(self, channels_in: int, widths: Widths, spec: specs.GoogLeNet) -> None:
+    Args:
+        channels_in: Channels that enter.
+        widths: Channels of the branches.
+        spec: Norm, activation, kind of pooling and kernel of the third branch.
+
+    Source:
+        Szegedy et al. 2015, figure 2b.
+    """
+
+    def __init__(self, channels_in: int, widths: Widths, spec: GoogLeNetSpec) -> None:
         super().__init__()
         self.one = convolution(channels_in, widths.one, 1, spec)
         self.three = nn.Sequential(
@@ -101,10 +135,18 @@ class Inception(nn.Module):
         return torch.cat([self.one(x_bchw), self.three(x_bchw), self.five(x_bchw), self.pooled(x_bchw)], dim=1)
 
 
-def auxiliary_head(channels: int, num_classes: int, spec: specs.GoogLeNet) -> nn.Sequential:
-    """Classifier on the maps of an inner module (section 5 of the paper).
+def auxiliary_head(channels: int, num_classes: int, spec: GoogLeNetSpec) -> nn.Sequential:
+    """Classifier on the maps of an inner module: (b, channels, h, w) -> (b, classes).
 
     The paper's 5x5 average at stride 3 makes 4x4 of 14x14; here the average makes 4x4 of maps of any size.
+
+    Args:
+        channels: Channels of the maps.
+        num_classes: Scores that it gives.
+        spec: Norm and activation.
+
+    Source:
+        Szegedy et al. 2015, section 5.
     """
     return nn.Sequential(
         OrderedDict(
@@ -120,14 +162,23 @@ def auxiliary_head(channels: int, num_classes: int, spec: specs.GoogLeNet) -> nn
 
 
 class GoogLeNet(nn.Module):
-    """``stem``, ``inception3`` to ``inception5`` with pooling between them, ``auxiliary`` heads and ``head``.
+    """GoogLeNet: (b, c, h, w) -> (b, classes).
 
-    In train mode the scores come with those of the auxiliary heads, where there are any; in eval mode alone.
+    Its children are ``stem``, ``inception3`` to ``inception5`` with pooling between them, ``auxiliary`` heads and
+    ``head``. In train mode the scores come with those of the auxiliary heads, where there are any; in eval mode alone.
+
+    Args:
+        spec: Modules of each stage, and what they are made of.
+        in_channels: Channels of the images.
+        num_classes: Scores that it gives.
+
+    Source:
+        Szegedy et al. 2015, table 1 and figure 3.
     """
 
-    def __init__(self, spec: specs.GoogLeNet, in_channels: int, num_classes: int) -> None:
+    def __init__(self, spec: GoogLeNetSpec, in_channels: int, num_classes: int) -> None:
         super().__init__()
-        rows = [stage_widths(each, modules) for each, modules in zip(STAGES, spec.modules, strict=True)]
+        rows = [stage_widths(stage, modules) for stage, modules in zip(STAGES, spec.modules, strict=True)]
         self.stem = make_stem(in_channels, spec)
         self.inception3, channels = self._stage(192, rows[0], spec)
         self.pool3 = pool2d(spec.pool, 3, 2, ceil=True)
@@ -146,14 +197,14 @@ class GoogLeNet(nn.Module):
         init_weights(self, spec.init)
 
     @staticmethod
-    def _stage(channels: int, rows: Sequence[Widths], spec: specs.GoogLeNet) -> tuple[nn.Sequential, int]:
+    def _stage(channels: int, rows: Sequence[Widths], spec: GoogLeNetSpec) -> tuple[nn.Sequential, int]:
         """Inception modules one after the other, and the channels that leave them."""
         entering = [channels, *[row.total for row in rows]]
         modules = [Inception(before, row, spec) for before, row in zip(entering, rows, strict=False)]
         return nn.Sequential(*modules), entering[-1]
 
     def forward(self, x_bchw: Tensor) -> Tensor | WithAuxiliary:
-        """Images (b, c, h, w) -> scores (b, classes), in train mode with the auxiliary heads' scores."""
+        """(b, c, h, w) -> (b, classes), in train mode with the auxiliary heads' scores."""
         x_bchw = self.pool3(self.inception3(self.stem(x_bchw)))
         inner: list[Tensor] = []
         for number, module in enumerate(self.inception4, start=1):
@@ -165,10 +216,18 @@ class GoogLeNet(nn.Module):
         return WithAuxiliary(scores, tuple(inner)) if inner else scores
 
 
-def build(spec: specs.GoogLeNet, data_spec: DataSpec) -> GoogLeNet:
-    """GoogLeNet as ``spec`` says for the images and classes of ``data_spec``.
+def build(spec: GoogLeNetSpec, data_spec: DataSpec) -> GoogLeNet:
+    """GoogLeNet: (b, c, h, w) -> (b, classes).
 
-    Raises :class:`UserError` with the smallest legal size where the images are too small.
+    Args:
+        spec: What the user chose.
+        data_spec: The images and classes that it is for.
+
+    Raises:
+        UserError: The images are too small; the message has the smallest legal size.
+
+    Source:
+        Szegedy et al. 2015, table 1 and figure 3.
     """
     network = GoogLeNet(spec, data_spec.in_channels, data_spec.num_classes)
     map_size(spec.name, [network.stem, network.pool3, network.pool4], data_spec)

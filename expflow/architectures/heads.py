@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from expflow.config.initial import BACKBONE
+from expflow.config.initial_weights import BACKBONE
 from expflow.errors import UserError, nearest
 
 AUXILIARY = ("auxiliary", "aux1", "aux2", "AuxLogits")
@@ -19,7 +19,12 @@ def heads_of(network: nn.Module) -> tuple[str, ...]:
 
     The classifier is what ``get_classifier()`` gives (timm), else the child ``head`` (our families), else the last
     linear layer, or the last convolution under ``classifier`` (torchvision).
-    Raises :class:`UserError` where there is none of these.
+
+    Args:
+        network: Any network.
+
+    Raises:
+        UserError: There is none of these.
     """
     auxiliary = tuple(name for name, _ in network.named_children() if name in AUXILIARY)
     main = _classifiers(network) or _child(network) or _last_linear(network, auxiliary)
@@ -32,11 +37,14 @@ def heads_of(network: nn.Module) -> tuple[str, ...]:
 
 
 def _classifiers(network: nn.Module) -> tuple[str, ...]:
-    """What timm's networks say of themselves; some have two classifiers."""
-    ask: Callable[[], Any] | None = getattr(network, "get_classifier", None)
-    said = ask() if callable(ask) else None
-    wanted = {id(each) for each in (said if isinstance(said, tuple | list) else [said]) if isinstance(each, nn.Module)}
-    return tuple(name for name, each in network.named_modules() if name and id(each) in wanted and _learns(each))
+    """What ``get_classifier()`` of timm's networks returns; some have two classifiers."""
+    get_classifier: Callable[[], Any] | None = getattr(network, "get_classifier", None)
+    returned = get_classifier() if callable(get_classifier) else None
+    classifiers = returned if isinstance(returned, tuple | list) else [returned]
+    wanted = {id(classifier) for classifier in classifiers if isinstance(classifier, nn.Module)}
+    return tuple(
+        name for name, module in network.named_modules() if name and id(module) in wanted and _has_parameters(module)
+    )
 
 
 def _child(network: nn.Module) -> tuple[str, ...]:
@@ -44,52 +52,68 @@ def _child(network: nn.Module) -> tuple[str, ...]:
 
 
 def _last_linear(network: nn.Module, auxiliary: tuple[str, ...]) -> tuple[str, ...]:
-    kinds: list[str] = []
-    for name, each in network.named_modules():
-        scores = isinstance(each, nn.Linear) or (isinstance(each, nn.Conv2d) and below(name, "classifier"))
-        if name and scores and not any(below(name, path) for path in auxiliary):
-            kinds.append(name)
-    return tuple(kinds[-1:])
+    candidates: list[str] = []
+    for name, module in network.named_modules():
+        scores = isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and is_within(name, "classifier"))
+        if name and scores and not any(is_within(name, path) for path in auxiliary):
+            candidates.append(name)
+    return tuple(candidates[-1:])
 
 
-def _learns(module: nn.Module) -> bool:
+def _has_parameters(module: nn.Module) -> bool:
     return next(module.parameters(), None) is not None
 
 
-def below(name: str, path: str) -> bool:
-    """Whether the parameter or module ``name`` is at or inside of ``path``."""
+def is_within(name: str, path: str) -> bool:
+    """Whether a parameter or module is at or inside of a path.
+
+    Args:
+        name: Dotted name of the parameter or module.
+        path: Dotted name of a module.
+    """
     return name == path or name.startswith(f"{path}.")
 
 
 def check_paths(network: nn.Module, paths: Iterable[str], key: str) -> None:
-    """Raise :class:`UserError` where one of ``paths`` leads to no parameters; the message has the nearest that does.
+    """Refuses paths that lead to no parameters.
 
-    ``key`` is the recipe key that names them. ``backbone`` is all but the heads, unless a module has that name.
+    Args:
+        network: The network that the paths are of.
+        paths: Dotted names of modules or parameters; ``backbone`` is all but the heads, unless a module has that name.
+        key: The recipe key that names them, for messages.
+
+    Raises:
+        UserError: One of them leads to no parameters; the message has the nearest that does.
     """
     names = [name for name, _ in network.named_parameters()]
     for path in paths:
-        if any(below(name, path) for name in names):
+        if any(is_within(name, path) for name in names):
             continue
         if path == BACKBONE:
             heads_of(network)
             continue
-        modules = [name for name, each in network.named_modules() if name and _learns(each)]
+        modules = [name for name, module in network.named_modules() if name and _has_parameters(module)]
         close = nearest(path, [*modules, BACKBONE])
         hint = f"nearest: {close}" if close else f"there are {', '.join(name for name, _ in network.named_children())}"
         raise UserError(f"{key}.{path}: no module with parameters has this path; {hint}")
 
 
-def selector(network: nn.Module, paths: Iterable[str]) -> Callable[[str], bool]:
-    """Whether a module or parameter of ``network``, by its dotted name, is at or below one of ``paths``.
+def path_selector(network: nn.Module, paths: Iterable[str]) -> Callable[[str], bool]:
+    """A test of whether a module or parameter, by its dotted name, is at or below one of several paths.
 
-    ``backbone`` is all but the heads and what holds them. Raises :class:`UserError` where there are no heads.
+    Args:
+        network: The network that the paths are of.
+        paths: Dotted names of modules or parameters; ``backbone`` is all but the heads and what holds them.
+
+    Raises:
+        UserError: ``backbone`` is among the paths, and the network has no heads; from :func:`heads_of`.
     """
     named = [name for name, _ in network.named_parameters()]
-    explicit = [path for path in paths if any(below(name, path) for name in named)]
+    explicit = [path for path in paths if any(is_within(name, path) for name in named)]
     heads = heads_of(network) if BACKBONE in set(paths) - set(explicit) else None
 
     def chosen(name: str) -> bool:
-        in_backbone = heads is not None and not any(below(name, head) or below(head, name) for head in heads)
-        return in_backbone or any(below(name, path) for path in explicit)
+        in_backbone = heads is not None and not any(is_within(name, head) or is_within(head, name) for head in heads)
+        return in_backbone or any(is_within(name, path) for path in explicit)
 
     return chosen

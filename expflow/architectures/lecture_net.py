@@ -11,15 +11,22 @@ from collections import OrderedDict
 from torch import nn
 
 from expflow.architectures.blocks import activation, dropout, init_weights, pool2d
-from expflow.architectures.specs import lecture_net as specs
-from expflow.architectures.windows import map_size
+from expflow.architectures.map_sizes import map_size
+from expflow.architectures.specs.lecture_net import LectureNetSpec
 from expflow.data.dataspec import DataSpec
 
 
-def build(spec: specs.LectureNet, data_spec: DataSpec) -> nn.Sequential:
-    """``conv1``, ``conv2``, ``fc1`` and ``head`` for the images and classes of ``data_spec``.
+def build(spec: LectureNetSpec, data_spec: DataSpec) -> nn.Sequential:
+    """The net of the lectures: (b, c, h, w) -> (b, classes).
 
-    Raises :class:`UserError` with the smallest legal size where the images are too small.
+    Its layers with weights are ``conv1``, ``conv2``, ``fc1`` and ``head``.
+
+    Args:
+        spec: What the user chose.
+        data_spec: The images and classes that it is for.
+
+    Raises:
+        UserError: The images are too small; the message has the smallest legal size.
     """
     parts: OrderedDict[str, nn.Module] = OrderedDict(
         conv1=nn.Conv2d(data_spec.in_channels, 10, 5),

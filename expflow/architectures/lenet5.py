@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from expflow.architectures.blocks import activation, init_weights, pool2d
-from expflow.architectures.specs import lenet5 as specs
-from expflow.architectures.windows import map_size, smallest_size, windows_of
+from expflow.architectures.map_sizes import map_size, smallest_image_size, window_layers
+from expflow.architectures.specs.lenet5 import LeNet5Spec
 from expflow.data.dataspec import DataSpec
 
 KERNEL = 5
@@ -29,7 +29,15 @@ C3_TABLE: tuple[tuple[int, ...], ...] = (
 
 
 class TableConv(nn.Module):
-    """Convolution whose output maps each see the input maps that ``table`` lists."""
+    """Convolution whose output maps each see only some of the input maps.
+
+    Args:
+        table: For each output map the numbers of the input maps that it sees.
+        kernel: Height and width of a filter in pixels.
+
+    Source:
+        LeCun et al. 1998, table I.
+    """
 
     def __init__(self, table: tuple[tuple[int, ...], ...], kernel: int) -> None:
         super().__init__()
@@ -41,8 +49,13 @@ class TableConv(nn.Module):
         return torch.cat([conv(x_bchw[:, seen]) for conv, seen in zip(self.maps, self.table, strict=True)], dim=1)
 
 
-def convolutions(spec: specs.LeNet5, in_channels: int) -> OrderedDict[str, nn.Module]:
-    """C1 to C5 in the paper's names; from 32x32 the sizes are 28, 14, 10, 5, 1."""
+def convolutions(spec: LeNet5Spec, in_channels: int) -> OrderedDict[str, nn.Module]:
+    """C1 to C5 in the paper's names; from 32x32 the sizes are 28, 14, 10, 5, 1.
+
+    Args:
+        spec: Activation, kind of pooling, padding, and which maps C3 sees.
+        in_channels: Channels of the images.
+    """
     full = spec.c3 == "full"
     return OrderedDict(
         c1=nn.Conv2d(in_channels, 6, KERNEL, padding=spec.padding),
@@ -56,21 +69,31 @@ def convolutions(spec: specs.LeNet5, in_channels: int) -> OrderedDict[str, nn.Mo
     )
 
 
-def _left(spec: specs.LeNet5, data_spec: DataSpec) -> int:
-    """Pixels that C5 leaves. C3 is looked at as if it were full: the table's 16 convolutions lie side by side."""
+def _pixels_left(spec: LeNet5Spec, data_spec: DataSpec) -> int:
+    """Pixels that C5 leaves. C3 counts as if it were full: the table's 16 convolutions lie side by side."""
     chain = convolutions(spec.model_copy(update={"c3": "full"}), 1).values()
-    missing = smallest_size(windows_of(chain)) - min(data_spec.image_size)
+    missing = smallest_image_size(window_layers(chain)) - min(data_spec.image_size)
     return math.prod(map_size(spec.name, chain, data_spec, f", or padding: {spec.padding + (missing + 1) // 2}"))
 
 
-def build(spec: specs.LeNet5, data_spec: DataSpec) -> nn.Sequential:
-    """``c1``, ``s2``, ``c3``, ``s4``, ``c5``, ``f6`` as in the paper, and ``head``.
+def build(spec: LeNet5Spec, data_spec: DataSpec) -> nn.Sequential:
+    """LeNet-5: (b, c, h, w) -> (b, classes).
 
-    Raises :class:`UserError` with the smallest legal size, and the padding that would do, where images are too small.
+    Its layers are ``c1``, ``s2``, ``c3``, ``s4``, ``c5``, ``f6`` as in the paper, and ``head``.
+
+    Args:
+        spec: What the user chose.
+        data_spec: The images and classes that it is for.
+
+    Raises:
+        UserError: The images are too small; the message has the smallest legal size, and the padding that would do.
+
+    Source:
+        LeCun et al. 1998, section II.B.
     """
     parts = convolutions(spec, data_spec.in_channels)
     parts["flatten"] = nn.Flatten()
-    parts["f6"] = nn.Linear(120 * _left(spec, data_spec), 84)
+    parts["f6"] = nn.Linear(120 * _pixels_left(spec, data_spec), 84)
     parts["activation6"] = activation(spec.activation)
     parts["head"] = nn.Linear(84, data_spec.num_classes)
     network = nn.Sequential(parts)

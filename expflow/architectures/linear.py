@@ -7,11 +7,16 @@ from collections import OrderedDict
 
 from torch import nn
 
-from expflow.architectures.specs import linear as specs
+from expflow.architectures.specs.linear import LinearSpec
 from expflow.data.dataspec import DataSpec
 
 
-def build(spec: specs.Linear, data_spec: DataSpec) -> nn.Sequential:
-    """``flatten`` and ``head`` for the images and classes of ``data_spec``; ``spec`` has no arguments of its own."""
+def build(spec: LinearSpec, data_spec: DataSpec) -> nn.Sequential:
+    """The linear classifier: (b, c, h, w) -> (b, classes); its children are ``flatten`` and ``head``.
+
+    Args:
+        spec: Has no arguments of its own.
+        data_spec: The images and classes that it is for.
+    """
     features = math.prod(data_spec.image_shape)
     return nn.Sequential(OrderedDict(flatten=nn.Flatten(), head=nn.Linear(features, data_spec.num_classes)))

@@ -9,14 +9,23 @@ from torch import Tensor, nn
 from expflow.architectures.attention import EPSILON, FeedForward
 from expflow.architectures.blocks import StochasticDepth
 from expflow.architectures.patches import TokenNet
-from expflow.architectures.specs import mixer as specs
+from expflow.architectures.specs.mixer import MixerSpec
 from expflow.data.dataspec import DataSpec
 
 
 class MixerLayer(nn.Module):
-    """One perceptron mixes the tokens of each channel, the next the channels of each token (figure 1 of the paper)."""
+    """One perceptron mixes the tokens of each channel, the next the channels of each token.
 
-    def __init__(self, spec: specs.Mixer, tokens: int, skip: float) -> None:
+    Args:
+        spec: Widths, activation and dropout.
+        tokens: Patches of an image.
+        skip: Probability to skip a part for a sample (stochastic depth).
+
+    Source:
+        Tolstikhin et al. 2021, figure 1 and section 2.
+    """
+
+    def __init__(self, spec: MixerSpec, tokens: int, skip: float) -> None:
         super().__init__()
         act, drop = spec.activation, spec.dropout
         self.norm1, self.norm2 = (nn.LayerNorm(spec.width, eps=EPSILON) for _ in range(2))
@@ -32,6 +41,17 @@ class MixerLayer(nn.Module):
         return x_btw
 
 
-def build(spec: specs.Mixer, data_spec: DataSpec) -> TokenNet:
-    """The mixer of ``spec``; raises :class:`UserError` where its patches do not tile the image."""
+def build(spec: MixerSpec, data_spec: DataSpec) -> TokenNet:
+    """The mixer of ``spec``: (b, c, h, w) -> (b, classes).
+
+    Args:
+        spec: What the user chose.
+        data_spec: The images and classes that it is for.
+
+    Raises:
+        UserError: Patches do not tile the images; the message has the nearest that do.
+
+    Source:
+        Tolstikhin et al. 2021, section 2.
+    """
     return TokenNet(spec, data_spec, partial(MixerLayer, spec))

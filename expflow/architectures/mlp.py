@@ -8,17 +8,22 @@ from collections import OrderedDict
 from torch import nn
 
 from expflow.architectures.blocks import activation, dropout, init_weights, norm1d
-from expflow.architectures.specs import mlp as specs
+from expflow.architectures.specs.mlp import MLPSpec
 from expflow.data.dataspec import DataSpec
 
 
 class MLP(nn.Sequential):
-    """``flatten``, ``hidden1`` … each with its norm, activation and dropout, ``head``; (b, …) -> (b, classes).
+    """Hidden layers of equal width: (b, c, h, w) -> (b, classes).
 
-    ``features`` is the number of values of one sample.
+    Its children are ``flatten``, ``hidden1`` … each with its norm, activation and dropout, and ``head``.
+
+    Args:
+        spec: Depth, width and what the hidden layers are made of.
+        features: Values of one sample.
+        num_classes: Scores that it gives.
     """
 
-    def __init__(self, spec: specs.MLP, features: int, num_classes: int) -> None:
+    def __init__(self, spec: MLPSpec, features: int, num_classes: int) -> None:
         parts: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
         for number in range(1, spec.depth + 1):
             parts[f"hidden{number}"] = nn.Linear(features, spec.hidden)
@@ -33,6 +38,11 @@ class MLP(nn.Sequential):
         init_weights(self, spec.init)
 
 
-def build(spec: specs.MLP, data_spec: DataSpec) -> MLP:
-    """The perceptron of ``spec`` for the images and classes of ``data_spec``."""
+def build(spec: MLPSpec, data_spec: DataSpec) -> MLP:
+    """The perceptron of ``spec``: (b, c, h, w) -> (b, classes).
+
+    Args:
+        spec: What the user chose.
+        data_spec: The images and classes that it is for.
+    """
     return MLP(spec, math.prod(data_spec.image_shape), data_spec.num_classes)

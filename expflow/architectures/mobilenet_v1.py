@@ -8,7 +8,7 @@ from torch import nn
 
 from expflow.architectures.blocks import activation
 from expflow.architectures.convolutions import convolution_norm, with_head
-from expflow.architectures.specs import mobilenet_v1 as specs
+from expflow.architectures.specs.mobilenet_v1 import MobileNetV1Spec
 from expflow.data.dataspec import DataSpec
 
 Parts = OrderedDict[str, nn.Module]
@@ -18,18 +18,41 @@ LEAST = 8
 """Channels that every layer keeps, however small the width factor."""
 
 
-def body(depth: int) -> list[tuple[int, int]]:
-    """(channels, stride) of the blocks after the stem: table 1 of the paper, where ``depth`` is 5."""
+def body_layout(depth: int) -> list[tuple[int, int]]:
+    """(channels, stride) of the blocks after the stem.
+
+    Args:
+        depth: Repeated blocks of 512 channels; 5 in the paper.
+
+    Source:
+        Howard et al. 2017, table 1.
+    """
     return [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *depth * [(512, 1)], (1024, 2), (1024, 1)]
 
 
-def scaled(channels: int, width_factor: float) -> int:
-    """``width_factor`` times as many channels, but not fewer than 8."""
+def scaled_channels(channels: int, width_factor: float) -> int:
+    """``width_factor`` times as many channels, but not fewer than 8.
+
+    Args:
+        channels: The paper's channels of a layer.
+        width_factor: The paper's alpha.
+    """
     return max(LEAST, int(channels * width_factor))
 
 
-def separable(channels_in: int, channels: int, stride: int, norm: str, act: str) -> Parts:
-    """3x3 in each channel by itself, then 1x1 across channels: (9C + C²) HW multiply-adds instead of 9C²HW."""
+def separable_block(channels_in: int, channels: int, stride: int, norm: str, act: str) -> Parts:
+    """3x3 in each channel by itself, then 1x1 across channels: (9C + C²) HW multiply-adds instead of 9C²HW.
+
+    Args:
+        channels_in: Channels that enter.
+        channels: Channels that leave.
+        stride: Stride of the 3x3 convolution.
+        norm: Name of the normalisation.
+        act: Name of the activation.
+
+    Source:
+        Howard et al. 2017, section 3.1.
+    """
     parts: Parts = OrderedDict()
     parts["depthwise"], parts["norm1"] = convolution_norm(
         channels_in, channels_in, 3, stride, norm=norm, groups=channels_in
@@ -40,25 +63,43 @@ def separable(channels_in: int, channels: int, stride: int, norm: str, act: str)
     return parts
 
 
-def full(channels_in: int, channels: int, stride: int, norm: str, act: str) -> Parts:
-    """One 3x3 convolution with its norm and activation."""
+def full_block(channels_in: int, channels: int, stride: int, norm: str, act: str) -> Parts:
+    """One 3x3 convolution with its norm and activation.
+
+    Args:
+        channels_in: Channels that enter.
+        channels: Channels that leave.
+        stride: Stride of the convolution.
+        norm: Name of the normalisation.
+        act: Name of the activation.
+    """
     parts: Parts = OrderedDict()
     parts["conv"], parts["norm"] = convolution_norm(channels_in, channels, 3, stride, norm=norm)
     parts["activation"] = activation(act)
     return parts
 
 
-BLOCKS = {"separable": separable, "full": full}
+BLOCKS = {"separable": separable_block, "full": full_block}
 
 
-def build(spec: specs.MobileNetV1, data_spec: DataSpec) -> nn.Sequential:
-    """``stem``, ``block1`` …, ``pool``, ``flatten``, ``dropout``, ``head``; images of any size will do."""
-    channels = scaled(STEM, spec.width_factor)
+def build(spec: MobileNetV1Spec, data_spec: DataSpec) -> nn.Sequential:
+    """MobileNet v1: (b, c, h, w) -> (b, classes), for images of any size.
+
+    Its children are ``stem``, ``block1`` …, ``pool``, ``flatten``, ``dropout`` and ``head``.
+
+    Args:
+        spec: What the user chose.
+        data_spec: The images and classes that it is for.
+
+    Source:
+        Howard et al. 2017, table 1.
+    """
+    channels = scaled_channels(STEM, spec.width_factor)
     stride = 2 if spec.stem == "imagenet" else 1
     parts: Parts = OrderedDict()
-    parts["stem"] = nn.Sequential(full(data_spec.in_channels, channels, stride, spec.norm, spec.activation))
-    for number, (width, stride) in enumerate(body(spec.depth), start=1):
-        after = scaled(width, spec.width_factor)
+    parts["stem"] = nn.Sequential(full_block(data_spec.in_channels, channels, stride, spec.norm, spec.activation))
+    for number, (width, stride) in enumerate(body_layout(spec.depth), start=1):
+        after = scaled_channels(width, spec.width_factor)
         block = BLOCKS[spec.convolution](channels, after, stride, spec.norm, spec.activation)
         parts[f"block{number}"], channels = nn.Sequential(block), after
     return with_head(parts, channels, data_spec.num_classes, drop=spec.dropout, init=spec.init)

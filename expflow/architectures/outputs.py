@@ -8,10 +8,14 @@ from torch import Tensor
 
 
 class WithAuxiliary(NamedTuple):
-    """Scores (b, classes) of a network in train mode, and those of its auxiliary classifiers, which only help it learn.
+    """Scores of a network in train mode, and those of its auxiliary classifiers, which only help it learn.
 
     In eval mode such a network gives its scores alone. The task classification adds the auxiliary losses, weighted;
     a network of the user's may give this as well.
+
+    Attributes:
+        logits: Scores (b, classes).
+        auxiliary: Scores (b, classes) of each auxiliary classifier.
     """
 
     logits: Tensor

@@ -1,4 +1,4 @@
-"""What torchvision and timm register, and what their networks take: names and arguments, listed, described, checked."""
+"""Networks that torchvision and timm register: their names and arguments, listed, described and checked."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from typing import Any, get_args
 import timm
 import torchvision
 
-from expflow.architectures.constructors import Construction, described, timm_construction, torchvision_construction
-from expflow.config.identity import canonical
+from expflow.architectures.constructors import (
+    Construction,
+    documented_parameters,
+    timm_construction,
+    torchvision_construction,
+)
+from expflow.config.identity import canonical_json
 from expflow.config.spec import FieldError
-from expflow.config.wording import unknown
+from expflow.config.validation import unknown_key
 from expflow.errors import UserError, nearest
 
 CONSTRUCTIONS: dict[str, Callable[[str, Mapping[str, Any]], Construction]] = {
@@ -21,8 +26,8 @@ CONSTRUCTIONS: dict[str, Callable[[str, Mapping[str, Any]], Construction]] = {
     "torchvision": torchvision_construction,
 }
 
-OF_DATA = frozenset({"num_classes", "in_chans", "img_size", "image_size", "input_size"})
-"""Parameters that the data fill in."""
+FILLED_BY_DATA = frozenset({"num_classes", "in_chans", "img_size", "image_size", "input_size"})
+"""Parameters whose values come from the data."""
 
 NOT_FOR_FILES = frozenset({"cfg", "device", "dtype", "init_weights", "transform_input"})
 """Parameters that are not about the network, or that presume the pixels of pretrained weights."""
@@ -62,8 +67,14 @@ _PLAIN = (bool, int, float, str)
 
 
 @dataclass(frozen=True)
-class Argument:
-    """An argument of a package's network: what it is unless a file says otherwise, and what it means."""
+class PackageArgument:
+    """An argument of a package's network.
+
+    Attributes:
+        default: Its value where a file gives none; None also where YAML could not express it.
+        annotation: Its annotation in the package.
+        description: What it means.
+    """
 
     default: Any
     annotation: Any
@@ -71,11 +82,15 @@ class Argument:
 
 
 @functools.cache
-def names(package: str) -> tuple[str, ...]:
-    """The classification networks that ``package`` registers."""
+def package_models(package: str) -> tuple[str, ...]:
+    """The names of the classification networks that a package registers.
+
+    Args:
+        package: ``torchvision`` or ``timm``.
+    """
     if package == "torchvision":
         return tuple(torchvision.models.list_models(module=torchvision.models))
-    return tuple(each for each in timm.list_models() if _classifies(each))
+    return tuple(name for name in timm.list_models() if _classifies(name))
 
 
 def _classifies(name: str) -> bool:
@@ -83,49 +98,61 @@ def _classifies(name: str) -> bool:
 
 
 @functools.cache
-def arguments(source: str) -> dict[str, Argument]:
-    """What a file may say of the network ``package/name``, sorted; what its package fixes for that name is left out.
+def package_arguments(source: str) -> dict[str, PackageArgument]:
+    """The arguments that a file may give to a package's network, sorted by name.
 
-    Raises :class:`UserError` for an unknown name.
+    Those that the package fixes for this name are left out.
+
+    Args:
+        source: ``package/name``.
+
+    Raises:
+        UserError: The package has no such network; the message has the nearest name.
     """
     package, _, name = source.partition("/")
-    if name not in names(package):
-        close = nearest(name, names(package))
-        hint = f"nearest: {package}/{close}" if close else f"it has {len(names(package))} others, such as resnet50"
+    if name not in package_models(package):
+        close = nearest(name, package_models(package))
+        hint = (
+            f"nearest: {package}/{close}"
+            if close
+            else f"it has {len(package_models(package))} others, such as resnet50"
+        )
         raise UserError(f"{package} has no classification network named {name!r}; {hint}")
     construct = CONSTRUCTIONS[package]
     usual = construct(name, {})
-    words = {**DESCRIPTIONS, **described(usual.cls)}
+    words = {**DESCRIPTIONS, **documented_parameters(usual.cls)}
     elsewhere = f"As in {usual.cls.__module__}.{usual.cls.__qualname__}."
-    found = {}
+    known: dict[str, PackageArgument] = {}
     for key, value in sorted(usual.parameters().items()):
         annotation = usual.annotation(key)
         if (
-            key not in OF_DATA | NOT_FOR_FILES
-            and _in_a_file(value, annotation)
-            and _passes(construct, name, key, value)
+            key not in FILLED_BY_DATA | NOT_FOR_FILES
+            and _yaml_can_give(value, annotation)
+            and _is_passed_on(construct, name, key, value)
         ):
             default = False if key == "aux_logits" else value
-            found[key] = Argument(default if _is_plain(default) else None, annotation, words.get(key) or elsewhere)
-    return found
+            known[key] = PackageArgument(
+                default if _is_plain(default) else None, annotation, words.get(key) or elsewhere
+            )
+    return known
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether YAML can say it."""
+    """Whether YAML can express the value."""
     if isinstance(value, list | tuple):
         return all(map(_is_plain, value))
     return value is None or isinstance(value, _PLAIN)
 
 
-def _in_a_file(value: Any, annotation: Any) -> bool:
+def _yaml_can_give(value: Any, annotation: Any) -> bool:
     """Whether a parameter can be given by YAML: not one that takes nothing but classes and functions."""
     text = str(annotation)
     takes_objects = any(word in text for word in ("Callable", "Module", "Cfg", "Config", "Dict", "dict"))
     return not (takes_objects and "str" not in text) and (_is_plain(value) or "str" in text)
 
 
-def _passes(construct: Callable[[str, Mapping[str, Any]], Construction], name: str, key: str, value: Any) -> bool:
-    """Whether the package hands an argument of the caller's on, rather than choose it itself."""
+def _is_passed_on(construct: Callable[[str, Mapping[str, Any]], Construction], name: str, key: str, value: Any) -> bool:
+    """Whether the package passes an argument of the caller's on to the network, rather than choosing it itself."""
     try:
         return key in construct(name, {key: value}).arguments
     except TypeError:  # given twice
@@ -134,17 +161,25 @@ def _passes(construct: Callable[[str, Mapping[str, Any]], Construction], name: s
         return True
 
 
-def check(source: str, given: Mapping[str, Any]) -> frozenset[str]:
-    """Refuse a name that the package does not know and arguments that it does not take; raises :class:`FieldError`.
+def check_package_model(source: str, given: Mapping[str, Any]) -> frozenset[str]:
+    """Refuses a name that the package does not know and arguments that it does not take.
 
-    Returns those arguments that have the value that they have anyhow.
+    Args:
+        source: ``package/name``.
+        given: The arguments as the file gives them.
+
+    Returns:
+        The names of those arguments that are given their default value.
+
+    Raises:
+        FieldError: The package has no such network, or it does not take an argument, or not of this type.
     """
     try:
-        known = arguments(source)
+        known = package_arguments(source)
     except UserError as error:
         raise FieldError("name", str(error)) from error
     for key, value in given.items():
-        if key in OF_DATA:
+        if key in FILLED_BY_DATA:
             raise FieldError(key, f"{source} takes it from the data; remove it here")
         if key not in known:
             raise FieldError(key, _refusal(source, key, known))
@@ -152,17 +187,17 @@ def check(source: str, given: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(key for key, value in given.items() if _same(value, known[key].default))
 
 
-def _refusal(source: str, key: str, known: Mapping[str, Argument]) -> str:
+def _refusal(source: str, key: str, known: Mapping[str, PackageArgument]) -> str:
     package, _, name = source.partition("/")
     if key in CONSTRUCTIONS[package](name, {}).parameters():
         return f"{source} fixes it; it takes {', '.join(known)}"
-    message = unknown(key, known)
+    message = unknown_key(key, known)
     return message if "expected one of" in message else f"{message}; it takes {', '.join(sorted(known))}"
 
 
 def _check_type(key: str, value: Any, annotation: Any) -> None:
-    """Refuse a value that is certainly of the wrong type: only annotations of plain types say so."""
-    allowed = {each for each in (get_args(annotation) or (annotation,)) if each is not type(None)}
+    """Refuse a value that is certainly of the wrong type, which only annotations of plain types tell."""
+    allowed = {kind for kind in (get_args(annotation) or (annotation,)) if kind is not type(None)}
     if not allowed or not allowed <= set(_PLAIN):
         return
     if float in allowed:
@@ -170,17 +205,21 @@ def _check_type(key: str, value: Any, annotation: Any) -> None:
     if type(value) not in allowed:
         words = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
         expected = " or ".join(
-            words[each] for each in _PLAIN if each in allowed and not (each is int and float in allowed)
+            words[kind] for kind in _PLAIN if kind in allowed and not (kind is int and float in allowed)
         )
         raise FieldError(key, f"expected {expected}, found {value!r}")
 
 
 def _same(value: Any, default: Any) -> bool:
-    return default is not None and canonical(value) == canonical(default)
+    return default is not None and canonical_json(value) == canonical_json(default)
 
 
-def usual_shape(source: str) -> tuple[int, int, int]:
-    """(channels, height, width) of the images that a network is published for."""
+def usual_image_shape(source: str) -> tuple[int, int, int]:
+    """(channels, height, width) of the images that a network is published for.
+
+    Args:
+        source: ``package/name``.
+    """
     package, _, name = source.partition("/")
     if package == "timm":
         config = timm.get_pretrained_cfg(name)

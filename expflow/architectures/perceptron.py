@@ -8,12 +8,22 @@ from collections import OrderedDict
 from torch import nn
 
 from expflow.architectures.blocks import activation, init_weights
-from expflow.architectures.specs import perceptron as specs
+from expflow.architectures.specs.perceptron import PerceptronSpec, TwoLayerSpec
 from expflow.data.dataspec import DataSpec
 
 
-def build(spec: specs.Perceptron, data_spec: DataSpec) -> nn.Sequential:
-    """``flatten`` and ``head``, and ``sigmoid`` where ``spec`` wants it."""
+def build(spec: PerceptronSpec, data_spec: DataSpec) -> nn.Sequential:
+    """One perceptron per class: (b, c, h, w) -> (b, classes).
+
+    Its children are ``flatten``, ``head``, and ``sigmoid`` where ``spec`` asks for it.
+
+    Args:
+        spec: What the user chose.
+        data_spec: The images and classes that it is for.
+
+    Source:
+        Rosenblatt 1958, "The Perceptron".
+    """
     head = nn.Linear(math.prod(data_spec.image_shape), data_spec.num_classes)
     parts: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten(), head=head)
     if spec.output == "sigmoid":
@@ -23,8 +33,15 @@ def build(spec: specs.Perceptron, data_spec: DataSpec) -> nn.Sequential:
     return network
 
 
-def build_two_layer(spec: specs.TwoLayer, data_spec: DataSpec) -> nn.Sequential:
-    """``flatten``, ``hidden``, ``activation`` and ``head`` for the images and classes of ``data_spec``."""
+def build_two_layer(spec: TwoLayerSpec, data_spec: DataSpec) -> nn.Sequential:
+    """The two-layer net: (b, c, h, w) -> (b, classes).
+
+    Its children are ``flatten``, ``hidden``, ``activation`` and ``head``.
+
+    Args:
+        spec: What the user chose.
+        data_spec: The images and classes that it is for.
+    """
     network = nn.Sequential(
         OrderedDict(
             flatten=nn.Flatten(),

@@ -12,22 +12,39 @@ from torch import Tensor, nn
 
 from expflow.architectures.blocks import SqueezeExcitation, StochasticDepth, activation, dropout, init_weights, norm2d
 from expflow.architectures.convolutions import convolution, make_stem
-from expflow.architectures.specs import resnet as specs
+from expflow.architectures.specs.resnet import ResNetSpec, ResolvedStage
 from expflow.data.dataspec import DataSpec
 
 
-def basic(channels_in: int, stage: specs.Stage, stride: int, spec: specs.ResNet) -> list[nn.Conv2d]:
-    """Two 3x3 convolutions (figure 2 of the paper): 18 HWC² multiply-adds for C channels in and out."""
+def basic(channels_in: int, stage: ResolvedStage, stride: int, spec: ResNetSpec) -> list[nn.Conv2d]:
+    """The convolutions of a basic block, two 3x3: 18 HWC² multiply-adds for C channels in and out.
+
+    Args:
+        channels_in: Channels that enter.
+        stage: Channels of the convolutions.
+        stride: Stride of the first one.
+        spec: The norm beside them.
+
+    Source:
+        He et al. 2016, figure 2.
+    """
     return [
         convolution(channels_in, stage.inner, 3, stride, norm=spec.norm),
         convolution(stage.inner, stage.channels, 3, norm=spec.norm),
     ]
 
 
-def bottleneck(channels_in: int, stage: specs.Stage, stride: int, spec: specs.ResNet) -> list[nn.Conv2d]:
-    """1x1, 3x3 and 1x1 (figure 5 of the paper): 17 HWC² multiply-adds for C inner channels, 4C in and out.
+def bottleneck(channels_in: int, stage: ResolvedStage, stride: int, spec: ResNetSpec) -> list[nn.Conv2d]:
+    """The convolutions of a bottleneck, 1x1, 3x3 and 1x1: 17 HWC² multiply-adds for C inner channels, 4C in and out.
 
-    With groups it is the block of ResNeXt (Xie et al. 2017, figure 3c).
+    Args:
+        channels_in: Channels that enter.
+        stage: Channels of the convolutions.
+        stride: Stride of the block.
+        spec: Which convolution has the stride, groups, and the norm beside them.
+
+    Source:
+        He et al. 2016, figure 5; with groups Xie et al. 2017 (ResNeXt), figure 3c.
     """
     first, middle = (stride, 1) if spec.stride_in == "1x1" else (1, stride)
     return [
@@ -41,7 +58,16 @@ BRANCHES = {"basic": basic, "bottleneck": bottleneck}
 
 
 class PadShortcut(nn.Module):
-    """Option A of the paper (section 3.3): every ``stride``-th pixel, new channels filled with zeros; no parameters."""
+    """Shortcut without parameters: every ``stride``-th pixel, new channels filled with zeros.
+
+    Args:
+        channels_in: Channels that enter.
+        channels: Channels that leave; not fewer.
+        stride: Pixels between two that stay.
+
+    Source:
+        He et al. 2016, section 3.3, option A.
+    """
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -53,8 +79,21 @@ class PadShortcut(nn.Module):
         return nn.functional.pad(x_bchw, (0, 0, 0, 0, 0, self.new_channels))
 
 
-def make_shortcut(channels_in: int, channels: int, stride: int, spec: specs.ResNet) -> nn.Module | None:
-    """What leads around a block: None for a plain net, the identity where shapes agree, else option A or B."""
+def make_shortcut(channels_in: int, channels: int, stride: int, spec: ResNetSpec) -> nn.Module | None:
+    """The shortcut around a block.
+
+    Args:
+        channels_in: Channels that enter the block.
+        channels: Channels that leave it.
+        stride: Stride of the block.
+        spec: Kind of shortcut, norm, and whether there is pre-activation.
+
+    Returns:
+        None for a plain net, the identity where shapes agree, else option A (padding) or B (projection) of the paper.
+
+    Source:
+        He et al. 2016, section 3.3.
+    """
     if spec.shortcut == "none":
         return None
     if channels_in == channels and stride == 1:
@@ -69,17 +108,27 @@ def make_shortcut(channels_in: int, channels: int, stride: int, spec: specs.ResN
 class Block(nn.Module):
     """Convolutions ``conv1`` … with norms ``bn1`` …, and a shortcut around them: y = f(F(x) + shortcut(x)).
 
-    f is the activation (figure 2 of the paper). The rest is there where ``spec`` asks for it: dropout before the last
-    convolution, squeeze-and-excitation after it, stochastic depth of probability ``drop``.
+    f is the activation. Dropout before the last convolution, squeeze-and-excitation after it and stochastic depth are
+    there where they are asked for.
+
+    Args:
+        channels_in: Channels that enter.
+        stage: Channels of the convolutions, and those that leave.
+        stride: Stride of the block.
+        spec: Kind of block and of shortcut, and what it is made of.
+        drop: Probability to skip the convolutions for a sample (stochastic depth).
+
+    Source:
+        He et al. 2016, figure 2.
     """
 
-    def __init__(self, channels_in: int, stage: specs.Stage, stride: int, spec: specs.ResNet, drop: float) -> None:
+    def __init__(self, channels_in: int, stage: ResolvedStage, stride: int, spec: ResNetSpec, drop: float) -> None:
         super().__init__()
         convolutions = BRANCHES[spec.block](channels_in, stage, stride, spec)
         self.convolutions = len(convolutions)
         for number, conv in enumerate(convolutions, start=1):
             self.add_module(f"conv{number}", conv)
-            self.add_module(f"bn{number}", norm2d(spec.norm, self.normed(conv)))
+            self.add_module(f"bn{number}", norm2d(spec.norm, self.normed_channels(conv)))
         self.activation, self.dropout = activation(spec.activation), dropout(spec.dropout)
         squeeze = stage.channels // spec.se_ratio if spec.se_ratio else 0
         self.excite = SqueezeExcitation(stage.channels, squeeze) if squeeze else nn.Identity()
@@ -87,24 +136,37 @@ class Block(nn.Module):
         self.shortcut = make_shortcut(channels_in, stage.channels, stride, spec)
 
     @staticmethod
-    def normed(conv: nn.Conv2d) -> int:
-        """Channels of the norm that goes with ``conv``."""
+    def normed_channels(conv: nn.Conv2d) -> int:
+        """Channels of the norm that goes with a convolution.
+
+        Args:
+            conv: The convolution.
+        """
         return conv.out_channels
 
     def layer(self, kind: str, number: int) -> nn.Module:
-        """``conv`` or ``bn`` of that number, from 1."""
+        """A convolution or a norm.
+
+        Args:
+            kind: ``conv`` or ``bn``.
+            number: Which one, from 1.
+        """
         module: nn.Module = getattr(self, f"{kind}{number}")
         return module
 
     def begin_as_shortcut(self) -> None:
-        """Let the convolutions add nothing at first: the last norm's scale is 0, or without one the last weights."""
+        """Lets the convolutions add nothing at first: the last norm's scale is 0, or without one the last weights."""
         last = self.layer("bn", self.convolutions)
         if getattr(last, "weight", None) is None:
             last = self.layer("conv", self.convolutions)
         nn.init.zeros_(last.weight)  # type: ignore[arg-type]
 
     def branch(self, x_bchw: Tensor) -> Tensor:
-        """F(x): a norm after each convolution, and activations between them."""
+        """F(x), (b, channels_in, h, w) -> (b, channels, h', w').
+
+        Args:
+            x_bchw: What enters the block; with pre-activation, after the first norm and activation.
+        """
         for number in range(1, self.convolutions + 1):
             if number > 1:
                 x_bchw = self.activation(x_bchw)
@@ -124,29 +186,39 @@ class Block(nn.Module):
 
 
 class PreactivationBlock(Block):
-    """Norm and activation before each convolution, and nothing after the sum (He et al. 2016b, figure 4e).
+    """Norm and activation before each convolution, and nothing after the sum.
 
-    Where the shapes change, and in the ``first`` block of a net, the shortcut starts after the first activation
-    (section 3.2 and appendix of that paper).
+    Where the shapes change, and in the first block of a net, the shortcut starts after the first activation.
+
+    Args:
+        channels_in: Channels that enter.
+        stage: Channels of the convolutions, and those that leave.
+        stride: Stride of the block.
+        spec: Kind of block and of shortcut, and what it is made of.
+        drop: Probability to skip the convolutions for a sample (stochastic depth).
+        first: Whether it is the first block of the net.
+
+    Source:
+        He et al. 2016b, "Identity Mappings in Deep Residual Networks", figure 4e, section 3.2 and appendix.
     """
 
     def __init__(
-        self, channels_in: int, stage: specs.Stage, stride: int, spec: specs.ResNet, drop: float, *, first: bool
+        self, channels_in: int, stage: ResolvedStage, stride: int, spec: ResNetSpec, drop: float, *, first: bool
     ) -> None:
         super().__init__(channels_in, stage, stride, spec, drop)
         self.splits_late = first or not isinstance(self.shortcut, nn.Identity)
 
     @staticmethod
-    def normed(conv: nn.Conv2d) -> int:
-        """Channels of the norm that goes with ``conv``."""
+    def normed_channels(conv: nn.Conv2d) -> int:
+        """Channels of the norm that goes with a convolution, which is before it."""
         return conv.in_channels
 
     def begin_as_shortcut(self) -> None:
-        """Let the convolutions add nothing at first: the last one's weights are 0."""
+        """Lets the convolutions add nothing at first: the last one's weights are 0."""
         nn.init.zeros_(self.layer("conv", self.convolutions).weight)  # type: ignore[arg-type]
 
     def branch(self, x_bchw: Tensor) -> Tensor:
-        """F(x) of an ``x_bchw`` that went through the first norm and activation."""
+        """F(x) of what went through the first norm and activation."""
         for number in range(1, self.convolutions + 1):
             if number > 1:
                 x_bchw = self.activation(self.layer("bn", number)(x_bchw))
@@ -166,14 +238,23 @@ class PreactivationBlock(Block):
 
 
 class ResNet(nn.Sequential):
-    """``stem``, ``layer1`` … one per stage, ``pool``, ``flatten``, ``head``; those names are what freezing addresses.
+    """Residual network: (b, c, h, w) -> (b, classes).
 
-    With pre-activation, ``norm`` and ``activation`` stand before ``pool``. Weights of convolutions are drawn by
+    Its children are ``stem``, ``layer1`` … one per stage, ``pool``, ``flatten`` and ``head``; freezing addresses these
+    names. With pre-activation, ``norm`` and ``activation`` stand before ``pool``. Weights of convolutions are drawn by
     ``spec.init``, by default as in He et al. 2015, section 2.2 (normal, variance 2 / fan-out); with ``zero_init`` each
     block that a shortcut leads around begins as that shortcut.
+
+    Args:
+        spec: Stages, kind of block and of shortcut, and what they are made of.
+        channels_in: Channels of the images.
+        num_classes: Scores that it gives.
+
+    Source:
+        He et al. 2016, table 1 and section 4.2.
     """
 
-    def __init__(self, spec: specs.ResNet, channels_in: int, num_classes: int) -> None:
+    def __init__(self, spec: ResNetSpec, channels_in: int, num_classes: int) -> None:
         late = spec.preactivation
         parts: OrderedDict[str, nn.Module] = OrderedDict()
         parts["stem"] = make_stem(spec.stem, channels_in, spec.width, norm=spec.norm, act=spec.activation, bare=late)
@@ -195,8 +276,15 @@ class ResNet(nn.Sequential):
                 module.begin_as_shortcut()
 
 
-def make_blocks(spec: specs.ResNet) -> list[list[Block]]:
-    """The blocks of each stage; stochastic depth grows linearly with their number (Huang et al. 2016, equation 4)."""
+def make_blocks(spec: ResNetSpec) -> list[list[Block]]:
+    """The blocks of each stage; the probability to skip one grows linearly with its number.
+
+    Args:
+        spec: Stages, kind of block and stochastic depth.
+
+    Source:
+        Huang et al. 2016, equation 4, for stochastic depth.
+    """
     total, made, channels = sum(stage.blocks for stage in spec.stages), 0, spec.width
     stages = []
     for stage in spec.stages:
@@ -213,6 +301,14 @@ def make_blocks(spec: specs.ResNet) -> list[list[Block]]:
     return stages
 
 
-def build(spec: specs.ResNet, data_spec: DataSpec) -> ResNet:
-    """The residual network of ``spec`` for the images and classes of ``data_spec``; images of any size will do."""
+def build(spec: ResNetSpec, data_spec: DataSpec) -> ResNet:
+    """The residual network of ``spec``: (b, c, h, w) -> (b, classes), for images of any size.
+
+    Args:
+        spec: What the user chose.
+        data_spec: The images and classes that it is for.
+
+    Source:
+        He et al. 2016, table 1 and section 4.2.
+    """
     return ResNet(spec, data_spec.in_channels, data_spec.num_classes)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from expflow.architectures.blocks import activation
 from expflow.architectures.convolutions import convolution_norm, with_head
-from expflow.architectures.specs import shufflenet_v1 as specs
+from expflow.architectures.specs.shufflenet_v1 import ShuffleNetV1Spec
 from expflow.data.dataspec import DataSpec
 
 STEM = 24
@@ -23,13 +23,25 @@ BOTTLENECK = 4
 """Times as many channels leave a unit as its 3x3 convolution has."""
 
 
-def rounded(channels: float, multiple: int) -> int:
-    """The multiple of ``multiple`` nearest to ``channels``, at least one."""
+def round_to_multiple(channels: float, multiple: int) -> int:
+    """The multiple of ``multiple`` nearest to ``channels``, at least ``multiple`` itself.
+
+    Args:
+        channels: Wanted channels.
+        multiple: What must divide them.
+    """
     return max(1, round(channels / multiple)) * multiple
 
 
 class ChannelShuffle(nn.Module):
-    """Deal the channels of each group out to all groups (figure 1 of the paper)."""
+    """Deals the channels of each group out to all groups: (b, c, h, w) -> (b, c, h, w).
+
+    Args:
+        groups: Groups of channels; must divide them.
+
+    Source:
+        Zhang et al. 2018, figure 1 and section 3.1.
+    """
 
     def __init__(self, groups: int) -> None:
         super().__init__()
@@ -42,16 +54,24 @@ class ChannelShuffle(nn.Module):
         return x_bgnhw.transpose(1, 2).reshape(b, channels, h, w)
 
 
-class Unit(nn.Module):
-    """A bottleneck whose 1x1 convolutions are grouped and whose 3x3 is depthwise (figure 2, b and c).
+class ShuffleUnit(nn.Module):
+    """A bottleneck whose 1x1 convolutions are grouped and whose 3x3 is depthwise.
 
     At stride 1 the input is added; at stride 2 it is pooled and joined, so that the convolutions make only the
-    channels that are missing. ``grouped`` says whether the first 1x1 has groups; in the net's first unit it has not.
+    channels that are missing.
+
+    Args:
+        channels_in: Channels that enter.
+        channels: Channels that leave.
+        spec: Groups, norm and activation.
+        stride: 1, or 2 to halve the size.
+        grouped: Whether the first 1x1 has groups; in the net's first unit it has not.
+
+    Source:
+        Zhang et al. 2018, figure 2, b and c.
     """
 
-    def __init__(
-        self, channels_in: int, channels: int, spec: specs.ShuffleNetV1, *, stride: int, grouped: bool
-    ) -> None:
+    def __init__(self, channels_in: int, channels: int, spec: ShuffleNetV1Spec, *, stride: int, grouped: bool) -> None:
         super().__init__()
         inner, self.joins = channels // BOTTLENECK, stride == 2
         made = channels - channels_in if self.joins else channels
@@ -72,8 +92,14 @@ class Unit(nn.Module):
         return out_bchw
 
 
-def make_stem(channels_in: int, channels: int, spec: specs.ShuffleNetV1) -> nn.Sequential:
-    """A 3x3 convolution; imagenet: of stride 2, and max pooling after it."""
+def make_stem(channels_in: int, channels: int, spec: ShuffleNetV1Spec) -> nn.Sequential:
+    """A 3x3 convolution; imagenet: of stride 2, and max pooling after it.
+
+    Args:
+        channels_in: Channels of the images.
+        channels: Channels that leave.
+        spec: Kind of stem, norm and activation.
+    """
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     large = spec.stem == "imagenet"
     parts["conv"], parts["norm"] = convolution_norm(channels_in, channels, 3, 2 if large else 1, norm=spec.norm)
@@ -83,14 +109,24 @@ def make_stem(channels_in: int, channels: int, spec: specs.ShuffleNetV1) -> nn.S
     return nn.Sequential(parts)
 
 
-def build(spec: specs.ShuffleNetV1, data_spec: DataSpec) -> nn.Sequential:
-    """``stem``, ``stage1`` to ``stage3``, ``pool``, ``flatten``, ``dropout``, ``head``; images of any size will do."""
-    channels = rounded(STEM * spec.width_factor, spec.groups)
-    width = rounded(CHANNELS[spec.groups] * spec.width_factor, BOTTLENECK * spec.groups)
+def build(spec: ShuffleNetV1Spec, data_spec: DataSpec) -> nn.Sequential:
+    """ShuffleNet v1: (b, c, h, w) -> (b, classes), for images of any size.
+
+    Its children are ``stem``, ``stage1`` to ``stage3``, ``pool``, ``flatten``, ``dropout`` and ``head``.
+
+    Args:
+        spec: What the user chose.
+        data_spec: The images and classes that it is for.
+
+    Source:
+        Zhang et al. 2018, table 1.
+    """
+    channels = round_to_multiple(STEM * spec.width_factor, spec.groups)
+    width = round_to_multiple(CHANNELS[spec.groups] * spec.width_factor, BOTTLENECK * spec.groups)
     parts: OrderedDict[str, nn.Module] = OrderedDict(stem=make_stem(data_spec.in_channels, channels, spec))
     for number, units in enumerate(UNITS, start=1):
-        stage = [Unit(channels, width, spec, stride=2, grouped=number > 1)]
-        stage += [Unit(width, width, spec, stride=1, grouped=True) for _ in range(units - 1)]
+        stage = [ShuffleUnit(channels, width, spec, stride=2, grouped=number > 1)]
+        stage += [ShuffleUnit(width, width, spec, stride=1, grouped=True) for _ in range(units - 1)]
         parts[f"stage{number}"] = nn.Sequential(*stage)
         channels, width = width, 2 * width
     return with_head(parts, channels, data_spec.num_classes, drop=spec.dropout, init=spec.init)

@@ -12,7 +12,7 @@ from torch import nn
 
 from expflow.architectures.blocks import pool2d
 from expflow.architectures.convnet import Conv, Parts, Pool, build_layout, convolutions, network
-from expflow.architectures.specs import vgg as specs
+from expflow.architectures.specs.vgg import VGGSpec
 from expflow.data.dataspec import DataSpec
 
 CHANNELS = (64, 128, 256, 512, 512)
@@ -32,16 +32,34 @@ VGG_M: list[Conv | Pool] = [
 """CNN-M of Chatfield et al. 2014, "Return of the Devil in the Details", table 1; sizes from 224: 109, 54, 26, 13, 6."""
 
 
-def stage(convs: int, channels_in: int, channels: int, spec: specs.VGG) -> nn.Sequential:
-    """A VGG block: ``convs`` convolutions of ``channels`` channels, and pooling to half the size."""
+def stage(convs: int, channels_in: int, channels: int, spec: VGGSpec) -> nn.Sequential:
+    """A VGG block: (b, channels_in, h, w) -> (b, channels, h / 2, w / 2).
+
+    Args:
+        convs: 3x3 convolutions before the pooling.
+        channels_in: Channels that enter.
+        channels: Channels of each convolution.
+        spec: Norm, activation and kind of pooling.
+    """
     rows = [Conv(channels, kernel=3, padding=1, responds=True) for _ in range(convs)]
     parts = convolutions(rows, channels_in, spec)
     parts["pool"] = pool2d(spec.pool, 2)
     return nn.Sequential(parts)
 
 
-def build_stages(stages: Sequence[tuple[int, int]], spec: specs.VGG, data_spec: DataSpec) -> nn.Sequential:
-    """``stage1`` … one per block, ``flatten``, ``fc1`` …, ``head``."""
+def build_stages(stages: Sequence[tuple[int, int]], spec: VGGSpec, data_spec: DataSpec) -> nn.Sequential:
+    """A VGG net of any stages: (b, c, h, w) -> (b, classes).
+
+    Its children are ``stage1`` … one per block, ``flatten``, ``fc1`` …, and ``head``.
+
+    Args:
+        stages: (convolutions, channels) of each block.
+        spec: What the user chose.
+        data_spec: The images and classes that it is for.
+
+    Raises:
+        UserError: The images are too small; the message has the smallest legal size.
+    """
     parts: Parts = OrderedDict()
     channels_in = data_spec.in_channels
     for number, (convs, channels) in enumerate(stages, start=1):
@@ -50,12 +68,20 @@ def build_stages(stages: Sequence[tuple[int, int]], spec: specs.VGG, data_spec: 
     return network(parts, channels_in, 1, spec, data_spec)
 
 
-def build(spec: specs.VGG, data_spec: DataSpec) -> nn.Sequential:
-    """The net of ``spec`` for the images and classes of ``data_spec``.
+def build(spec: VGGSpec, data_spec: DataSpec) -> nn.Sequential:
+    """The VGG net of ``spec``: (b, c, h, w) -> (b, classes).
 
-    Raises :class:`UserError` with the smallest legal size where the images are too small.
+    Args:
+        spec: What the user chose.
+        data_spec: The images and classes that it is for.
+
+    Raises:
+        UserError: The images are too small; the message has the smallest legal size.
+
+    Source:
+        Simonyan and Zisserman 2015, table 1; Chatfield et al. 2014, table 1, for VGG-M.
     """
-    if spec.layers == "M":
+    if spec.depth == "M":
         return build_layout(VGG_M, spec, data_spec)
-    stages = spec.stages or tuple(zip(DEPTHS[spec.layers], CHANNELS, strict=True))  # type: ignore[index]
+    stages = spec.stages or tuple(zip(DEPTHS[spec.depth], CHANNELS, strict=True))  # type: ignore[index]
     return build_stages(stages, spec, data_spec)

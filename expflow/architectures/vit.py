@@ -7,19 +7,29 @@ from torch import Tensor, nn
 
 from expflow.architectures.attention import EPSILON, EncoderLayer, Positions
 from expflow.architectures.blocks import dropout
-from expflow.architectures.patches import PatchEmbedding, draw_weights, patch_grid, skip_rates
-from expflow.architectures.specs import vit as specs
+from expflow.architectures.patches import PatchEmbedding, draw_weights, patch_grid, stochastic_depth_rates
+from expflow.architectures.specs.vit import ViTSpec
 from expflow.data.dataspec import DataSpec
 
 
 class ViT(nn.Module):
-    """``patches``, ``positions``, ``layers``, ``norm``, ``head``; those names are what freezing addresses.
+    """Vision transformer: (b, c, h, w) -> (b, classes).
 
-    With ``cls`` pooling a learned token in front of the patches gathers what the head sees (section 3.1 of the paper);
-    with ``average`` the head sees the mean of all patches.
+    Its children are ``patches``, ``positions``, ``layers``, ``norm`` and ``head``; freezing addresses these names.
+    With ``cls`` pooling a learned token in front of the patches gathers what the head sees; with ``average`` the head
+    sees the mean of all patches.
+
+    Args:
+        spec: Depth, widths and variants.
+        channels: Channels of the images.
+        patches: Patches of an image.
+        num_classes: Scores that it gives.
+
+    Source:
+        Dosovitskiy et al. 2021, section 3.1.
     """
 
-    def __init__(self, spec: specs.ViT, channels: int, patches: int, num_classes: int) -> None:
+    def __init__(self, spec: ViTSpec, channels: int, patches: int, num_classes: int) -> None:
         super().__init__()
         width, extra = spec.width, int(spec.pooling == "cls")
         self.patches = PatchEmbedding(channels, width, spec.patch)
@@ -37,7 +47,7 @@ class ViT(nn.Module):
                     skip=skip,
                     norm_place=spec.norm_place,
                 )
-                for skip in skip_rates(spec.stochastic_depth, spec.depth)
+                for skip in stochastic_depth_rates(spec.stochastic_depth, spec.depth)
             )
         )
         self.norm = nn.LayerNorm(width, eps=EPSILON) if spec.norm_place == "pre" else nn.Identity()
@@ -54,7 +64,18 @@ class ViT(nn.Module):
         return scores_bk
 
 
-def build(spec: specs.ViT, data_spec: DataSpec) -> ViT:
-    """The vision transformer of ``spec``; raises :class:`UserError` where its patches do not tile the image."""
+def build(spec: ViTSpec, data_spec: DataSpec) -> ViT:
+    """The vision transformer of ``spec``: (b, c, h, w) -> (b, classes).
+
+    Args:
+        spec: What the user chose.
+        data_spec: The images and classes that it is for.
+
+    Raises:
+        UserError: Patches do not tile the images; the message has the nearest that do.
+
+    Source:
+        Dosovitskiy et al. 2021, section 3.1.
+    """
     rows, columns = patch_grid(spec.patch, data_spec)
     return ViT(spec, data_spec.in_channels, rows * columns, data_spec.num_classes)

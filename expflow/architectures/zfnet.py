@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from expflow.architectures.convnet import Conv, Pool, build_layout
-from expflow.architectures.specs import zfnet as specs
+from expflow.architectures.specs.zfnet import ZFNetSpec
 from expflow.data.dataspec import DataSpec
 
 WIDTHS = {"paper": (384, 384, 256), "lecture": (512, 1024, 512)}
@@ -13,7 +13,11 @@ WIDTHS = {"paper": (384, 384, 256), "lecture": (512, 1024, 512)}
 
 
 def layout(widths: str) -> list[Conv | Pool]:
-    """Five convolutions; sizes from 224: 110, 55, 26, 13, 6."""
+    """The five convolutions and three pools; sizes from 224: 110, 55, 26, 13, 6.
+
+    Args:
+        widths: A key of :data:`WIDTHS`.
+    """
     third, fourth, fifth = WIDTHS[widths]
     return [
         Conv(96, kernel=7, stride=2, padding=1, responds=True),
@@ -27,9 +31,17 @@ def layout(widths: str) -> list[Conv | Pool]:
     ]
 
 
-def build(spec: specs.ZFNet, data_spec: DataSpec) -> nn.Sequential:
-    """ZFNet as ``spec`` says for the images and classes of ``data_spec``.
+def build(spec: ZFNetSpec, data_spec: DataSpec) -> nn.Sequential:
+    """ZFNet: (b, c, h, w) -> (b, classes).
 
-    Raises :class:`UserError` with the smallest legal size where the images are too small.
+    Args:
+        spec: What the user chose.
+        data_spec: The images and classes that it is for.
+
+    Raises:
+        UserError: The images are too small; the message has the smallest legal size.
+
+    Source:
+        Zeiler and Fergus 2014, figure 3.
     """
     return build_layout(layout(spec.widths), spec, data_spec)

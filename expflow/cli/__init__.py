@@ -1,20 +1,21 @@
 """The command line: arguments, calls and rendering, no logic.
 
-Each module here holds the commands of one group and a ``register`` that adds them to the app. Nothing in them may
-import more than typer and the standard library before a command runs: ``expflow --help`` and shell completion answer
-in under 0.3 s only so.
+``commands`` holds the arguments, ``views`` what is printed. Nothing in ``commands`` may import more than typer and the
+standard library before a command runs: only so ``expflow --help`` and shell completion answer in under 0.3 s.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
 import typer
 
 import expflow
-from expflow.cli import about, data, look, models, remote, run
-from expflow.cli.failing import report_bug, report_error
+from expflow.cli.commands import about, cluster, data, models, results, run
+from expflow.cli.echo import echo, print_unencodable
+from expflow.cli.views.errors import as_unwritable, report_bug, report_error
 from expflow.errors import ExpflowError
 
 app = typer.Typer(
@@ -28,13 +29,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 
-for _group in (run, remote, look, data, models, about):
+for _group in (run, cluster, results, data, models, about):
     _group.register(app)
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"expflow {expflow.__version__}")
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        echo(f"expflow {expflow.__version__}")
         raise typer.Exit
 
 
@@ -47,13 +48,43 @@ def _root(
     """Options that stand before the verb."""
 
 
+def _warn_of_variables() -> None:
+    """Name variables that look like expflow's and are misspelt: whoever set them counts on them."""
+    if any(name.startswith("EXPFLOW_") for name in os.environ):
+        from expflow.config.variables import unknown_variables
+
+        for line in unknown_variables(os.environ):
+            echo(line, err=True)
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command and leave with its exit code (design section 9). ``arguments``: by default the process's own."""
+    """Run one command and leave with its exit code, as ``--help`` lists them.
+
+    Args:
+        arguments: The command's words; by default the process's own.
+    """
+    print_unencodable()
+    words = sys.argv[1:] if arguments is None else arguments
+    as_json = "--json" in words
     try:
-        app(args=arguments, prog_name="expflow")
+        if not as_json and not {"-h", "--help", "--version"} & set(words):
+            _warn_of_variables()
+        # For programs the errors of the command line itself are raised here, too, instead of printed by typer.
+        code = app(args=arguments, prog_name="expflow", standalone_mode=not as_json)
+        if as_json:
+            sys.exit(code if isinstance(code, int) else 0)
     except ExpflowError as error:
-        sys.exit(report_error(error))
+        left = report_error(error, as_json=as_json)
+        if error.at_once:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(left)
+        sys.exit(left)
+    except OSError as error:
+        if (unwritable := as_unwritable(error)) is None:
+            sys.exit(report_bug(error, as_json=as_json))
+        sys.exit(report_error(unwritable, as_json=as_json))
     except KeyboardInterrupt:
         sys.exit(130)
-    except Exception as error:  # noqa: BLE001  the last frame there is: whatever got here is a bug, and is said to be one
-        sys.exit(report_bug(error))
+    except Exception as error:  # noqa: BLE001  the outermost frame: whatever got here is a bug, and is reported as one
+        sys.exit(report_bug(error, as_json=as_json))

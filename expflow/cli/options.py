@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from expflow.cli.complete import complete_experiment_file, complete_name
+from expflow.cli.completion import complete_experiment_file, complete_result_name
 
 File = Annotated[
     Path, typer.Argument(help="The experiment file.", show_default=False, autocompletion=complete_experiment_file)
@@ -19,22 +19,41 @@ Sets = Annotated[
 # Text, not a path: an address such as s3://bucket would lose a slash.
 Storage = Annotated[
     str | None,
-    typer.Option(metavar="FOLDER", help="Where all results lie; by default the file's or the site's, else ./runs."),
+    typer.Option(
+        metavar="FOLDER",
+        help="Where all results lie; by default what the key storage of the file says, else that of the site file"
+        " (EXPFLOW_STORAGE), else ./runs.",
+    ),
 ]
 Result = Annotated[
     str,
     typer.Argument(
-        help="NAME, NAME/best, NAME/3fa9 (a trial), or the file.", show_default=False, autocompletion=complete_name
+        help="NAME, NAME/best, NAME/3fa9 (a trial), or the file.",
+        show_default=False,
+        autocompletion=complete_result_name,
     ),
 ]
 MaybeResult = Annotated[
-    str | None, typer.Argument(help="NAME or file.", show_default=False, autocompletion=complete_name)
+    str | None, typer.Argument(help="NAME or file.", show_default=False, autocompletion=complete_result_name)
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Answer with one JSON object; `expflow schema --of NAME` prints its schema.")
 ]
 RayAddress = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help="The Ray head's dashboard; by default RAY_API_SERVER_ADDRESS, the site's, or http://127.0.0.1:8265.",
+        help="The Ray head's dashboard; by default RAY_API_SERVER_ADDRESS, the key ray of the site file"
+        " (EXPFLOW_RAY), or http://127.0.0.1:8265.",
+        show_default=False,
+    ),
+]
+On = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        metavar="CLUSTER",
+        help="A cluster of the site file, or a launcher: ray, slurm, ssh; by default the site file's key cluster.",
         show_default=False,
     ),
 ]

@@ -11,40 +11,41 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from expflow.config.address import FileAddress, MlflowAddress, NameAddress, parse_address
     from expflow.config.components import recipe_from
-    from expflow.config.foreign import make_importable, user_modules
     from expflow.config.identity import (
         config_id,
+        config_text,
         dump,
         folder_name,
         identity_tree,
-        readable,
         safe_name,
         trial_id,
     )
     from expflow.config.jsonschema import json_schema
-    from expflow.config.loading import Loaded, load
+    from expflow.config.loading import LoadedExperiment, load
     from expflow.config.site import Site, load_site
-    from expflow.config.space import grid, grid_size, metric_mode, sample
+    from expflow.config.space import grid, grid_size, sample
+    from expflow.config.user_components import make_importable
 
 _HOMES = {
     "address": ("FileAddress", "MlflowAddress", "NameAddress", "parse_address"),
     "components": ("recipe_from",),
-    "foreign": ("make_importable", "user_modules"),
-    "identity": ("config_id", "dump", "folder_name", "identity_tree", "readable", "safe_name", "trial_id"),
+    "user_components": ("make_importable",),
+    "identity": ("config_id", "dump", "folder_name", "identity_tree", "config_text", "safe_name", "trial_id"),
     "jsonschema": ("json_schema",),
-    "loading": ("Loaded", "load"),
+    "loading": ("LoadedExperiment", "load"),
     "site": ("Site", "load_site"),
-    "space": ("grid", "grid_size", "metric_mode", "sample"),
+    "space": ("grid", "grid_size", "sample"),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "FileAddress",
-    "Loaded",
+    "LoadedExperiment",
     "MlflowAddress",
     "NameAddress",
     "Site",
     "config_id",
+    "config_text",
     "dump",
     "folder_name",
     "grid",
@@ -54,14 +55,11 @@ __all__ = [
     "load",
     "load_site",
     "make_importable",
-    "metric_mode",
     "parse_address",
-    "readable",
     "recipe_from",
     "safe_name",
     "sample",
     "trial_id",
-    "user_modules",
 ]
 
 

@@ -1,4 +1,4 @@
-"""Addresses: one form for files, results and trials everywhere (design section 2)."""
+"""Addresses: one form for files, results and trials everywhere."""
 
 from __future__ import annotations
 
@@ -13,14 +13,23 @@ _TRIAL = re.compile(r"[0-9a-f]{2,12}")
 
 @dataclass(frozen=True)
 class FileAddress:
-    """An experiment file."""
+    """An experiment file.
+
+    Attributes:
+        path: The file, as written.
+    """
 
     path: Path
 
 
 @dataclass(frozen=True)
 class NameAddress:
-    """Results of an experiment. ``which``: all of them (None), ``best``, or the beginning of a trial's id."""
+    """Results of an experiment.
+
+    Attributes:
+        name: The name of the results.
+        which: All of them (None), ``best``, or the beginning of a trial's id.
+    """
 
     name: str
     which: str | None = None
@@ -28,7 +37,11 @@ class NameAddress:
 
 @dataclass(frozen=True)
 class MlflowAddress:
-    """A run in MLflow."""
+    """A run in MLflow.
+
+    Attributes:
+        run: Its id there.
+    """
 
     run: str
 
@@ -37,9 +50,13 @@ Address = FileAddress | NameAddress | MlflowAddress
 
 
 def parse_address(text: str) -> Address:
-    """What ``FILE | NAME | NAME/best | NAME/3fa9 | mlflow:RUN_ID`` means. A file is what ends in .yaml or .yml.
+    """What an address means.
 
-    Raises AddressUnknown where the text is none of these.
+    Args:
+        text: ``FILE``, which ends in .yaml or .yml, ``NAME``, ``NAME/best``, ``NAME/3fa9`` or ``mlflow:RUN_ID``.
+
+    Raises:
+        AddressUnknown: It is none of these.
     """
     if text.startswith("mlflow:"):
         run = text.removeprefix("mlflow:")
@@ -54,7 +71,13 @@ def parse_address(text: str) -> Address:
     if name not in ("", ".", "..") and (which == "best" or _TRIAL.fullmatch(which)):
         return NameAddress(name, which)
     file = Path(f"{text}.yaml")
-    hint = f"; did you mean {file}?" if text and file.is_file() else ""
+    is_file = bool(text) and file.is_file()
+    if slash and name not in ("", ".", "..") and "/" not in which and not is_file:
+        raise AddressUnknown(
+            f"{text!r} is no address: behind {name}/ stands `best`, or 2 to 12 characters of a trial's id, which is"
+            f" hexadecimal (0-9, a-f); `expflow status {name}` lists the ids"
+        )
+    hint = f"; did you mean {file}?" if is_file else ""
     raise AddressUnknown(
         f"{text!r} is no address; expected FILE.yaml, NAME, NAME/best, NAME/ and the first characters of a trial's id, "
         f"or mlflow:RUN_ID{hint}"

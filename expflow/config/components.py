@@ -7,167 +7,324 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from expflow.config.foreign import resolve_foreign, wanted_slots
-from expflow.config.initial import Init, complaints
+from expflow.config.component_specs import model_output, task_spec
+from expflow.config.initial_weights import Init, init_conflicts
+from expflow.config.lightning_arguments import refused_arguments
 from expflow.config.merge import as_component, merge
+from expflow.config.nearest_component import nearest_user_component
 from expflow.config.schema import Recipe, Trainer
-from expflow.config.spec import Foreign, Spec
-from expflow.config.tree import Mark, Node, from_plain, problem, shown
-from expflow.config.wording import check_model, unknown
-from expflow.errors import ExperimentInvalid, Problem, nearest
+from expflow.config.spec import Spec, UserComponent, with_present_keys
+from expflow.config.tree import Mark, Node, describe_value, from_plain, problem_at
+from expflow.config.user_components import resolve_user_component, slots_of_user_task
+from expflow.config.validation import check_model, unknown_key
+from expflow.errors import MAX_PROBLEMS, ExperimentInvalid, Problem, nearest
 from expflow.registry import SLOTS, Registry
 
-Filled = Spec | dict[str, Spec]
+SlotValue = Spec | dict[str, Spec]
 """What a slot holds: one component, or the user's names of several."""
 
 OWN_NAME = "your own package.module:Name"
 
 
 @dataclass
-class Scope:
-    """Where an experiment lies, what was found wrong in it, and slots that were resolved before.
+class LoadingContext:
+    """What the functions that read an experiment share.
 
-    ``known`` maps a slot to its node in the base recipe and what that became, for configs that do not touch the slot.
+    Attributes:
+        folder: Where the experiment file lies.
+        problems: What is wrong in it, so far.
+        known: Slot to its node in the base recipe and what that became, for configs that do not touch the slot.
     """
 
     folder: Path
     problems: list[Problem] = field(default_factory=list)
-    known: dict[str, tuple[Node, Filled]] = field(default_factory=dict)
+    known: dict[str, tuple[Node, SlotValue]] = field(default_factory=dict)
 
     def refuse(self, mark: Mark, key: str, message: str) -> None:
-        """Note one problem."""
-        self.problems.append(problem(mark, key, message))
+        """Note one problem.
+
+        Args:
+            mark: Where it is.
+            key: The dotted key that it is about.
+            message: What is wrong, and what was expected.
+
+        Raises:
+            ExperimentInvalid: It is one of too many to go on looking.
+        """
+        self.problems.append(problem_at(mark, key, message))
+        if len(self.problems) > MAX_PROBLEMS:
+            raise ExperimentInvalid(self.problems)
 
 
-def registered(registry: Registry) -> list[str]:
-    """What may stand as a name in a registry's slot, for messages."""
+def accepted_names(registry: Registry) -> list[str]:
+    """What may stand as a name in a slot, for messages.
+
+    Args:
+        registry: The slot's registry.
+    """
     below = [f"{prefix}<name>" for prefix in registry.prefixes()]
-    return [*registry.names(), *registry.hooked_names(), *below, OWN_NAME]
+    return [*registry.names(), *registry.short_names(), *below, OWN_NAME]
 
 
-def resolve_component(registry: Registry, node: Node, path: tuple[str, ...], scope: Scope) -> Spec | None:
-    """The component that ``node`` describes; None, and problems noted, where it is wrong."""
-    node, key = as_component(node), ".".join(path)
-    names = ", ".join(registered(registry))
+def with_preset(registry: Registry, node: Node) -> Node:
+    """A component's node with the family and the keys that its name stands for, where that is a well-known one.
+
+    Args:
+        registry: The components that may stand there.
+        node: The name, or the mapping with name and arguments; what it says itself wins.
+    """
+    node = as_component(node)
+    preset = registry.preset(node.name)
+    if preset is None:
+        return node
+    name = node.items["name"]
+    own_keys = with_present_keys(registry.spec(preset.component), node.items)  # also under their former names
+    keys = {
+        key: from_plain(value, name.mark)
+        for key, value in preset.arguments.items()
+        if key not in own_keys or own_keys[key].value is None
+    }
+    own = {**node.items, "name": Node(preset.component, name.mark, name.key_mark)}
+    return Node({**keys, **own}, node.mark, node.key_mark)
+
+
+def resolve_component(registry: Registry, node: Node, path: tuple[str, ...], context: LoadingContext) -> Spec | None:
+    """The component that a node describes.
+
+    Args:
+        registry: The components that may stand there.
+        node: The name, or the mapping with name and arguments.
+        path: The node's own key, in parts.
+        context: Problems are noted here.
+
+    Returns:
+        Its spec; None where something is wrong.
+    """
+    node, key = with_preset(registry, node), ".".join(path)
+    name_node = _name_node(registry, node, key, context)
+    if name_node is None:
+        return None
+    name: str = name_node.value
+    if (path_behind := registry.path_of_short_name(name)) is not None:  # the recipe holds what the name stands for
+        named = Node(path_behind, name_node.mark, name_node.key_mark)
+        node, name = Node({**node.items, "name": named}, node.mark, node.key_mark), path_behind
+    if ":" in name:
+        return resolve_user_component(registry.kind, node, path, context.folder, context.problems)
+    if name not in registry:
+        kind = "data source" if registry.kind == "data" else registry.kind
+        hint = _hint(registry, name, context.folder)
+        context.refuse(name_node.mark, f"{key}.name", f"no {kind} is named {name!r}; {hint}")
+        return None
+    spec: Spec | None = check_model(registry.spec(name), node, path, context.problems)
+    return spec
+
+
+def _hint(registry: Registry, name: str, folder: Path) -> str:
+    """What an unknown name may have been meant for."""
+    if own := nearest_user_component(name, folder):
+        return f"did you mean {own}?"
+    close = nearest(name, [*registry.names(), *registry.short_names(), *registry.presets])
+    return f"nearest: {close}" if close else f"expected one of: {', '.join(accepted_names(registry))}"
+
+
+def _name_node(registry: Registry, node: Node, key: str, context: LoadingContext) -> Node | None:
+    """The node of a component's name, which is text; None where something is wrong."""
+    names = ", ".join(accepted_names(registry))
     if not node.is_mapping:
-        scope.refuse(
-            node.mark, key, f"expected one of {names}, or a mapping with its `name`; found {shown(node.value)}"
+        context.refuse(
+            node.mark, key, f"expected one of {names}, or a mapping with its `name`; found {describe_value(node.value)}"
         )
         return None
     name_node = node.child("name")
     if name_node is None:
-        scope.refuse(node.mark, f"{key}.name", f"missing; expected one of: {names}")
+        context.refuse(node.mark, f"{key}.name", f"missing; expected one of: {names}")
         return None
-    name = name_node.value
-    if not isinstance(name, str):
-        scope.refuse(name_node.mark, f"{key}.name", f"expected the name of a {registry.kind}, found {shown(name)}")
+    if not isinstance(name_node.value, str):
+        message = f"expected the name of a {registry.kind}, found {describe_value(name_node.value)}"
+        context.refuse(name_node.mark, f"{key}.name", message)
         return None
-    if (hooked := registry.hooked(name)) is not None:  # the recipe holds what the name stands for
-        named = Node(hooked, name_node.mark, name_node.key_mark)
-        node, name = Node({**node.items, "name": named}, node.mark, node.key_mark), hooked
-    if ":" in name:
-        return resolve_foreign(registry.kind, node, path, scope.folder, scope.problems)
-    if name not in registry:
-        close = nearest(name, [*registry.names(), *registry.hooked_names()])
-        hint = f"nearest: {close}" if close else f"expected one of: {names}"
-        kind = "data source" if registry.kind == "data" else registry.kind
-        scope.refuse(name_node.mark, f"{key}.name", f"no {kind} is named {name!r}; {hint}")
-        return None
-    spec: Spec | None = check_model(registry.spec(name), node, path, scope.problems)
-    return spec
+    return name_node
 
 
-def holds_several(node: Node) -> bool:
-    """Whether a slot's node maps the user's names to components, rather than being one."""
+def holds_several_components(node: Node) -> bool:
+    """Whether a slot's node maps the user's names to components, rather than being one.
+
+    Args:
+        node: What stands in the slot.
+    """
     values = [child.value for child in node.items.values() if child.value is not None]
     return node.child("name") is None and bool(values) and all(isinstance(value, dict | str) for value in values)
 
 
-def resolve_slot(slot: str, node: Node, scope: Scope) -> Filled | None:
-    """What the slot holds; None, and problems noted, where it is wrong."""
-    if slot in scope.known and scope.known[slot][0] is node:
-        return scope.known[slot][1]
-    if not holds_several(node):
-        return resolve_component(SLOTS[slot], node, (slot,), scope)
+def resolve_slot(slot: str, node: Node, context: LoadingContext) -> SlotValue | None:
+    """What a slot holds.
+
+    Args:
+        slot: The slot.
+        node: What stands in it.
+        context: Problems are noted here.
+
+    Returns:
+        One component, or several by the user's names; None where something is wrong.
+    """
+    if slot in context.known and context.known[slot][0] is node:
+        return context.known[slot][1]
+    if not holds_several_components(node):
+        return resolve_component(SLOTS[slot], node, (slot,), context)
     if slot == "task":
-        scope.refuse(node.mark, slot, "expected one task, found several")
+        context.refuse(node.mark, slot, "expected one task, found several")
         return None
-    found = {
-        name: resolve_component(SLOTS[slot], child, (slot, name), scope)
+    components = {
+        name: resolve_component(SLOTS[slot], child, (slot, name), context)
         for name, child in node.items.items()
         if child.value is not None
     }
-    whole = {name: spec for name, spec in found.items() if spec is not None}
-    return whole if len(whole) == len(found) else None
+    valid = {name: spec for name, spec in components.items() if spec is not None}
+    return valid if len(valid) == len(components) else None
 
 
 def filled_slots(tree: Node) -> dict[str, Node]:
-    """The slots that a tree fills, with the task's own choices where the file says nothing, or no name."""
+    """The slots that a recipe fills, with the task's own choices where the file says nothing, or no name.
+
+    Args:
+        tree: The merged file.
+
+    Returns:
+        Slot to what stands in it.
+    """
     given = {slot: node for slot in SLOTS if (node := tree.child(slot)) is not None}
     task = (as_component(given["task"]).name if "task" in given else None) or ""
-    usual: Mapping[str, str] = getattr(SLOTS["task"].spec(task), "defaults", {}) if task in SLOTS["task"] else {}
+    usual: Mapping[str, str] = SLOTS["task"].spec(task).defaults if task in SLOTS["task"] else {}
     for slot, name in usual.items():
         chosen = as_component(Node(name, given["task"].mark))
         if slot not in given:
             given[slot] = chosen
-        elif given[slot].is_mapping and given[slot].child("name") is None and not holds_several(given[slot]):
+        elif given[slot].is_mapping and given[slot].child("name") is None and not holds_several_components(given[slot]):
             given[slot] = merge(chosen, given[slot], (slot,))
     return given
 
 
-def resolve_recipe(tree: Node, scope: Scope) -> Recipe | None:
-    """The recipe in a merged tree (other keys are not looked at); None, and problems noted, where it is wrong."""
-    before = len(scope.problems)
+def resolve_recipe(tree: Node, context: LoadingContext) -> Recipe | None:
+    """The recipe in a merged tree; other keys are not looked at.
+
+    Args:
+        tree: The merged file.
+        context: Problems are noted here.
+
+    Returns:
+        The recipe; None where something is wrong.
+    """
+    before = len(context.problems)
     given = filled_slots(tree)
-    filled: dict[str, Any] = {slot: resolve_slot(slot, node, scope) for slot, node in given.items()}
+    filled: dict[str, Any] = {slot: resolve_slot(slot, node, context) for slot, node in given.items()}
     trainer_node = tree.child("trainer")
-    trainer = check_model(Trainer, trainer_node, ("trainer",), scope.problems) if trainer_node else Trainer()
+    trainer = _resolve_trainer(trainer_node, context) if trainer_node is not None else Trainer()
     if "task" not in given:
-        scope.refuse(tree.mark, "task", f"missing; expected one of: {', '.join(registered(SLOTS['task']))}")
+        context.refuse(tree.mark, "task", f"missing; expected one of: {', '.join(accepted_names(SLOTS['task']))}")
     elif isinstance(filled["task"], Spec):
-        _check_slots(filled["task"], given, scope)
-    init = _resolve_init(tree.child("init"), filled, trainer, scope)
-    if len(scope.problems) > before or trainer is None:
+        _check_slots(filled["task"], given, context)
+        _check_output(filled["task"], filled.get("model"), given, context)
+    init = _resolve_init(tree.child("init"), filled, trainer, context)
+    if isinstance(filled.get("task"), Spec):
+        for key, message in task_spec(filled["task"]).conflicts(filled, init):
+            context.refuse(_place_of(tree, key), key, message)
+    if len(context.problems) > before or trainer is None:
         return None
     return Recipe(trainer=trainer, init=init, **filled)
 
 
-def _resolve_init(node: Node | None, filled: Mapping[str, Any], trainer: Trainer | None, scope: Scope) -> Init | None:
+def _place_of(tree: Node, key: str) -> Mark:
+    """Where a dotted key stands, or as much of it as is written."""
+    for part in key.split("."):
+        child = tree.child(part) if tree.is_mapping else None
+        if child is None:
+            break
+        tree = child
+    return tree.key_mark or tree.mark
+
+
+def _resolve_trainer(node: Node, context: LoadingContext) -> Trainer | None:
+    """How it is trained, with the user's callbacks; None, and problems noted, where something is wrong."""
+    trainer = check_model(Trainer, node, ("trainer",), context.problems)
+    if trainer is None:
+        return None
+    for argument, reason in refused_arguments(trainer.lightning):
+        place = node.items["lightning"].items[argument]
+        context.refuse(place.key_mark or place.mark, f"trainer.lightning.{argument}", reason)
+    written = [as_component(child) for child in node.items["callbacks"].value] if trainer.callbacks else []
+    callbacks = [
+        resolve_user_component(
+            "callback", child, ("trainer", "callbacks", str(index)), context.folder, context.problems
+        )
+        for index, child in enumerate(written)
+    ]
+    return trainer.model_copy(update={"callbacks": tuple(spec for spec in callbacks if spec is not None)})
+
+
+def _resolve_init(
+    node: Node | None, filled: Mapping[str, Any], trainer: Trainer | None, context: LoadingContext
+) -> Init | None:
     """What the training begins with; None where that is nothing special, or, and problems noted, where it is wrong."""
-    init = check_model(Init, node, ("init",), scope.problems) if node is not None else None
+    init = check_model(Init, node, ("init",), context.problems) if node is not None else None
     if init is None or node is None or init == Init():
         return None
-    for field_, message in complaints(init, filled, trainer.epochs) if trainer is not None else ():
+    for field_, message in init_conflicts(init, filled, trainer.epochs) if trainer is not None else ():
         place = node.child(field_) or node
-        scope.refuse(place.mark, ".".join(filter(None, ("init", field_))), message)
+        context.refuse(place.mark, ".".join(filter(None, ("init", field_))), message)
     return init
 
 
-def _check_slots(task: Spec, given: Mapping[str, Node], scope: Scope) -> None:
+def _check_slots(task: Spec, given: Mapping[str, Node], context: LoadingContext) -> None:
     """A slot that the task needs and does not get, or gets and does not use, is a problem."""
-    if isinstance(task, Foreign):
-        needs, takes = wanted_slots(task)
+    if isinstance(task, UserComponent):
+        needs, takes = slots_of_user_task(task)
     else:
-        needs = takes = frozenset(getattr(task, "slots", frozenset()))
+        needs = takes = task_spec(task).slots
     for slot in sorted(needs - given.keys()):
-        names = ", ".join(registered(SLOTS[slot]))
-        scope.refuse(given["task"].mark, slot, f"missing; the task {task.name} needs it: one of {names}")
+        names = ", ".join(accepted_names(SLOTS[slot]))
+        context.refuse(given["task"].mark, slot, f"missing; the task {task.name} needs it: one of {names}")
     for slot in sorted(given.keys() - takes - {"task"}):
         mark = given[slot].key_mark or given[slot].mark
-        scope.refuse(mark, slot, f"the task {task.name} does not use this slot; remove it, or choose another task")
+        context.refuse(mark, slot, f"the task {task.name} does not use this slot; remove it, or choose another task")
+
+
+_NAMED = 5
+"""Networks that a message names."""
+
+OUTPUTS = {"scores": "one score for each class of an image", "maps": "a score for each class at every pixel"}
+"""What networks give, in words."""
+
+
+def _check_output(task: Spec, model: Any, given: Mapping[str, Node], context: LoadingContext) -> None:
+    """A network of ours that gives something else than the task learns from is a problem."""
+    needs, gives = task_spec(task).needs, model_output(model)
+    if not (needs and gives) or needs == gives:
+        return
+    fitting = [name for name in SLOTS["model"].names() if SLOTS["model"].spec(name).gives == needs]
+    context.refuse(
+        given["model"].mark,
+        "model",
+        f"{model.name} gives {OUTPUTS[gives]}, and the task {task.name} needs {OUTPUTS[needs]}; choose another network"
+        f" ({', '.join(fitting[:_NAMED])}{', …' if len(fitting) > _NAMED else ''}) or another task",
+    )
 
 
 def recipe_from(tree: Mapping[str, Any], folder: Path) -> Recipe:
-    """The recipe that plain data describe, such as what ``dump`` or ``identity_tree`` gave.
+    """The recipe that plain data describe.
 
-    ``folder`` is where the user's own modules lie. Raises ExperimentInvalid.
+    Args:
+        tree: Such as what ``dump`` or ``identity_tree`` gave.
+        folder: Where the user's own modules lie.
+
+    Raises:
+        ExperimentInvalid: The data describe no valid recipe; it holds all problems.
     """
-    scope = Scope(folder)
+    context = LoadingContext(folder)
     root = merge(None, from_plain(tree, Mark("recipe")))
     for key, child in root.items.items():
         if key not in Recipe.model_fields:
-            scope.refuse(child.mark, key, unknown(key, Recipe.model_fields))
-    recipe = resolve_recipe(root, scope)
-    if recipe is None or scope.problems:
-        raise ExperimentInvalid(scope.problems)
+            context.refuse(child.mark, key, unknown_key(key, Recipe.model_fields))
+    recipe = resolve_recipe(root, context)
+    if recipe is None or context.problems:
+        raise ExperimentInvalid(context.problems)
     return recipe

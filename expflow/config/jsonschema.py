@@ -11,12 +11,23 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from expflow.config.initial import Init
-from expflow.config.schema import About, Budget, Dimension, Experiment, ReportPlan, Resources, Sweep, Trainer
-from expflow.config.spec import role_of
+from expflow.config.initial_weights import Init
+from expflow.config.report_settings import ReportSettings
+from expflow.config.schema import (
+    About,
+    Budget,
+    Dimension,
+    Experiment,
+    Resources,
+    Sweep,
+    SweepCheckpoints,
+    Tracking,
+    Trainer,
+)
+from expflow.config.spec import former_keys, role_of
 from expflow.registry import SCHEDULERS, SEARCHERS, SLOTS, Registry
 
-FOREIGN_NAME = r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$"
+USER_COMPONENT_NAME = r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$"
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 JSON = dict[str, Any]
@@ -38,7 +49,8 @@ def json_schema() -> JSON:
         "trainer": _section(Trainer, defs),
         "resources": _section(Resources, defs),
         "sweep": _sweep(defs),
-        "report": _section(ReportPlan, defs),
+        "report": _section(ReportSettings, defs),
+        "tracking": _section(Tracking, defs),
         "storage": {"type": ["string", "null"], "description": descriptions["storage"]},
     }
     return {
@@ -53,21 +65,26 @@ def json_schema() -> JSON:
 
 
 def model_schema(cls: type[BaseModel], defs: JSON) -> JSON:
-    """A model's own schema without titles and roles; the models inside of it go to ``defs``."""
-    found = cls.model_json_schema(ref_template="#/$defs/{model}")
-    for name, inner in found.pop("$defs", {}).items():
+    """A model's own schema without titles and roles.
+
+    Args:
+        cls: The model.
+        defs: The schemas of the models inside of it are added here, by name.
+    """
+    schema = cls.model_json_schema(ref_template="#/$defs/{model}")
+    for name, inner in schema.pop("$defs", {}).items():
         defs[name] = _tidy(inner)
-    tidy: JSON = _tidy(found)
+    tidy: JSON = _tidy(schema)
     return tidy
 
 
 def _tidy(schema: Any, *, names: bool = False) -> Any:
     """The schema without pydantic's titles and our roles; ``names`` where the keys are the user's, not the schema's."""
     if isinstance(schema, list):
-        return [_tidy(each) for each in schema]
+        return [_tidy(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    drop = () if names else ("title", "role")
+    drop = () if names else ("title", "role", "former")
     return {
         key: _tidy(value, names=key == "properties" and not names) for key, value in schema.items() if key not in drop
     }
@@ -80,8 +97,14 @@ def _section(cls: type[BaseModel], defs: JSON) -> JSON:
 
 
 def _component(registry: Registry, name: str, defs: JSON) -> JSON:
-    schema = model_schema(registry.spec(name), defs)
-    schema["properties"]["name"] = {"const": name, "description": schema.get("description", "")}
+    spec = registry.spec(name)
+    schema = model_schema(spec, defs)
+    names = [name, *(preset.name for preset in registry.presets.values() if preset.component == name)]
+    described = {"description": schema.get("description", "")}
+    schema["properties"]["name"] = {"enum": names, **described} if names[1:] else {"const": name, **described}
+    for former, key in former_keys(spec).items():
+        present = schema["properties"][key]
+        schema["properties"][former] = {**present, "description": f"Earlier name of {key}.", "deprecated": True}
     for field in schema["properties"].values():
         _allow_null(field)
     schema["required"] = ["name"]
@@ -95,18 +118,18 @@ def _allow_null(field: JSON) -> None:
             field["enum"] = [*field["enum"], None]
 
 
-def _choices(registry: Registry, defs: JSON, *, foreign: bool) -> list[JSON]:
+def _choices(registry: Registry, defs: JSON, *, users: bool) -> list[JSON]:
     """A component as a bare name, or as a mapping with its name and arguments."""
     kind = registry.kind
     for name in registry.names():
         defs[f"{kind}.{name}"] = _component(registry, name, defs)
-    found: list[JSON] = [{"enum": registry.names()}]
-    found += [{"$ref": f"#/$defs/{kind}.{name}"} for name in registry.names()]
-    found += [each for prefix in registry.prefixes() for each in _below(registry, prefix, defs)]
-    if foreign:
-        named: JSON = {"type": "string", "pattern": FOREIGN_NAME, "description": "Your own package.module:Name."}
-        found += [named, {"type": "object", "required": ["name"], "properties": {"name": named}}]
-    return found
+    choices: list[JSON] = [{"enum": [*registry.names(), *registry.presets]}]
+    choices += [{"$ref": f"#/$defs/{kind}.{name}"} for name in registry.names()]
+    choices += [schema for prefix in registry.prefixes() for schema in _below(registry, prefix, defs)]
+    if users:
+        named: JSON = {"type": "string", "pattern": USER_COMPONENT_NAME, "description": "Your own package.module:Name."}
+        choices += [named, {"type": "object", "required": ["name"], "properties": {"name": named}}]
+    return choices
 
 
 def _below(registry: Registry, prefix: str, defs: JSON) -> list[JSON]:
@@ -120,7 +143,7 @@ def _below(registry: Registry, prefix: str, defs: JSON) -> list[JSON]:
 
 
 def _slot(registry: Registry, description: str, defs: JSON) -> JSON:
-    defs[registry.kind] = {"anyOf": _choices(registry, defs, foreign=True)}
+    defs[registry.kind] = {"anyOf": _choices(registry, defs, users=True)}
     unnamed: JSON = {
         "description": "Your own names of several components, or a part of what an extended file says.",
         "type": "object",
@@ -129,49 +152,53 @@ def _slot(registry: Registry, description: str, defs: JSON) -> JSON:
     return {"description": description, "anyOf": [{"$ref": f"#/$defs/{registry.kind}"}, unnamed, {"type": "null"}]}
 
 
-def searchable() -> Iterator[tuple[str, str]]:
+def searchable_key_descriptions() -> Iterator[tuple[str, str]]:
     """Every dotted key that a search space may hold, and what it means in each component that has it."""
     for slot, registry in SLOTS.items():
-        found: dict[str, dict[str, list[str]]] = {}
+        meanings: dict[str, dict[str, list[str]]] = {}
         for name in registry.names():
             spec = registry.spec(name)
             for key, field in spec.model_fields.items():
                 if role_of(spec, key) == "identity" and key != "name":
-                    found.setdefault(field.alias or key, {}).setdefault(field.description or "", []).append(name)
+                    of_key = meanings.setdefault(field.alias or key, {})
+                    of_key.setdefault(field.description or "", []).append(name)
         yield slot, f"Whole components for the slot {slot}."
         yield f"{slot}.name", f"Names for the slot {slot}."
-        for key, meanings in found.items():
-            yield f"{slot}.{key}", " ".join(f"{', '.join(names)}: {text}" for text, names in meanings.items())
+        for key, of_key in meanings.items():
+            yield f"{slot}.{key}", " ".join(f"{', '.join(names)}: {text}" for text, names in of_key.items())
+
+
+def _space(description: str) -> JSON:
+    dimension: JSON = {"$ref": "#/$defs/dimension"}
+    return {
+        "description": description,
+        "type": ["object", "null"],
+        "properties": {key: {"description": text, **dimension} for key, text in searchable_key_descriptions()},
+        "additionalProperties": dimension,
+    }
+
+
+def _seeds(description: str) -> JSON:
+    counts = {key: {"type": "integer", "minimum": 1} for key in ("screen", "confirm", "top")}
+    screening: JSON = {
+        "type": "object",
+        "required": list(counts),
+        "properties": counts,
+        "additionalProperties": False,
+    }
+    listed: JSON = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}}
+    return {"description": description, "anyOf": [{"type": "integer", "minimum": 1}, listed, screening]}
 
 
 def _sweep(defs: JSON) -> JSON:
     described = {name: field.description or "" for name, field in Sweep.model_fields.items()}
-    dimension: JSON = {"$ref": "#/$defs/dimension"}
-    keys = {key: {"description": text, **dimension} for key, text in searchable()}
     properties: JSON = {
-        "space": {
-            "description": described["space"],
-            "type": ["object", "null"],
-            "properties": keys,
-            "additionalProperties": dimension,
-        },
-        "seeds": {
-            "description": described["seeds"],
-            "anyOf": [
-                {"type": "integer", "minimum": 1},
-                {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}},
-                {
-                    "type": "object",
-                    "required": ["screen", "confirm", "top"],
-                    "properties": {key: {"type": "integer", "minimum": 1} for key in ("screen", "confirm", "top")},
-                    "additionalProperties": False,
-                },
-            ],
-        },
-        "searcher": {"description": described["searcher"], "anyOf": _choices(SEARCHERS, defs, foreign=False)},
+        "space": _space(described["space"]),
+        "seeds": _seeds(described["seeds"]),
+        "searcher": {"description": described["searcher"], "anyOf": _choices(SEARCHERS, defs, users=False)},
         "scheduler": {
             "description": described["scheduler"],
-            "anyOf": [*_choices(SCHEDULERS, defs, foreign=False), {"type": "null"}],
+            "anyOf": [*_choices(SCHEDULERS, defs, users=False), {"type": "null"}],
         },
         "metric": {
             "type": "string",
@@ -181,6 +208,7 @@ def _sweep(defs: JSON) -> JSON:
         "mode": {"enum": ["max", "min", None], "description": described["mode"]},
         "select": {"enum": ["last", "best_epoch"], "description": described["select"]},
         "budget": {**model_schema(Budget, defs), "description": described["budget"]},
+        "checkpoints": {**model_schema(SweepCheckpoints, defs), "description": described["checkpoints"]},
     }
     return {
         "description": "The search space, and who chooses in it.",

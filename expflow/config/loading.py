@@ -1,119 +1,144 @@
-"""From a file to an experiment: read, ``extends``, ``--set``, resolve, validate (design section 4.1)."""
+"""From a file to an experiment: read, ``extends``, ``--set``, resolve, validate."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expflow.config.components import Scope, resolve_recipe
-from expflow.config.configs import Configs
-from expflow.config.fitted import check_fit_on
-from expflow.config.identity import safe_name, value_words
-from expflow.config.merge import merge, split_key, under
-from expflow.config.reading import parse_value, read
-from expflow.config.schema import About, Experiment, Recipe, ReportPlan, Resources, Sweep
-from expflow.config.space import grid, probes
-from expflow.config.sweeping import read_report, read_sweep
-from expflow.config.tree import Mark, Node, at, from_plain, moved, plain, problem, shown, walk
-from expflow.config.wording import check_model, unknown
+from expflow.config.component_specs import searcher_spec, task_spec
+from expflow.config.components import LoadingContext, resolve_recipe
+from expflow.config.config_builder import ConfigBuilder
+from expflow.config.fit_on import check_fit_on
+from expflow.config.identity import safe_name, value_text
+from expflow.config.inheritance import Inheritance
+from expflow.config.merge import merge, split_key, tree_with
+from expflow.config.report_parser import read_report
+from expflow.config.report_settings import ReportSettings
+from expflow.config.schema import About, Experiment, Recipe, Resources, Sweep, Tracking
+from expflow.config.space import grid, probe_configs
+from expflow.config.sweep_parser import read_sweep
+from expflow.config.tree import Mark, Node, describe_value, from_plain, node_at, plain, problem_at, relocated, walk
+from expflow.config.validation import check_model, unknown_key
+from expflow.config.yaml_reader import MAX_DEPTH, parse_value, read
 from expflow.errors import ExperimentInvalid, Problem
+from expflow.redaction import redacted_tree, remember_address, remember_secrets
 from expflow.registry import SLOTS
 
 if TYPE_CHECKING:
     from expflow.config.site import Site
-
-OWN_KEYS = ("about", "sweep", "report", "name")
-"""Keys that a file does not hand on to those that extend it."""
 
 ROOT_KEYS = ("extends", *(key for key in Experiment.model_fields if key != "file"))
 """Keys at the top of a file."""
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """An experiment, and what is needed to make its configs and to say where each value was written."""
+class LoadedExperiment:
+    """An experiment, and what is needed to make its configs and to say where each value was written.
+
+    Attributes:
+        experiment: What the file says.
+        text: The file as it was read, before ``extends`` and ``--set``.
+        sets: The ``key=value`` of ``--set``.
+        tree: The merged file.
+    """
 
     experiment: Experiment
     text: str
-    """The file as it was read, before ``extends`` and ``--set``."""
     sets: tuple[str, ...]
     tree: Node = field(repr=False)
-    _configs: Configs = field(repr=False)
+    _configs: ConfigBuilder = field(repr=False)
 
     @property
     def name(self) -> str:
         """The name of the results: the experiment's, with ``+key=value`` for each recipe key that ``--set`` changed."""
         return self.experiment.name
 
-    @property
-    def recipe_tree(self) -> dict[str, Any]:
-        """The base recipe as merged from the files and ``--set``, before names are looked up."""
-        tree: dict[str, Any] = plain(self.tree)
-        return {key: value for key, value in tree.items() if _is_recipe(key)}
-
     def configure(self, values: Mapping[str, Any]) -> Recipe:
-        """The recipe with the searched ``values`` (dotted key -> value) in it, validated like a hand-written one.
+        """The recipe with searched values in it, validated like a hand-written one.
 
-        Raises ExperimentInvalid; its problems lie where the values stand in the file, or say in which config they are.
+        Args:
+            values: Dotted key to value.
+
+        Raises:
+            ExperimentInvalid: It is not valid; the problems lie where the values stand in the file, or say in which
+                config they are.
         """
         return self._configs.make(values)
 
     def grid(self) -> list[dict[str, Any]]:
         """The searched values of every config of the grid, in the order of the file; no config twice.
 
-        Raises ExperimentInvalid with everything that is wrong in any of them, and UserError for a continuous space.
+        Raises:
+            ExperimentInvalid: Some are not valid; it holds everything that is wrong in any of them.
+            UserError: The space is continuous.
         """
         sweep = self.experiment.sweep
-        found, problems = self._configs.survey(grid(sweep.space) if sweep is not None else [{}])
+        configs, problems = self._configs.survey(grid(sweep.space) if sweep is not None else [{}])
         if problems:
             raise ExperimentInvalid(problems)
-        return found
+        return configs
 
     def check(self) -> None:
         """Validate the configs of the sweep: all of a grid; of other searches the ends and choices of the space.
 
-        Raises ExperimentInvalid with all problems, each place once.
+        Raises:
+            ExperimentInvalid: Some are not valid; it holds all problems, each place once.
         """
         if problems := self._configs.survey(_shown_configs(self.experiment.sweep))[1]:
             raise ExperimentInvalid(problems)
 
-    def place(self, key: str, values: Mapping[str, Any] | None = None) -> Mark:
-        """Where the config of the searched ``values`` says ``key``, or the nearest key around it that is written."""
+    def location(self, key: str, values: Mapping[str, Any] | None = None) -> Mark:
+        """Where a config says a key, or the nearest key around it that is written.
+
+        Args:
+            key: A dotted key.
+            values: The config's searched values; by default the base recipe's.
+        """
         path, values = split_key(key), values or {}
         for end in range(len(path), 0, -1):
             above = ".".join(path[:end])
             if above in values:
-                return self.place_of(above, values[above], *path[end : end + 1])
-            if (found := at(self.tree, path[:end])) is not None:
-                return found.mark
+                return self.location_of_value(above, values[above], *path[end : end + 1])
+            if (node := node_at(self.tree, path[:end])) is not None:
+                return node.mark
         return self.tree.mark
 
-    def place_of(self, key: str, value: Any, part: str = "") -> Mark:
-        """Where the sweep says ``value`` for the searched ``key``, or ``part`` of it where it is a mapping."""
+    def location_of_value(self, key: str, value: Any, part: str = "") -> Mark:
+        """Where the sweep says a value.
+
+        Args:
+            key: The searched key.
+            value: One of its values.
+            part: A key in the value, where that is a mapping.
+        """
         node = self._configs.written(key, value)
         return (node.child(part) or node).mark
 
-    def foreign_names(self) -> set[str]:
+    def user_component_names(self) -> set[str]:
         """All ``package.module:Name`` in the recipe and in searched values."""
         sweep = self.tree.child("sweep")
         space = sweep.child("space") if sweep is not None else None
         roots = [child for key, child in self.tree.items.items() if _is_recipe(key)]
         nodes = [node for root in (*roots, *([space] if space is not None else [])) for node in walk(root)]
-        return {node.value for node in nodes if isinstance(node.value, str) and _names_code(node.value)}
+        return {node.value for node in nodes if isinstance(node.value, str) and names_code(node.value)}
 
 
-def _shown_configs(sweep: Sweep | None) -> Iterable[dict[str, Any]]:
+def _shown_configs(sweep: Sweep | None) -> Iterable[Mapping[str, Any]]:
     if sweep is None:
         return ()
-    if sweep.searcher.name == "points":
-        return getattr(sweep.searcher, "points", ())
-    return grid(sweep.space) if sweep.searcher.name == "grid" else probes(sweep.space)
+    if (configs := searcher_spec(sweep.searcher).listed_configs) is not None:
+        return configs
+    return grid(sweep.space) if sweep.searcher.name == "grid" else probe_configs(sweep.space)
 
 
-def _names_code(text: str) -> bool:
+def names_code(text: str) -> bool:
+    """Whether a text has the form ``package.module:Name``.
+
+    Args:
+        text: A value of a recipe.
+    """
     module, _, name = text.partition(":")
     return all(part.isidentifier() for part in (*module.split("."), *name.split(".")))
 
@@ -122,131 +147,150 @@ def _is_recipe(key: str) -> bool:
     return key in Recipe.model_fields
 
 
-def load(path: Path | str, sets: Sequence[str] = (), site: Site | None = None) -> Loaded:
-    """The experiment in the file ``path``, changed by ``sets`` (``key=value`` each).
+def load(path: Path | str, sets: Sequence[str] = (), site: Site | None = None) -> LoadedExperiment:
+    """Read an experiment. Searched values are not validated here: :meth:`LoadedExperiment.check` does that.
 
-    ``site`` gives defaults for ``resources``. Searched values are not validated here: :meth:`Loaded.check` does that.
-    Raises ExperimentInvalid with everything that is wrong.
+    Args:
+        path: The experiment file.
+        sets: Changes of it, ``key=value`` each.
+        site: This machine's settings; they give defaults for ``resources``.
+
+    Raises:
+        ExperimentInvalid: Something in it is wrong; it holds all problems.
     """
     path = Path(path)
     text, root = read(path)
-    tree = _extended(path, root, ())
+    tree = Inheritance().extended(path, root)
     problems: list[Problem] = []
-    for each in sets:
-        tree = merge(tree, _setting(each, problems))
+    for setting in sets:
+        tree = merge(tree, _setting(setting, problems))
     if problems:
         raise ExperimentInvalid(problems)
     if site is not None and site.resources is not None:
         resources = from_plain(site.resources.model_dump(exclude_unset=True), Mark("expflow.site.yaml"))
         tree = merge(Node({"resources": resources}, tree.mark), tree)
-    scope = Scope(path.resolve().parent)
-    experiment = _experiment(path, tree, sets, scope)
-    return Loaded(experiment, text, tuple(sets), tree, Configs(tree, scope))
+    _remember_secrets(tree)
+    context = LoadingContext(path.resolve().parent)
+    experiment = _experiment(path, tree, sets, context)
+    return LoadedExperiment(experiment, text, tuple(sets), tree, ConfigBuilder(tree, context))
 
 
-def _extended(path: Path, root: Node, chain: tuple[Path, ...]) -> Node:
-    """The file's tree over those that it extends, each of which may extend others."""
-    chain = (*chain, path.resolve())
-    extends = root.child("extends")
-    own = Node({key: child for key, child in root.items.items() if key != "extends"}, root.mark)
-    base: Node | None = None
-    for each in _listed(extends):
-        if not isinstance(each.value, str):
-            found = shown(plain(each))
-            raise ExperimentInvalid(
-                [problem(each.mark, "extends", f"expected a path or a list of paths, found {found}")]
-            )
-        other = path.parent / each.value
-        if other.resolve() in chain:
-            round_ = " -> ".join(file.name for file in (*chain, other))
-            raise ExperimentInvalid([problem(each.mark, "extends", f"files extend each other in a circle: {round_}")])
-        shown_path = os.path.normpath(other)
-        inherited = _extended(other, read(other, shown_path, each.mark)[1], chain)
-        handed_on = {key: child for key, child in inherited.items.items() if key not in OWN_KEYS}
-        base = merge(base, Node(handed_on, inherited.mark))
-    return merge(base, own)
-
-
-def _listed(node: Node | None) -> tuple[Node, ...]:
-    if node is None:
-        return ()
-    return node.value if node.is_list else (node,)
+def _remember_secrets(tree: Node) -> None:
+    """What is secret in the file is kept out of all that this process records or prints."""
+    remember_secrets(plain(tree))
+    for node in walk(tree.child("data") or Node({}, tree.mark)):
+        if isinstance(node.value, str):
+            remember_address(node.value)
 
 
 def _setting(text: str, problems: list[Problem]) -> Node:
     """The tree of one ``--set key=value``; the value is YAML."""
     mark = Mark(f"--set {text}")
     key, equals, value = text.partition("=")
-    path = split_key(key)
+    path = tuple(part.strip() for part in split_key(key.strip()))
     if not equals or not all(path):
-        problems.append(problem(mark, "", "expected key=value, with dots between the parts of the key"))
+        problems.append(problem_at(mark, "", "expected key=value, with dots between the parts of the key"))
+    elif len(path) > MAX_DEPTH:
+        problems.append(problem_at(mark, "", f"a key of {len(path)} parts; expected at most {MAX_DEPTH}"))
     elif path[0] not in ROOT_KEYS or path[0] == "extends":
-        known = [each for each in ROOT_KEYS if each != "extends"]
-        problems.append(problem(mark, key, unknown(path[0], known)))
+        known = [root_key for root_key in ROOT_KEYS if root_key != "extends"]
+        problems.append(problem_at(mark, key, unknown_key(path[0], known)))
     else:
         try:
-            return under(path, moved(parse_value(value, mark.file), mark))
+            return tree_with(path, relocated(parse_value(value, mark.file), mark))
         except ExperimentInvalid as error:
-            problems.extend(problem(mark, key, each.message) for each in error.problems)
+            problems.extend(problem_at(mark, key, problem.message) for problem in error.problems)
     return Node({}, mark)
 
 
-def _experiment(path: Path, tree: Node, sets: Sequence[str], scope: Scope) -> Experiment:
+def changed_resources(resources: Resources, sets: Sequence[str]) -> Resources:
+    """What a trial runs on, changed by ``--set``, where nothing but that may change.
+
+    Args:
+        resources: What it runs on without them.
+        sets: The ``--set`` arguments.
+
+    Raises:
+        ExperimentInvalid: One of them is wrong, or is about something else.
+    """
+    problems: list[Problem] = []
+    tree = from_plain(resources.model_dump(mode="json", exclude_none=True), Mark("resources"))
+    for text in sets:
+        setting = _setting(text, problems)
+        for key, child in setting.items.items():
+            if key == "resources":
+                tree = merge(tree, child, ("resources",))
+            else:
+                problems.append(problem_at(Mark(f"--set {text}"), key, "a recorded trial changes its resources alone"))
+    changed = check_model(Resources, tree, ("resources",), problems)
+    if changed is None or problems:
+        raise ExperimentInvalid(problems)
+    return changed
+
+
+def _experiment(path: Path, tree: Node, sets: Sequence[str], context: LoadingContext) -> Experiment:
     """Everything in the tree, typed. Raises ExperimentInvalid with all problems."""
     for key, child in tree.items.items():
         if key not in ROOT_KEYS:
-            scope.refuse(child.key_mark or child.mark, key, unknown(key, ROOT_KEYS))
-    recipe = resolve_recipe(tree, scope)
+            context.refuse(child.key_mark or child.mark, key, unknown_key(key, ROOT_KEYS))
+    recipe = resolve_recipe(tree, context)
     sections: dict[str, Any] = {
-        key: check_model(cls, node, (key,), scope.problems)
-        for key, cls in (("about", About), ("resources", Resources))
+        key: check_model(cls, node, (key,), context.problems)
+        for key, cls in (("about", About), ("resources", Resources), ("tracking", Tracking))
         if (node := tree.child(key)) is not None
     }
     sweep_node, report_node = tree.child("sweep"), tree.child("report")
-    sweep = read_sweep(sweep_node, tree, scope) if sweep_node is not None else None
+    sweep = read_sweep(sweep_node, tree, context) if sweep_node is not None else None
+    if sweep is not None and recipe is not None and "metric" not in sweep.model_fields_set:
+        sweep = sweep.model_copy(update={"metric": task_spec(recipe.task).main_metric})
     if report_node is not None and sweep is None and sweep_node is not None:  # what is searched is not known
-        check_model(ReportPlan, report_node, ("report",), scope.problems)
+        check_model(ReportSettings, report_node, ("report",), context.problems)
     elif report_node is not None:
-        sections["report"] = read_report(report_node, sweep, tree, scope)
+        sections["report"] = read_report(report_node, sweep, tree, context)
     if recipe is not None:
-        check_fit_on(recipe, sweep, tree, scope)
-    name, storage = _name(path, tree, sets, scope), _text("storage", tree, scope)
-    if recipe is None or scope.problems:
+        check_fit_on(recipe, sweep, tree, context)
+    name, storage = _name(path, tree, sets, context), _text("storage", tree, context)
+    if recipe is None or context.problems:
         if recipe is not None:  # the configs can be looked at: all errors at once
-            scope.problems += Configs(tree, scope).survey(_shown_configs(sweep))[1]
-        raise ExperimentInvalid(_sorted(scope.problems))
+            context.problems += ConfigBuilder(tree, context).survey(_shown_configs(sweep))[1]
+        raise ExperimentInvalid(_sorted(context.problems))
     slots = {key: getattr(recipe, key) for key in Recipe.model_fields}
     for key in SLOTS:
         if (node := tree.child(key)) is not None:
-            scope.known[key] = (node, slots[key])
+            context.known[key] = (node, slots[key])
     return Experiment(**slots, **sections, sweep=sweep, storage=storage, name=name, file=path.absolute())
 
 
 def _sorted(problems: Sequence[Problem]) -> list[Problem]:
     """In the order of the files, each once."""
-    files = list(dict.fromkeys(each.file for each in problems))
-    return sorted(dict.fromkeys(problems), key=lambda each: (files.index(each.file), each.line, each.column))
+    files = list(dict.fromkeys(problem.file for problem in problems))
+    return sorted(
+        dict.fromkeys(problems), key=lambda problem: (files.index(problem.file), problem.line, problem.column)
+    )
 
 
-def _text(key: str, tree: Node, scope: Scope) -> str | None:
+def _text(key: str, tree: Node, context: LoadingContext) -> str | None:
     node = tree.child(key)
     if node is None or isinstance(node.value, str):
         return None if node is None else node.value
-    scope.refuse(node.mark, key, f"expected text, found {shown(plain(node))}")
+    context.refuse(node.mark, key, f"expected text, found {describe_value(plain(node))}")
     return None
 
 
-def _name(path: Path, tree: Node, sets: Sequence[str], scope: Scope) -> str:
-    """The experiment's name: as given, else the file's stem, and the recipe keys that ``--set`` changed."""
-    given = _text("name", tree, scope)
+def _name(path: Path, tree: Node, sets: Sequence[str], context: LoadingContext) -> str:
+    """The experiment's name: as given, else the file's stem, and the recipe keys that ``--set`` changed. It names the
+    folder of the results, so it holds no secrets."""
+    given = _text("name", tree, context)
     if given is not None and (given != safe_name(given) or "+" in given or "=" in given):
-        scope.refuse(
+        context.refuse(
             tree.items["name"].mark, "name", f"expected letters, digits, dots, dashes and underscores, found {given!r}"
         )
     changed: dict[str, str] = {}
-    for each in sets:
-        key, _, value = each.partition("=")
+    for setting in sets:
+        written, _, value = setting.partition("=")
+        key = ".".join(part.strip() for part in split_key(written.strip()))
         if _is_recipe(split_key(key)[0]):
-            changed[key] = value_words(plain(parse_value(value, "")))
+            named = redacted_tree(plain(parse_value(value, "")), split_key(key)[-1])
+            changed[key] = value_text(named)
     words = "".join(f"+{key}={value}" for key, value in sorted(changed.items()))
     return safe_name((given or path.stem) + words)

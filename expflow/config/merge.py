@@ -1,4 +1,4 @@
-"""The one merge rule, for ``extends``, ``--set`` and searched values (design section 6).
+"""The one merge rule, for ``extends``, ``--set`` and searched values.
 
 A mapping with a different ``name`` replaces what was there; otherwise mappings merge, and anything else replaces.
 ``null`` deletes. A bare string where a component stands means ``{name: string}``. A component replaces a mapping of
@@ -19,7 +19,11 @@ Path = tuple[str, ...]
 
 
 def as_component(node: Node) -> Node:
-    """``{name: text}`` for a bare text; anything else as it is."""
+    """``{name: text}`` for a bare text; anything else as it is.
+
+    Args:
+        node: What stands where a component does.
+    """
     if not isinstance(node.value, str):
         return node
     return Node({"name": Node(node.value, node.mark, node.mark)}, node.mark, node.key_mark)
@@ -32,7 +36,13 @@ def _replaces(path: Path, base: Node, over: Node) -> bool:
 
 
 def merge(base: Node | None, over: Node, path: Path = ()) -> Node:
-    """``over`` laid over ``base``. Nulls stay, so that they still delete when the result is laid over more."""
+    """Lay one tree over another. Nulls stay, so that they still delete when the result is laid over more.
+
+    Args:
+        base: The tree below, if there is one.
+        over: The tree that wins.
+        path: The key, in parts, at which both stand.
+    """
     return _merge(base, over, path, path in COMPONENTS)
 
 
@@ -46,30 +56,44 @@ def _merge(base: Node | None, over: Node, path: Path, component: bool) -> Node:
     # Two or more components under the user's names: each child of such a slot is a component itself.
     several = len(path) == 1 and component and below is not None and below.name is None and over.name is None
     for key, child in over.items.items():
-        inner, found = (*path, key), items.get(key)
-        named = several and (child.is_mapping or (found is not None and found.is_mapping))
-        items[key] = _merge(found, child, inner, named or inner in COMPONENTS)
+        inner, below_child = (*path, key), items.get(key)
+        named = several and (child.is_mapping or (below_child is not None and below_child.is_mapping))
+        items[key] = _merge(below_child, child, inner, named or inner in COMPONENTS)
     return Node(items, over.mark, over.key_mark)
 
 
 def split_key(key: str) -> Path:
-    """The path of a dotted key. What follows ``sweep.space.`` is one key, as it is in a file."""
+    """The path of a dotted key. What follows ``sweep.space.`` is one key, as it is in a file.
+
+    Args:
+        key: The dotted key.
+    """
     if key.startswith("sweep.space."):
         return ("sweep", "space", key.removeprefix("sweep.space."))
     return tuple(key.split("."))
 
 
-def under(path: Path, value: Node) -> Node:
-    """A tree that holds only ``value``, at ``path``."""
+def tree_with(path: Path, value: Node) -> Node:
+    """A tree that holds one value alone.
+
+    Args:
+        path: Where the value stands in it.
+        value: The value.
+    """
     for key in reversed(path):
         value = Node({key: Node(value.value, value.mark, value.key_mark or value.mark)}, value.mark, value.key_mark)
     return value
 
 
-def nest(values: Mapping[str, Node], mark: Mark) -> Node:
-    """One tree of all dotted values of one config: whole mappings first, then the keys below them, ``name`` first."""
+def tree_of_values(values: Mapping[str, Node], mark: Mark) -> Node:
+    """One tree of all dotted values of one config: whole mappings first, then the keys below them, ``name`` first.
+
+    Args:
+        values: Dotted key to its value.
+        mark: The place of the root.
+    """
     root: dict[str, Node] = {}
-    for key in sorted(values, key=lambda each: (each.count("."), not each.endswith(".name"))):
+    for key in sorted(values, key=lambda dotted: (dotted.count("."), not dotted.endswith(".name"))):
         _put(root, split_key(key), values[key], ())
     return Node(root, mark)
 
@@ -81,9 +105,9 @@ def _put(items: dict[str, Node], path: Path, value: Node, above: Path) -> None:
     if not rest:
         items[key] = as_component(value) if component else value
         return
-    found = items.get(key)
-    if found is not None and component:
-        found = as_component(found)
-    inner = dict(found.items) if found is not None else {}
+    child = items.get(key)
+    if child is not None and component:
+        child = as_component(child)
+    inner = dict(child.items) if child is not None else {}
     _put(inner, tuple(rest), value, here)
     items[key] = Node(inner, value.mark, value.mark)

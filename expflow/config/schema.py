@@ -1,7 +1,7 @@
 """The experiment: what one YAML file says, typed and frozen.
 
 Component slots (``data``, ``model``, ``task``, ``loss``, ``optimizer``, ``schedule``) hold a :class:`Spec` or a mapping
-of the user's names to specs (a GAN has two models). :mod:`expflow.config.load` resolves them through the registry
+of the user's names to specs (a GAN has two models). :mod:`expflow.config.components` resolves them through the registry
 before these classes are validated, which is why they are typed as instances here.
 """
 
@@ -11,19 +11,39 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, InstanceOf, SkipValidation, model_validator
+from pydantic import BeforeValidator, Field, InstanceOf, SkipValidation, model_validator
 
-from expflow.config.initial import Init
-from expflow.config.spec import FieldError, Model, Spec, budget, execution, identity
+from expflow.config.byte_size import ByteSize
+from expflow.config.initial_weights import Init
+from expflow.config.report_settings import ReportSettings
+from expflow.config.spec import (
+    FieldError,
+    FrozenModel,
+    Spec,
+    UserComponent,
+    budget,
+    check_direction,
+    execution,
+    identity,
+)
+from expflow.metrics import UNDECLARED_MAIN_METRIC
 
 Slot = SkipValidation[InstanceOf[Spec] | Mapping[str, InstanceOf[Spec]]]
 """One component, or several under the user's names."""
 
-SCHEMA_NUMBER = 1
+CallbackComponent = Annotated[
+    UserComponent,
+    BeforeValidator(
+        lambda value: {"name": value} if isinstance(value, str) else value, json_schema_input_type=str | UserComponent
+    ),
+]
+"""A callback of the user's; a bare text is its name."""
+
+SCHEMA_VERSION = 1
 """Raised whenever a default of an identity field changes, so that no old id can mean a new recipe."""
 
 
-class About(Model):
+class About(FrozenModel):
     """What the experiment is for; shown by ``plan`` and at the top of the report."""
 
     question: str = execution("", description="The question this experiment answers.")
@@ -32,7 +52,7 @@ class About(Model):
     time: str = execution("", description="How long it takes, and on what.")
 
 
-class Checkpointing(Model):
+class Checkpointing(FrozenModel):
     """When a trial saves its state, and how much of it is kept. There is always room for at least two checkpoints."""
 
     at_end: bool = execution(
@@ -41,13 +61,17 @@ class Checkpointing(Model):
     every_seconds: float | None = execution(60.0, gt=0, description="Seconds of training between two checkpoints.")
     every_epochs: int | None = execution(None, ge=1, description="Epochs between two checkpoints.")
     every_steps: int | None = execution(None, ge=1, description="Optimizer steps between two checkpoints.")
-    keep: int = execution(2, ge=2, description="Newest checkpoints of a trial that are kept.")
+    keep: int = execution(
+        2,
+        ge=2,
+        description="Newest checkpoints of a trial that are kept while it may go on; see sweep.checkpoints.per_trial.",
+    )
     allow: tuple[str, ...] = execution(
         (), description="Classes (package.module:Name) that a checkpoint may hold besides tensors and plain data."
     )
 
 
-class EarlyStopping(Model):
+class EarlyStopping(FrozenModel):
     """When a trial ends before its last epoch because it no longer gets better; its result is then its last report."""
 
     metric: str = identity("val/loss", description="What is watched, after every validation.")
@@ -57,16 +81,14 @@ class EarlyStopping(Model):
 
     @model_validator(mode="after")
     def _direction_is_known(self) -> Self:
-        from expflow.config.space import check_direction  # it imports this module
-
         check_direction(self.metric, self.mode)
         return self
 
 
-class Trainer(Model):
+class Trainer(FrozenModel):
     """How long and how one trial trains."""
 
-    epochs: int = budget(10, ge=1, description="Passes over the training set.")
+    epochs: int = budget(10, ge=1, le=10_000_000, description="Passes over the training set.")
     checkpoint: Checkpointing = execution(
         default_factory=Checkpointing, description="When the trial saves its state, so that a kill costs little."
     )
@@ -106,7 +128,7 @@ class Trainer(Model):
     early_stopping: EarlyStopping | None = identity(
         None, description="End the trial once a metric stops getting better; by default all epochs are trained."
     )
-    image_sizes: tuple[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]], ...] = identity(
+    image_sizes: tuple[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1, le=65_536)]], ...] = identity(
         (),
         description="Progressive image size: pairs of an epoch and the height and width of training images from then"
         " on, [[0, 16], [10, 32]]; before the first pair, and in evaluation, images keep the data's size.",
@@ -116,8 +138,15 @@ class Trainer(Model):
         description="What is trained on. With train+val, for a final model, nothing is left to validate on: there are"
         " no val metrics, and nothing can be selected.",
     )
+    callbacks: tuple[CallbackComponent, ...] = identity(
+        (),
+        description="Callbacks of your own, or of Lightning's, each with its arguments:"
+        ' [{name: "my_callbacks:Watch", every: 2}, "pytorch_lightning.callbacks:LearningRateMonitor"].',
+    )
     lightning: dict[str, Any] = identity(
-        default_factory=dict, description="Keyword arguments passed on to lightning's Trainer."
+        default_factory=dict,
+        description="Keyword arguments passed on to lightning's Trainer. With several ranks, strategy may name a kind"
+        " of DDP, and use_distributed_sampler: false says that your loaders give each rank its part themselves.",
     )
 
     @model_validator(mode="after")
@@ -140,11 +169,11 @@ class Trainer(Model):
         return self
 
 
-class Resources(Model):
+class Resources(FrozenModel):
     """What one trial runs on."""
 
-    ranks: int = execution(1, ge=1, description="Processes of one trial (data-parallel ranks).")
-    cpus_per_rank: int = execution(1, ge=1, description="CPU cores, and compute threads, of one rank.")
+    ranks: int = execution(1, ge=1, le=10_000, description="Processes of one trial (data-parallel ranks).")
+    cpus_per_rank: int = execution(1, ge=1, le=10_000, description="CPU cores, and compute threads, of one rank.")
     gpus_per_rank: float | Literal["auto", "measured"] = execution(
         "auto",
         description="GPUs of one rank; auto: 1 where one is; 0.5: two trials share a GPU, and each may take half of its"
@@ -157,7 +186,15 @@ class Resources(Model):
         None, gt=0, description="Seconds after which an attempt at a trial is killed; by default it may take any time."
     )
     stall_seconds: float = execution(
-        1800.0, gt=0, description="Seconds without a single step after which a trial counts as hung, and is killed."
+        1800.0,
+        gt=0,
+        description="Seconds without a single step after which a trial counts as hung, and is killed. They begin with"
+        " its training; imports and data before it may take ten minutes more.",
+    )
+    log_size: ByteSize = execution(
+        10_000_000,
+        ge=10_000,
+        description="Most bytes of a rank's log, 10 MB for example; of a longer one beginning and end are kept.",
     )
 
     @model_validator(mode="after")
@@ -178,7 +215,7 @@ class Resources(Model):
         return self
 
 
-class Recipe(Model):
+class Recipe(FrozenModel):
     """All that trains one model."""
 
     data: Slot | None = identity(None, description="Where the samples come from.")
@@ -192,15 +229,22 @@ class Recipe(Model):
     )
     trainer: Trainer = identity(default_factory=Trainer, description="How long and how one trial trains.")
 
+    @property
+    def user_components(self) -> tuple[UserComponent, ...]:
+        """All components of the user's own, in the slots and under ``trainer.callbacks``."""
+        slots = (self.data, self.model, self.task, self.loss, self.optimizer, self.schedule)
+        components = [spec for slot in slots for spec in (slot.values() if isinstance(slot, Mapping) else [slot])]
+        return (*(spec for spec in components if isinstance(spec, UserComponent)), *self.trainer.callbacks)
 
-class Dimension(Model):
+
+class Dimension(FrozenModel):
     """One searched key: its values or their distribution, and when it is active."""
 
     key: str = execution(description="Dotted recipe key.")
     kind: Literal["choice", "uniform", "loguniform", "int"] = execution(description="Kind of the dimension.")
     values: tuple[Any, ...] = execution((), description="The choices, in the order of the file.")
     low: float | None = execution(None, description="Lower end, included.")
-    high: float | None = execution(None, description="Upper end, included.")
+    high: float | None = execution(None, description="Upper end, included where the steps of an int dimension meet it.")
     step: int = execution(1, ge=1, description="Spacing of an int dimension.")
     log: bool = execution(False, description="Whether an int dimension is sampled on a log scale.")
     when: Mapping[str, tuple[Any, ...]] = execution(
@@ -208,7 +252,7 @@ class Dimension(Model):
     )
 
 
-class Budget(Model):
+class Budget(FrozenModel):
     """When a sweep ends at the latest. Raising a limit later continues it."""
 
     trials: int | None = execution(None, ge=1, description="Most trials (a config with a seed each) that are proposed.")
@@ -220,17 +264,41 @@ class Budget(Model):
     )
 
 
-class Confirm(Model):
+class SweepCheckpoints(FrozenModel):
+    """Which checkpoints stay on the disk when their trials have ended; without these keys all that the trials kept.
+
+    Never deleted are those of trials that may go on, of trials that others were forked from, and what ``init.from`` or
+    an evaluation on the test split has used.
+    """
+
+    best: int | None = execution(
+        None,
+        ge=1,
+        description="Configs, the best by the mean of sweep.metric over their seeds, that keep the checkpoints of all"
+        " their seeds; by default all. Configs with seeds to come keep theirs until these have ended. A failed trial"
+        " that is tried again begins anew where its checkpoints are gone.",
+    )
+    per_trial: int | None = execution(
+        None, ge=1, description="Newest checkpoints that each ended trial keeps; by default trainer.checkpoint.keep."
+    )
+    disk: ByteSize | None = execution(
+        None,
+        description="Most bytes of all checkpoints together, such as 20 GB; beyond it the worst configs lose theirs"
+        " first.",
+    )
+
+
+class Confirm(FrozenModel):
     """The leaders are trained again, with seeds that no choice was made by."""
 
     seeds: tuple[int, ...] = execution(description="Seeds of the confirming trials.")
     top: int = execution(ge=1, description="Number of configs that are confirmed.")
 
 
-class Sweep(Model):
+class Sweep(FrozenModel):
     """The search space, and who chooses in it."""
 
-    derived: ClassVar[tuple[str, ...]] = ("confirm",)
+    filled_in: ClassVar[tuple[str, ...]] = ("confirm",)
     """Fields that are no keys of a file."""
 
     space: tuple[Dimension, ...] = execution((), description="The searched keys and their values.")
@@ -243,48 +311,30 @@ class Sweep(Model):
     )
     searcher: InstanceOf[Spec] = execution(description="Who proposes configs.")
     scheduler: InstanceOf[Spec] | None = execution(None, description="Who stops or changes running trials.")
-    metric: str = execution("val/top1", description="What the sweep is judged by.")
+    metric: str = execution(
+        UNDECLARED_MAIN_METRIC, description="What the sweep is judged by; by default the main metric of its task."
+    )
     mode: Literal["max", "min"] | None = execution(None, description="Direction of a metric of your own.")
     select: Literal["last", "best_epoch"] = execution("last", description="Which report of a trial counts.")
     budget: Budget = execution(default_factory=Budget, description="When the sweep ends at the latest.")
-
-
-class Figure(Model):
-    """One figure of the report: ``y`` against ``x``, a line for each value of ``line``."""
-
-    x: str = execution(description="Searched key on the horizontal axis.")
-    y: str = execution(description="Metric on the vertical axis.")
-    line: str | None = execution(None, description="Searched key that makes the lines.")
-
-
-class Contrast(Model):
-    """A claim declared beforehand: how ``metric`` differs between two groups of configs."""
-
-    metric: str = execution(description="The metric that is compared.")
-    of: Mapping[str, Any] = execution(description="Searched values of the one side.")
-    against: Mapping[str, Any] = execution(description="Searched values of the other side.")
-    where: Mapping[str, Any] = execution(default_factory=dict, description="Searched values that both sides share.")
-    expect: Literal["higher", "lower", "not_worse"] = execution(
-        description="What is expected of `of`, beside `against`."
+    checkpoints: SweepCheckpoints = execution(
+        default_factory=SweepCheckpoints, description="Which checkpoints of ended trials stay on the disk."
     )
-    margin: float | None = execution(None, gt=0, description="Largest difference that still counts as not worse.")
-
-    @model_validator(mode="after")
-    def _sides_differ(self) -> Self:
-        if self.of == self.against:
-            raise FieldError("against", "`of` and `against` are the same values; nothing is compared")
-        if self.expect == "not_worse" and self.margin is None:
-            raise FieldError(
-                "expect", "not_worse needs a margin: the largest difference that still counts as not worse"
-            )
-        return self
 
 
-class ReportPlan(Model):
-    """What the report shows."""
+ModelChoice = Literal["none", "best", "all"]
+"""Of which configs the networks are exported."""
 
-    figures: tuple[Figure, ...] = execution((), description="Figures to draw.")
-    contrasts: tuple[Contrast, ...] = execution((), description="Claims to test.")
+
+class Tracking(FrozenModel):
+    """What MLflow gets besides the record."""
+
+    models: ModelChoice = execution(
+        "none",
+        description="Networks that are exported after the sweep and logged as MLflow's models, which load without"
+        " expflow: of no config, of the selected one (best), or of all. Of a config it is the finished trial with the"
+        " lowest seed.",
+    )
 
 
 class Experiment(Recipe):
@@ -294,8 +344,13 @@ class Experiment(Recipe):
     about: About = execution(default_factory=About, description="What the experiment is for.")
     resources: Resources = execution(default_factory=Resources, description="What one trial runs on.")
     sweep: Sweep | None = execution(None, description="The search; without it the file is one trial.")
-    report: ReportPlan = execution(default_factory=ReportPlan, description="What the report shows.")
-    storage: str | None = execution(None, description="Folder or s3:// address of all results; by default ./runs.")
+    report: ReportSettings = execution(default_factory=ReportSettings, description="What the report shows.")
+    tracking: Tracking = execution(default_factory=Tracking, description="What MLflow gets besides the record.")
+    storage: str | None = execution(
+        None,
+        description="Folder of all results; by default that of the site file, else ./runs. On the command line:"
+        " --storage.",
+    )
     file: Path = execution(description="The file this was read from (filled in by the loader).")
 
     @property

@@ -8,62 +8,54 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
-from expflow.config.identity import canonical
+from expflow.config.identity import canonical_json
 from expflow.config.schema import Dimension
-from expflow.config.spec import FieldError
-from expflow.errors import UserError, nearest
+from expflow.errors import UserError
 
 GRID_LIMIT = 10_000
 """Most configs of a grid."""
 
-_METRICS_UP = frozenset({"top1", "top5", "accuracy", "precision", "recall", "f1", "auc", "auroc", "map", "iou", "miou"})
-_METRICS_DOWN = frozenset({"loss", "error", "seconds", "params", "macs"})
-_SPLITS = ("train", "fit", "val", "test", "cost")
 
+def same_value(one: Any, other: Any) -> bool:
+    """Whether two values of a file are the same: 1 and 1.0 are, 1 and true are not.
 
-def metric_mode(name: str, mode: Literal["max", "min"] | None = None) -> Literal["max", "min"]:
-    """Whether more or less of a metric is better; ``mode`` says it of a metric of the user's own.
-
-    Raises UserError for an unknown metric without a mode.
+    Args:
+        one: Plain data.
+        other: Plain data.
     """
-    if mode is not None:
-        return mode
-    split, _, kind = name.rpartition("/")
-    if split == "cost" or (split in _SPLITS and kind in _METRICS_DOWN):
-        return "min"
-    if split in _SPLITS and kind in _METRICS_UP:
-        return "max"
-    known = [f"{each}/{metric}" for each in ("fit", "val", "test") for metric in ("loss", "top1", "top5")]
-    close = nearest(name, known)
-    hint = f", or name a known metric; nearest: {close}" if close else ""
-    raise UserError(f"whether more of {name!r} is better is not known; add `mode: max` or `mode: min`{hint}")
-
-
-def check_direction(metric: str, mode: Literal["max", "min"] | None) -> None:
-    """Raise FieldError at the key ``metric`` where :func:`metric_mode` does not know whether more of it is better."""
-    try:
-        metric_mode(metric, mode)
-    except UserError as error:
-        raise FieldError("metric", str(error)) from error
-
-
-def same(one: Any, other: Any) -> bool:
-    """Whether two values of a file are the same: 1 and 1.0 are, 1 and true are not."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, int | float) and isinstance(other, int | float):
         return one == other
-    return type(one) is type(other) and canonical(one) == canonical(other)
+    return type(one) is type(other) and canonical_json(one) == canonical_json(other)
+
+
+def value_key(value: Any) -> Hashable:
+    """What two values of a file have in common where they are the same, as :func:`same_value` says.
+
+    Args:
+        value: Plain data.
+    """
+    if isinstance(value, bool):
+        return bool, value
+    if isinstance(value, int | float):
+        return float, value
+    return type(value), canonical_json(value)
 
 
 def contains(dimension: Dimension, value: Any) -> bool:
-    """Whether ``value`` is one that the dimension can take."""
+    """Whether a value is one that a dimension can take.
+
+    Args:
+        dimension: The dimension.
+        value: Plain data.
+    """
     if dimension.kind == "choice":
-        return any(same(value, each) for each in dimension.values)
+        return any(same_value(value, choice) for choice in dimension.values)
     low, high = _ends(dimension)
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         return False
@@ -82,8 +74,15 @@ def _integers(dimension: Dimension) -> range:
     return range(int(low), int(high) + 1, dimension.step)
 
 
-def listed(dimension: Dimension) -> Sequence[Any]:
-    """All values of a finite dimension, each once, in order. Raises UserError for a continuous one."""
+def finite_values(dimension: Dimension) -> Sequence[Any]:
+    """All values of a finite dimension, each once, in order.
+
+    Args:
+        dimension: The dimension.
+
+    Raises:
+        UserError: It is continuous.
+    """
     if dimension.kind == "int":
         return _integers(dimension)
     if dimension.kind != "choice":
@@ -99,23 +98,27 @@ def listed(dimension: Dimension) -> Sequence[Any]:
 
 def _token(value: Any) -> str:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return canonical(float(value) if number and abs(value) < 2**53 else value)
+    return canonical_json(float(value) if number and abs(value) < 2**53 else value)
 
 
-def ordered(space: Sequence[Dimension], *, soon: bool = False) -> list[Dimension]:
+def in_condition_order(space: Sequence[Dimension], *, soon: bool = False) -> list[Dimension]:
     """The dimensions with each one after those that its conditions name, else in the order of the file.
 
-    ``soon`` puts a conditional dimension as close behind its conditions as possible.
-    Raises UserError where conditions go round in a circle.
+    Args:
+        space: The dimensions.
+        soon: Whether a conditional dimension stands as close behind its conditions as possible.
+
+    Raises:
+        UserError: Conditions go round in a circle.
     """
     waiting, done, placed = list(space), [], set()
-    keys = {each.key for each in space}
+    keys = {dimension.key for dimension in space}
     while waiting:
-        able = [each for each in waiting if all(key in placed or key not in keys for key in each.when)]
+        able = [dimension for dimension in waiting if all(key in placed or key not in keys for key in dimension.when)]
         if not able:
-            circle = ", ".join(each.key for each in waiting)
+            circle = ", ".join(dimension.key for dimension in waiting)
             raise UserError(f"conditions (`when`) go round in a circle: {circle}")
-        ready = next((each for each in able if each.when and soon), able[0])
+        ready = next((dimension for dimension in able if dimension.when and soon), able[0])
         waiting.remove(ready)
         done.append(ready)
         placed.add(ready.key)
@@ -123,17 +126,29 @@ def ordered(space: Sequence[Dimension], *, soon: bool = False) -> list[Dimension
 
 
 def is_active(dimension: Dimension, chosen: Mapping[str, Any]) -> bool:
-    """Whether all conditions hold. A condition on a key that is itself inactive does not."""
+    """Whether all conditions of a dimension hold. A condition on a key that is itself inactive does not.
+
+    Args:
+        dimension: The dimension.
+        chosen: Key to value of the dimensions before it; an inactive one is absent.
+    """
     return all(
-        key in chosen and any(same(chosen[key], value) for value in values) for key, values in dimension.when.items()
+        key in chosen and any(same_value(chosen[key], value) for value in values)
+        for key, values in dimension.when.items()
     )
 
 
 def grid(space: Sequence[Dimension]) -> Iterator[dict[str, Any]]:
-    """Every config of a finite space, the last key of the file running fastest. Raises UserError as ``listed`` does."""
-    dimensions = ordered(space)
-    values = [listed(each) for each in dimensions]
-    order = [each.key for each in space]
+    """Every config of a finite space, the last key of the file running fastest.
+
+    Passes on the UserErrors of :func:`finite_values` and :func:`in_condition_order`.
+
+    Args:
+        space: The dimensions.
+    """
+    dimensions = in_condition_order(space)
+    values = [finite_values(dimension) for dimension in dimensions]
+    order = [dimension.key for dimension in space]
 
     def expand(index: int, chosen: dict[str, Any]) -> Iterator[dict[str, Any]]:
         if index == len(dimensions):
@@ -148,10 +163,15 @@ def grid(space: Sequence[Dimension]) -> Iterator[dict[str, Any]]:
 
 
 def grid_size(space: Sequence[Dimension], seeds: Sequence[int] = (0,)) -> int:
-    """Number of trials of a grid, counted without expanding it. Raises UserError as ``listed`` does."""
-    dimensions = ordered(space, soon=True)  # few conditions are open at any place, so few states are counted
-    place = {each.key: index for index, each in enumerate(dimensions)}
-    classes = [_classes(each, dimensions) for each in dimensions]
+    """Number of trials of a grid, counted without expanding it. Passes on errors as :func:`grid` does.
+
+    Args:
+        space: The dimensions.
+        seeds: The seeds of each config.
+    """
+    dimensions = in_condition_order(space, soon=True)  # few conditions are open at any place, so few states are counted
+    place = {dimension.key: index for index, dimension in enumerate(dimensions)}
+    classes = [_classes(dimension, dimensions) for dimension in dimensions]
 
     @cache
     def count(index: int, dead: frozenset[str]) -> int:
@@ -167,27 +187,47 @@ def grid_size(space: Sequence[Dimension], seeds: Sequence[int] = (0,)) -> int:
 
 
 def _waiting(dimension: Dimension, space: Sequence[Dimension]) -> frozenset[str]:
-    return frozenset(each.key for each in space if dimension.key in each.when)
+    return frozenset(other.key for other in space if dimension.key in other.when)
 
 
 def _classes(dimension: Dimension, space: Sequence[Dimension]) -> dict[frozenset[str], int]:
     """How many values of a dimension switch the same other dimensions off."""
-    asked = {each.key: each.when[dimension.key] for each in space if dimension.key in each.when}
-    special = {_token(value): value for wanted in asked.values() for value in wanted if contains(dimension, value)}
-    sizes = {frozenset(asked): len(listed(dimension)) - len(special)}
+    conditions = {other.key: other.when[dimension.key] for other in space if dimension.key in other.when}
+    special = {_token(value): value for wanted in conditions.values() for value in wanted if contains(dimension, value)}
+    sizes = {frozenset(conditions): len(finite_values(dimension)) - len(special)}
     for value in special.values():
-        killed = frozenset(key for key, wanted in asked.items() if not any(same(value, each) for each in wanted))
+        killed = frozenset(
+            key for key, wanted in conditions.items() if not any(same_value(value, active) for active in wanted)
+        )
         sizes[killed] = sizes.get(killed, 0) + 1
     return sizes
 
 
 def sample(space: Sequence[Dimension], rng: random.Random) -> dict[str, Any]:
-    """One config drawn at random; both ends of an interval included."""
+    """One config drawn at random; both ends of an interval included.
+
+    Args:
+        space: The dimensions.
+        rng: Where the randomness comes from.
+    """
     chosen: dict[str, Any] = {}
-    for dimension in ordered(space):
+    for dimension in in_condition_order(space):
         if is_active(dimension, chosen):
             chosen[dimension.key] = _draw(dimension, rng)
-    return {each.key: chosen[each.key] for each in space if each.key in chosen}
+    return {dimension.key: chosen[dimension.key] for dimension in space if dimension.key in chosen}
+
+
+def range_notes(space: Sequence[Dimension]) -> Iterator[str]:
+    """A sentence for each range of whole numbers whose upper end its step never reaches.
+
+    Args:
+        space: The dimensions.
+    """
+    for dimension in space:
+        if dimension.kind == "int" and (last := _integers(dimension)[-1]) != int(_ends(dimension)[1]):
+            low, high = map(int, _ends(dimension))
+            steps = f"steps of {dimension.step} from {low} end at {last}"
+            yield f"sweep.space.{dimension.key}: {high} is never taken: {steps}"
 
 
 def _draw(dimension: Dimension, rng: random.Random) -> Any:
@@ -205,13 +245,18 @@ def _draw(dimension: Dimension, rng: random.Random) -> Any:
     return min(max(drawn, int(low)), int(high))
 
 
-def probes(space: Sequence[Dimension], most: int = 1000) -> list[dict[str, Any]]:
-    """Configs that show what a space holds: intervals by their ends, every choice where ``most`` allows."""
+def probe_configs(space: Sequence[Dimension], most: int = 1000) -> list[dict[str, Any]]:
+    """Configs that show what a space holds: intervals by their ends, and every choice, if possible.
+
+    Args:
+        space: The dimensions.
+        most: So many configs are drawn where there are more.
+    """
     finite = [
-        each
-        if each.kind == "choice"
-        else each.model_copy(update={"kind": "choice", "values": _probe_values(each, space)})
-        for each in space
+        dimension
+        if dimension.kind == "choice"
+        else dimension.model_copy(update={"kind": "choice", "values": _probe_values(dimension, space)})
+        for dimension in space
     ]
     if grid_size(finite) <= most:
         return list(grid(finite))
@@ -222,5 +267,5 @@ def probes(space: Sequence[Dimension], most: int = 1000) -> list[dict[str, Any]]
 def _probe_values(dimension: Dimension, space: Sequence[Dimension]) -> tuple[Any, ...]:
     """Both ends of an interval, and the values at which other dimensions become active."""
     ends = (_integers(dimension)[0], _integers(dimension)[-1]) if dimension.kind == "int" else _ends(dimension)
-    asked = [value for each in space for value in each.when.get(dimension.key, ())]
-    return (*ends, *asked)
+    switching = [value for other in space for value in other.when.get(dimension.key, ())]
+    return (*ends, *switching)

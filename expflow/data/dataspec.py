@@ -1,32 +1,69 @@
-"""What a model and a task need to know of the data, without torch."""
+"""What a model and a task need to know of the data. Torch-free."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+Kind = Literal["image", "mask", "label", "array"]
+"""What a field holds, and so how it is stored, cut, put into batches and drawn: :mod:`expflow.data.kinds`. ``array`` is
+for numbers that a trial makes itself, such as kept features; shards hold none."""
+
+VOID = 255
+"""The value of a mask's pixels that belong to no class: no loss and no metric counts them."""
 
 
 @dataclass(frozen=True)
 class FieldSpec:
-    """One named field of a batch. ``shape`` is that of one sample: an image is (channels, height, width).
+    """One named field of a batch.
 
-    ``varies``: the stored images have sizes of their own, and a loader cuts them to one. In a manifest their height and
-    width are then 0; in what a model is built for, they are what the loader cuts to.
+    Attributes:
+        shape: of one sample: an image is (channels, height, width), a mask (height, width), a class ().
+        dtype: the name of its numpy type.
+        varies: whether the stored images have sizes of their own, and a loader cuts them to one. In a manifest their
+            height and width are then 0; in what a model is built for, they are what the loader cuts to.
+        kind: what it holds; where nothing is said, an image, a class or an array by its shape and type.
     """
 
     shape: tuple[int, ...]
     dtype: str
     varies: bool = False
+    kind: Kind = "array"
+
+    def __post_init__(self) -> None:
+        if self.kind == "array":
+            object.__setattr__(self, "kind", _usual_kind(self.shape, self.dtype))
+
+    def resized(self, height: int, width: int) -> FieldSpec:
+        """Return the field with another height and width; one that is neither image nor mask stays as it is.
+
+        Args:
+            height: in pixels.
+            width: in pixels.
+        """
+        if self.kind not in ("image", "mask"):
+            return self
+        return replace(self, shape=(*self.shape[:-2], height, width))
+
+
+def _usual_kind(shape: tuple[int, ...], dtype: str) -> Kind:
+    if len(shape) == 3 and dtype == "uint8":
+        return "image"
+    return "label" if shape == () and dtype == "int64" else "array"
 
 
 @dataclass(frozen=True)
 class DataSpec:
     """Fields, classes and sizes of a data source.
 
-    ``samples`` maps a split (``train``, ``val``, ``test``) to its number of samples. ``mean`` and ``std`` are per
-    channel, of the training images scaled to 0..1; normalisation happens on the device with them. ``synsets`` are the
-    WordNet ids of the classes, in the classes' order, where the source has them.
+    Attributes:
+        fields: maps a field's name to its shape and type.
+        classes: names of the classes, in the order of their numbers.
+        samples: maps a split (``train``, ``val``, ``test``) to its number of samples.
+        mean: per channel, of the training images scaled to 0..1; images are normalised with it on the device.
+        std: per channel, likewise.
+        synsets: WordNet ids of the classes, in the classes' order, where the source has them.
     """
 
     fields: Mapping[str, FieldSpec]
@@ -40,6 +77,14 @@ class DataSpec:
     def num_classes(self) -> int:
         """Number of classes; 0 where the data have none."""
         return len(self.classes)
+
+    def of_kind(self, kind: Kind) -> tuple[str, ...]:
+        """Return the names of the fields of one kind.
+
+        Args:
+            kind: the kind.
+        """
+        return tuple(name for name, spec in self.fields.items() if spec.kind == kind)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -58,9 +103,9 @@ class DataSpec:
         return self.image_shape[1:]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; :meth:`from_json` reads it back."""
+        """Return plain data that :meth:`from_json` reads back."""
         return {
-            "fields": {name: _plain(each) for name, each in self.fields.items()},
+            "fields": {name: _field_to_json(field_spec) for name, field_spec in self.fields.items()},
             "classes": list(self.classes),
             "samples": dict(self.samples),
             "mean": list(self.mean),
@@ -70,11 +115,17 @@ class DataSpec:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> DataSpec:
-        """The DataSpec that :meth:`to_json` described."""
+        """Rebuild the data spec that :meth:`to_json` described.
+
+        Args:
+            data: the plain data.
+        """
         return cls(
             fields={
-                name: FieldSpec(tuple(each["shape"]), each["dtype"], each.get("varies", False))
-                for name, each in data["fields"].items()
+                name: FieldSpec(
+                    tuple(plain["shape"]), plain["dtype"], plain.get("varies", False), plain.get("kind", "array")
+                )
+                for name, plain in data["fields"].items()
             },
             classes=tuple(data["classes"]),
             samples=dict(data["samples"]),
@@ -84,5 +135,8 @@ class DataSpec:
         )
 
 
-def _plain(each: FieldSpec) -> dict[str, Any]:
-    return {"shape": list(each.shape), "dtype": each.dtype, **({"varies": True} if each.varies else {})}
+def _field_to_json(field_spec: FieldSpec) -> dict[str, Any]:
+    varies = {"varies": True} if field_spec.varies else {}
+    usual = field_spec.kind == _usual_kind(field_spec.shape, field_spec.dtype)  # older versions know no other
+    kind = {} if usual else {"kind": field_spec.kind}
+    return {"shape": list(field_spec.shape), "dtype": field_spec.dtype, **varies, **kind}

@@ -2,10 +2,10 @@
 
 from expflow.ledger.header import Header
 from expflow.ledger.lock import check_epoch
-from expflow.ledger.reader import exists, load, read
-from expflow.ledger.records import Cursor, Record, Torn
+from expflow.ledger.reader import exists, load_state, read
+from expflow.ledger.records import Cursor, Record, TornRecord
 from expflow.ledger.state import SweepState, TrialState, fold
-from expflow.ledger.store import Ledger
+from expflow.ledger.writer import Ledger
 
 __all__ = [
     "Cursor",
@@ -13,11 +13,11 @@ __all__ = [
     "Ledger",
     "Record",
     "SweepState",
-    "Torn",
+    "TornRecord",
     "TrialState",
     "check_epoch",
     "exists",
     "fold",
-    "load",
+    "load_state",
     "read",
 ]

@@ -1,10 +1,10 @@
-"""One driver at a time, and what happens when it dies.
+"""The lock of a ledger: one driver at a time works on a sweep, and a dead driver's lock is taken over.
 
-``lock.json`` names the owner (host, process id, start time of the process), its epoch and the time of its last sign of
-life. Taking, renewing and giving back happen under a short flock of a file beside it and replace the file in one
-rename, so nobody ever reads half of it. A lock is taken over only when its owner is provably dead: on the same
-machine when no such process runs any more, from elsewhere when its lease ran out. Every taking raises the epoch, which
-is never lowered again, also not when a lock is given back: whoever holds an older one is refused.
+``lock.json`` names the owner (host, process id, start time of the process), its epoch and the time of its last renewal.
+Taking, renewing and giving back happen under a short flock of a file beside it and replace the file in one rename, so
+no reader sees half of it. A lock is taken over only when its owner is provably dead: on the same machine when no such
+process runs any more, from elsewhere when its lease ran out. Every taking raises the epoch, which is never lowered
+again, also not when a lock is given back: a holder of an older epoch is refused.
 """
 
 from __future__ import annotations
@@ -20,29 +20,35 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from expflow.errors import LedgerDamaged, LedgerLocked, StaleDriver
-from expflow.files import replace_whole
-from expflow.ledger.process import Process
+from expflow.field_types import check_field_types
+from expflow.files import write_atomically
+from expflow.ledger.process_identity import ProcessIdentity
 
 LEASE_SECONDS = 600.0
-"""How long an owner on another host may be silent before its lock is taken over."""
+"""How long an owner on another host may leave its lease unrenewed before its lock is taken over."""
 RENEW_SECONDS = 30.0
-"""How often an owner gives a sign of life."""
+"""How often an owner renews its lease."""
 
 
 @dataclass(frozen=True)
-class Holder:
+class LockHolder:
     """What ``lock.json`` says. ``owner`` is None when the lock is free; times are unix seconds."""
 
     epoch: int
-    owner: Process | None
+    owner: ProcessIdentity | None
     since: float
     renewed: float
 
 
-class Lock:
-    """The lock of one ledger folder, held by this process since :meth:`take`."""
+class DriverLock:
+    """The lock of one ledger folder, held by this process since :meth:`take`.
 
-    def __init__(self, folder: Path, holder: Holder) -> None:
+    Args:
+        folder: The ledger's folder.
+        holder: What ``lock.json`` says of this process.
+    """
+
+    def __init__(self, folder: Path, holder: LockHolder) -> None:
         self._folder = folder
         self._holder = holder
         self._seen = _stamp(folder)
@@ -53,17 +59,27 @@ class Lock:
         return self._holder.epoch
 
     @property
-    def owner(self) -> Process:
-        """This process."""
+    def owner(self) -> ProcessIdentity:
+        """This process.
+
+        Raises:
+            StaleDriver: The lock was given back.
+        """
         if self._holder.owner is None:
             raise StaleDriver("this lock was given back")
         return self._holder.owner
 
     @classmethod
-    def take(cls, folder: Path, *, at_least: int = 1) -> Lock:
-        """Own the ledger folder ``folder``; the epoch is ``at_least`` that, and greater than all before.
+    def take(cls, folder: Path, *, at_least: int = 1) -> DriverLock:
+        """Become the owner of a ledger folder.
 
-        Raises LedgerLocked, saying who has it, when its owner lives or may live.
+        Args:
+            folder: The ledger's folder; made where it does not exist.
+            at_least: The smallest epoch to take; it is also greater than all before.
+
+        Raises:
+            LedgerLocked: Its owner lives or may live; the message names the owner.
+            LedgerDamaged: The lock file does not read.
         """
         folder.mkdir(parents=True, exist_ok=True)
         with _guard(folder):
@@ -72,12 +88,16 @@ class Lock:
                 raise LedgerLocked(_who(folder, before, before.owner))
             now = time.time()
             epoch = max(at_least, before.epoch + 1 if before else 1)
-            holder = Holder(epoch, Process.current(), since=now, renewed=now)
+            holder = LockHolder(epoch, ProcessIdentity.current(), since=now, renewed=now)
             _write(folder, holder)
             return cls(folder, holder)
 
     def check(self) -> None:
-        """Raise StaleDriver when another driver took over. Costs one ``stat`` while nothing changed."""
+        """Check that this process still owns the lock. Costs one ``stat`` while nothing changed.
+
+        Raises:
+            StaleDriver: Another driver took over.
+        """
         if _stamp(self._folder) == self._seen:
             return
         with _guard(self._folder):
@@ -85,22 +105,26 @@ class Lock:
             self._seen = _stamp(self._folder)
 
     def renew(self) -> None:
-        """Give a sign of life. Raises StaleDriver when another driver took over."""
+        """Renew the lease.
+
+        Raises:
+            StaleDriver: Another driver took over.
+        """
         with _guard(self._folder):
             self._check_content()
-            self._write(Holder(self.epoch, self.owner, self._holder.since, time.time()))
+            self._write(LockHolder(self.epoch, self.owner, self._holder.since, time.time()))
 
     def is_due(self) -> bool:
         """Whether it is time to renew (also after the clock jumped back)."""
         return not 0 <= time.time() - self._holder.renewed < RENEW_SECONDS
 
     def give_back(self) -> None:
-        """Let the next driver in; nothing happens when it is in already."""
+        """Free the lock for the next driver; nothing happens when another driver has it already."""
         with contextlib.suppress(StaleDriver), _guard(self._folder):
             self._check_content()
-            self._write(Holder(self.epoch, None, self._holder.since, time.time()))
+            self._write(LockHolder(self.epoch, None, self._holder.since, time.time()))
 
-    def _write(self, holder: Holder) -> None:
+    def _write(self, holder: LockHolder) -> None:
         _write(self._folder, holder)
         self._holder, self._seen = holder, _stamp(self._folder)
 
@@ -111,9 +135,15 @@ class Lock:
 
 
 def check_epoch(folder: Path, epoch: int) -> None:
-    """Raise StaleDriver when the experiment folder ``folder`` has a newer driver than the one of ``epoch``.
+    """Refuse a rank whose driver was replaced: a rank can outlive its driver. Called before a checkpoint is renamed
+    into place.
 
-    For ranks, before they rename a checkpoint into place: a rank can outlive its driver.
+    Args:
+        folder: The experiment's folder.
+        epoch: The epoch of the rank's driver.
+
+    Raises:
+        StaleDriver: A newer driver owns the ledger.
     """
     ledger = folder / "ledger"
     now = read_holder(ledger)
@@ -121,37 +151,45 @@ def check_epoch(folder: Path, epoch: int) -> None:
         raise StaleDriver(_replaced(ledger, epoch, now))
 
 
-def read_holder(folder: Path) -> Holder | None:
-    """What the lock of the ledger folder ``folder`` says; None where there is none yet."""
+def read_holder(folder: Path) -> LockHolder | None:
+    """The holder that the lock file names; None where there is no lock file yet.
+
+    Args:
+        folder: The ledger's folder.
+
+    Raises:
+        LedgerDamaged: The lock file does not read.
+    """
     path = folder / "lock.json"
     try:
         data = json.loads(path.read_text())
-        owner = None if data["owner"] is None else Process.from_json(data["owner"])
-        return Holder(int(data["epoch"]), owner, float(data["since"]), float(data["renewed"]))
+        owner = None if data["owner"] is None else ProcessIdentity.from_json(data["owner"])
+        check_field_types(LockHolder, {**data, "owner": owner})
+        return LockHolder(data["epoch"], owner, data["since"], data["renewed"])
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LedgerDamaged(
             f"{path} does not read ({error}). If no driver works on this sweep, delete that file and start again"
         ) from error
 
 
-def _write(folder: Path, holder: Holder) -> None:
-    replace_whole(folder / "lock.json", json.dumps(asdict(holder), indent=1).encode(), durable=True)
+def _write(folder: Path, holder: LockHolder) -> None:
+    write_atomically(folder / "lock.json", json.dumps(asdict(holder), indent=1).encode(), durable=True)
 
 
 def _stamp(folder: Path) -> tuple[int, int] | None:
     """Changes whenever the lock file is replaced."""
     try:
-        found = (folder / "lock.json").stat()
+        status = (folder / "lock.json").stat()
     except FileNotFoundError:
         return None
-    return found.st_ino, found.st_mtime_ns
+    return status.st_ino, status.st_mtime_ns
 
 
 @contextlib.contextmanager
 def _guard(folder: Path) -> Iterator[None]:
-    """Only one process at a time looks at the lock and replaces it. The system frees it when the process dies."""
+    """Only one process at a time reads the lock and replaces it. The system releases it when the process dies."""
     descriptor = os.open(folder / "lock.guard", os.O_CREAT | os.O_RDWR, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -160,14 +198,14 @@ def _guard(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _is_over(holder: Holder, owner: Process) -> bool:
+def _is_over(holder: LockHolder, owner: ProcessIdentity) -> bool:
     dead = owner.is_dead()
     if dead is None:  # clocks of two hosts differ by far less than the lease
         return time.time() - holder.renewed > LEASE_SECONDS
     return dead
 
 
-def _who(folder: Path, holder: Holder, owner: Process) -> str:
+def _who(folder: Path, holder: LockHolder, owner: ProcessIdentity) -> str:
     text = (
         f"another driver works on {folder.parent}: process {owner.pid} on {owner.host}, since {_clock(holder.since)}, "
         f"last sign of life {max(0.0, time.time() - holder.renewed):.0f} s ago. Wait until it is done, or stop it there"
@@ -177,7 +215,7 @@ def _who(folder: Path, holder: Holder, owner: Process) -> str:
     return text
 
 
-def _replaced(folder: Path, epoch: int, now: Holder | None) -> str:
+def _replaced(folder: Path, epoch: int, now: LockHolder | None) -> str:
     if now is None:
         by = f"its lock file {folder / 'lock.json'} is gone"
     elif now.owner is None:

@@ -1,7 +1,8 @@
 """Where a ledger's segments lie.
 
-:class:`Segments` is all that the rest of the ledger knows about storage. It is append-to-one-file only, and a segment
-never changes once it is sealed, so that an object store (which cannot append) can hold copies of sealed segments.
+:class:`Segments` is all that the rest of the ledger knows about storage. It only appends, to one file at a time, and a
+segment never changes once it is sealed, so that an object store (which cannot append) can hold copies of sealed
+segments.
 """
 
 from __future__ import annotations
@@ -12,65 +13,220 @@ import re
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from expflow.errors import LedgerDamaged
-from expflow.files import sync
+from expflow.errors import LedgerDamaged, SealDamaged
+from expflow.files import fsync_path, write_atomically
+from expflow.ledger.seal import SegmentDigest, digest_of, parse_seal, seal_text
 
 _NAME = re.compile(r"(\d{6,})\.jsonl")
+_SEAL_NAME = re.compile(r"(\d{6,})\.seal\.json")
 
 
 class Segments(Protocol):
     """A place for segments, which are numbered from 1 without gaps."""
 
     def numbers(self) -> list[int]:
-        """Numbers of all segments, ascending. Raises LedgerDamaged where one is missing."""
+        """Numbers of all segments, ascending.
+
+        Raises:
+            LedgerDamaged: One is missing.
+        """
 
     def path(self, number: int) -> Path:
-        """The segment's name for messages."""
+        """The segment's name for messages.
+
+        Args:
+            number: The segment's number, from 1.
+        """
 
     def open(self, number: int) -> BinaryIO:
-        """The segment, for reading."""
+        """The segment, for reading.
+
+        Args:
+            number: The segment's number, from 1.
+        """
 
     def create(self, number: int) -> int:
-        """A new, empty segment: a file descriptor to append to. Raises FileExistsError where there is one."""
+        """A new, empty segment: a file descriptor to append to.
 
-    def seal(self, number: int) -> None:
-        """Say that a segment is complete and will not change."""
+        Args:
+            number: The segment's number, from 1.
+
+        Raises:
+            FileExistsError: There is a segment of this number.
+        """
+
+    def seal(self, number: int, digest: SegmentDigest | None = None) -> SegmentDigest:
+        """Mark a segment as complete: it will not change. A segment that is sealed stays as it is.
+
+        Args:
+            number: The segment's number, from 1.
+            digest: Its digest where the caller knows it; else it is read.
+
+        Returns:
+            The digest that the seal holds.
+        """
+
+    def sealed(self, number: int) -> SegmentDigest | None:
+        """The digest of a sealed segment; None while it is being written, or was written in format 1.
+
+        Args:
+            number: The segment's number, from 1.
+
+        Raises:
+            SealDamaged: The seal does not read.
+        """
+
+    def summary(self, number: int) -> bytes | None:
+        """The summary that was kept of a segment; None where there is none, or it cannot be read.
+
+        Args:
+            number: The segment's number, from 1.
+        """
+
+    def keep_summary(self, number: int, content: bytes) -> None:
+        """Keep a segment's summary, in place of an older one; where that is not possible, nothing happens.
+
+        Args:
+            number: The segment's number, from 1.
+            content: The summary, as :mod:`expflow.ledger.summary` writes it.
+        """
 
 
 class LocalSegments:
-    """Segments as files ``000001.jsonl``… of a folder."""
+    """Segments as files ``000001.jsonl``… of a folder.
+
+    Args:
+        folder: The ledger's folder; it need not exist for reading.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def numbers(self) -> list[int]:
-        """Numbers of all segments, ascending. Raises LedgerDamaged where one is missing."""
+        """Numbers of all segments, ascending.
+
+        Raises:
+            LedgerDamaged: One is missing.
+        """
         if not self.folder.is_dir():
             return []
-        found = sorted(int(match[1]) for each in self.folder.iterdir() if (match := _NAME.fullmatch(each.name)))
-        for expected, number in enumerate(found, start=1):
-            if number != expected:
-                raise LedgerDamaged(
-                    f"{self.path(expected)} is missing although {self.path(found[-1]).name} exists: a part of this "
-                    "sweep's record is gone. Restore it from a copy, or start afresh with --fresh"
-                )
-        return found
+        names = sorted(file.name for file in self.folder.iterdir())
+        numbers = sorted(int(match[1]) for name in names if (match := _NAME.fullmatch(name)))
+        seals = [int(match[1]) for name in names if (match := _SEAL_NAME.fullmatch(name))]
+        last = max([*numbers, *seals], default=0)
+        for number in range(1, last + 1):
+            if number not in numbers:
+                raise self._missing(number, last)
+        return numbers
+
+    def _missing(self, number: int, last: int) -> LedgerDamaged:
+        later = self.path(last) if last > number else self._seal_path(number)
+        goes_on = "goes on from the files before it" if number > 1 else "begins anew"
+        error = LedgerDamaged(
+            f"{self.path(number)} is missing although {later.name} exists: a part of this sweep's record is gone. "
+            f"Restore it from a copy; or give the sweep's command with --salvage, which {goes_on} and "
+            "keeps the others beside them; or with --fresh, which starts anew"
+        )
+        if number > 1:
+            with self.open(number - 1) as file:
+                digest = digest_of(number - 1, file)
+            error.whole = number - 1, digest.lines, digest.bytes
+        else:
+            error.whole = 0, 0, 0
+        return error
 
     def path(self, number: int) -> Path:
-        """The segment's file."""
+        """The segment's file.
+
+        Args:
+            number: The segment's number, from 1.
+        """
         return self.folder / f"{number:06d}.jsonl"
 
     def open(self, number: int) -> BinaryIO:
-        """The segment, for reading."""
+        """The segment, for reading.
+
+        Args:
+            number: The segment's number, from 1.
+        """
         return self.path(number).open("rb")
 
     def create(self, number: int) -> int:
-        """A new, empty segment; its name is on the disk when this returns."""
+        """A new, empty segment; its name is on the disk when this returns.
+
+        Args:
+            number: The segment's number, from 1.
+        """
         descriptor = os.open(self.path(number), os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_WRONLY, 0o644)
-        sync(self.folder)
+        fsync_path(self.folder)
         return descriptor
 
-    def seal(self, number: int) -> None:
-        """Take away the right to write, so that no editor or stray process changes what is history."""
+    def seal(self, number: int, digest: SegmentDigest | None = None) -> SegmentDigest:
+        """Write the segment's digest beside it, and take away the right to write, so that no editor or stray process
+        changes a complete segment.
+
+        Args:
+            number: The segment's number, from 1.
+            digest: Its digest where the caller knows it; else it is read.
+
+        Returns:
+            The digest that the seal holds.
+        """
+        if (known := self.sealed(number)) is not None:
+            return known
+        if digest is None:
+            with self.open(number) as file:
+                digest = digest_of(number, file)
+        write_atomically(self._seal_path(number), seal_text(digest), durable=True)
         with contextlib.suppress(PermissionError):  # a colleague's segment, continued by us
             self.path(number).chmod(0o444)
+        return digest
+
+    def sealed(self, number: int) -> SegmentDigest | None:
+        """The digest of a sealed segment; None while it is being written, or was written in format 1.
+
+        Args:
+            number: The segment's number, from 1.
+
+        Raises:
+            SealDamaged: The seal does not read.
+        """
+        path = self._seal_path(number)
+        try:
+            return parse_seal(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            damaged = SealDamaged(
+                f"{path} does not read ({error}). It only holds the digest of {self.path(number).name}: restore it "
+                "from a copy, or give the sweep's command with --salvage, which takes that file as it is"
+            )
+            damaged.seal = path
+            raise damaged from error
+
+    def summary(self, number: int) -> bytes | None:
+        """The summary that was kept of a segment; None where there is none, or it cannot be read.
+
+        Args:
+            number: The segment's number, from 1.
+        """
+        try:
+            return self._summary_path(number).read_bytes()
+        except OSError:
+            return None
+
+    def keep_summary(self, number: int, content: bytes) -> None:
+        """Keep a segment's summary, in place of an older one; where that is not possible, nothing happens.
+
+        Args:
+            number: The segment's number, from 1.
+            content: The summary, as :mod:`expflow.ledger.summary` writes it.
+        """
+        with contextlib.suppress(OSError):  # the results of somebody else, or a full disk
+            write_atomically(self._summary_path(number), content)
+
+    def _summary_path(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.summary"
+
+    def _seal_path(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.seal.json"

@@ -24,12 +24,25 @@ PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def penalised(network: nn.Module) -> list[nn.Parameter]:
-    """The weights that a penalty speaks of: trainable matrices and kernels, not biases nor scales of norms."""
-    return [each for each in network.parameters() if each.requires_grad and each.ndim > 1]
+def penalised_weights(network: nn.Module) -> list[nn.Parameter]:
+    """The weights that a penalty applies to: trainable matrices and kernels, not biases nor scales of norms.
+
+    Args:
+        network: The network that has them.
+    """
+    return [parameter for parameter in network.parameters() if parameter.requires_grad and parameter.ndim > 1]
 
 
 def penalty(name: str, weights: Iterable[Tensor], strength: float) -> Tensor:
-    """``strength`` (lambda) times the penalty ``name`` of all ``weights`` together; a number."""
+    """A penalty on the size of all weights together; a tensor of one number.
+
+    Args:
+        name: A key of :data:`PENALTIES`.
+        weights: The weights, of any shapes.
+        strength: The factor lambda.
+
+    Source:
+        Hoerl and Kennard 1970 (``l2``); Krogh and Hertz 1991, equation 3 (``half_l2``); Tibshirani 1996 (``l1``).
+    """
     values = [PENALTIES[name](weight) for weight in weights]
     return strength * torch.stack(values).sum() if values else torch.zeros(())

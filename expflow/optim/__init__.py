@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from expflow.config.spec import Foreign, Spec
+from expflow.config.spec import Spec, UserComponent
 from expflow.registry import construct, load_dotted
 
 if TYPE_CHECKING:
@@ -15,29 +15,32 @@ if TYPE_CHECKING:
 OptimizerFactory = Callable[[Any], "Optimizer"]
 """Called with a module, or with parameters or groups of them; only a module's parts can have rates of their own."""
 
-Make = Callable[[list[Any]], "Optimizer"]
-"""What a builder of an optimizer gives: called with parameters, or with groups of them."""
+OptimizerConstructor = Callable[[list[Any]], "Optimizer"]
+"""What a builder of an optimizer returns: called with parameters, or with groups of them."""
 
 ScheduleFactory = Callable[["Optimizer", int, int], "LRScheduler"]
 """Called with (optimizer, total_steps, steps_per_epoch); the schedule moves once per optimizer step."""
 
-__all__ = ["Make", "OptimizerFactory", "ScheduleFactory", "build_optimizer", "build_schedule"]
+__all__ = ["OptimizerConstructor", "OptimizerFactory", "ScheduleFactory", "build_optimizer", "build_schedule"]
 
 
 def build_optimizer(spec: Spec, *, fused: bool = True, later: tuple[str, ...] = ()) -> OptimizerFactory:
-    """A factory of the optimizer that ``spec`` describes; the user's own class gets the parameters as ``params``.
+    """A factory of the optimizer that ``spec`` describes.
 
-    ``later`` names the parts of the network that are frozen at first. ``fused`` is false where gradients of half
-    precision are clipped, which fused optimizers do not allow.
+    Args:
+        spec: A registered optimizer, or the user's own class, which gets the parameters as ``params``.
+        fused: Whether torch's fused kind is used; not where gradients of half precision are clipped, which fused
+            optimizers do not allow.
+        later: Dotted paths of the parts of the network that are frozen at first.
     """
-    if isinstance(spec, Foreign):
+    if isinstance(spec, UserComponent):
         return lambda params: construct(spec.name, spec.arguments, {"params": _parameters(params)})
-    make: Make = load_dotted(spec.build)(spec, fused)
+    make: OptimizerConstructor = load_dotted(spec.build)(spec, fused)
 
     def factory(params: Any) -> Optimizer:
-        from expflow.optim.groups import groups
+        from expflow.optim.parameter_groups import parameter_groups
 
-        return make(groups(params, spec, later))  # type: ignore[arg-type]  # a registered optimizer's spec is an Optimizer
+        return make(parameter_groups(params, spec, later))  # type: ignore[arg-type]  # a registered optimizer's spec is an Optimizer
 
     return factory
 
@@ -49,9 +52,11 @@ def _parameters(params: Any) -> Any:
 def build_schedule(spec: Spec) -> ScheduleFactory:
     """A factory of the schedule that ``spec`` describes.
 
-    The user's own class gets ``optimizer``, ``total_steps`` and ``steps_per_epoch`` where its signature has them.
+    Args:
+        spec: A registered schedule, or the user's own class, which gets ``optimizer``, ``total_steps`` and
+            ``steps_per_epoch`` where its signature has them.
     """
-    if isinstance(spec, Foreign):
+    if isinstance(spec, UserComponent):
         return lambda optimizer, total_steps, steps_per_epoch: construct(
             spec.name,
             spec.arguments,

@@ -11,9 +11,20 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from expflow.config.space import metric_mode
-from expflow.optim import ScheduleFactory, specs
+from expflow.metrics import metric_mode
+from expflow.optim import ScheduleFactory
 from expflow.optim.patience import Patience
+from expflow.optim.specs import (
+    ConstantSpec,
+    CosineSpec,
+    MultiStepSpec,
+    OneCycleSpec,
+    PlateauSpec,
+    PolynomialSpec,
+    StepSpec,
+    TriangularSpec,
+    WarmupScheduleSpec,
+)
 
 MOMENTUM_RANGE = (0.95, 0.85)
 """Momentum at the lowest and at the highest rate of one cycle (the defaults of torch's ``OneCycleLR``)."""
@@ -23,7 +34,7 @@ Share = Callable[[float, float, float], float]
 """(step, total_steps, steps_per_epoch) -> share of the full rate."""
 
 
-def _warmed(spec: specs.Schedule, share: Share, *, after: bool) -> ScheduleFactory:
+def _warmed(spec: WarmupScheduleSpec, share: Share, *, after: bool) -> ScheduleFactory:
     """A schedule whose rate is ``share`` of the optimizer's own, once its warm-up is over.
 
     The warm-up is a straight line over its W steps: from + (1 - from) t / W (Goyal et al. 2017, section 2.2). Then
@@ -43,12 +54,12 @@ def _warmed(spec: specs.Schedule, share: Share, *, after: bool) -> ScheduleFacto
     return factory
 
 
-def _warmup_steps(spec: specs.Schedule, steps_per_epoch: int) -> int:
+def _warmup_steps(spec: WarmupScheduleSpec, steps_per_epoch: int) -> int:
     return spec.warmup_steps or round(spec.warmup_epochs * steps_per_epoch)
 
 
-def _rise(spec: specs.Schedule, step: int, steps: int) -> float:
-    """What the warm-up of ``steps`` steps multiplies the rate by."""
+def _rise(spec: WarmupScheduleSpec, step: int, steps: int) -> float:
+    """The factor of the rate in a warm-up of ``steps`` steps."""
     return 1.0 if step >= steps else spec.warmup_from + (1 - spec.warmup_from) * step / steps
 
 
@@ -56,18 +67,30 @@ def _half_cosine(start: float, end: float, position: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * min(1.0, position))) / 2
 
 
-def constant(spec: specs.Constant) -> ScheduleFactory:
-    """1, always."""
+def constant(spec: ConstantSpec) -> ScheduleFactory:
+    """The share is 1 at every step.
+
+    Args:
+        spec: What the user chose.
+    """
     return _warmed(spec, lambda step, total, per_epoch: 1.0, after=True)
 
 
-def step(spec: specs.Step) -> ScheduleFactory:
-    """factor^floor(epoch / every)."""
+def step(spec: StepSpec) -> ScheduleFactory:
+    """The share is factor^floor(epoch / every).
+
+    Args:
+        spec: What the user chose.
+    """
     return _warmed(spec, lambda step, total, per_epoch: spec.factor ** (step // per_epoch // spec.every), after=False)
 
 
-def multi_step(spec: specs.MultiStep) -> ScheduleFactory:
-    """factor^(how many of ``at`` the epoch has reached)."""
+def multi_step(spec: MultiStepSpec) -> ScheduleFactory:
+    """The share is factor^(how many of ``at`` the epoch has reached).
+
+    Args:
+        spec: What the user chose.
+    """
 
     def share(step: float, total: float, per_epoch: float) -> float:
         return float(spec.factor ** bisect_right(spec.at, step // per_epoch))
@@ -75,13 +98,24 @@ def multi_step(spec: specs.MultiStep) -> ScheduleFactory:
     return _warmed(spec, share, after=False)
 
 
-def cosine(spec: specs.Cosine) -> ScheduleFactory:
-    """final + (1 - final) (1 + cos(pi t / T)) / 2 (Loshchilov and Hutter 2017, equation 5, one period)."""
+def cosine(spec: CosineSpec) -> ScheduleFactory:
+    """The share is final + (1 - final) (1 + cos(pi t / T)) / 2.
+
+    Args:
+        spec: What the user chose.
+
+    Source:
+        Loshchilov and Hutter 2017, "SGDR", equation 5, one period.
+    """
     return _warmed(spec, lambda step, total, per_epoch: _half_cosine(1.0, spec.final, step / total), after=True)
 
 
-def polynomial(spec: specs.Polynomial) -> ScheduleFactory:
-    """final + (1 - final) (1 - t / T)^power."""
+def polynomial(spec: PolynomialSpec) -> ScheduleFactory:
+    """The share is final + (1 - final) (1 - t / T)^power.
+
+    Args:
+        spec: What the user chose.
+    """
 
     def share(step: float, total: float, per_epoch: float) -> float:
         return float(spec.final + (1 - spec.final) * max(0.0, 1 - step / total) ** spec.power)
@@ -89,10 +123,16 @@ def polynomial(spec: specs.Polynomial) -> ScheduleFactory:
     return _warmed(spec, share, after=True)
 
 
-def triangular(spec: specs.Triangular) -> ScheduleFactory:
-    """low + (1 - low) shrink^(c - 1) max(0, 1 - |x|), of half cycles of s steps (Smith 2017, section 3.2):
+def triangular(spec: TriangularSpec) -> ScheduleFactory:
+    """The share is low + (1 - low) shrink^(c - 1) max(0, 1 - |x|), in half cycles of s steps.
 
     c = floor(1 + t / 2s) is the cycle, and x = t / s - 2c + 1 the place in it, from -1 to 1.
+
+    Args:
+        spec: What the user chose.
+
+    Source:
+        Smith 2017, "Cyclical Learning Rates", section 3.2.
     """
 
     def share(step: float, total: float, per_epoch: float) -> float:
@@ -105,24 +145,33 @@ def triangular(spec: specs.Triangular) -> ScheduleFactory:
 
 
 class PlateauLR(LambdaLR):
-    """Multiplies the rate by ``factor`` when the metric it is told of has not improved for ``patience`` values.
+    """Multiplies the rate by ``factor`` when its metric has not improved for ``patience`` values.
 
     Torch's ``ReduceLROnPlateau`` cannot also move with the steps of a warm-up. Who trains calls :meth:`observe` with
     the value of :attr:`metric` after each validation; a step moves the warm-up alone.
+
+    Args:
+        optimizer: The optimizer whose rates change.
+        spec: Metric, factor, patience and warm-up.
+        warmup_steps: Optimizer steps on which the rate rises.
     """
 
-    def __init__(self, optimizer: Optimizer, spec: specs.Plateau, warmup_steps: int) -> None:
+    def __init__(self, optimizer: Optimizer, spec: PlateauSpec, warmup_steps: int) -> None:
         self.metric = spec.metric
         self.scale = 1.0
         self.best: float | None = None
         self.bad = 0
-        self._told = (metric_mode(spec.metric, spec.mode), spec.patience, spec.min_delta)
+        self._patience = (metric_mode(spec.metric, spec.mode), spec.patience, spec.min_delta)
         self._factor, self._final = spec.factor, spec.final
         super().__init__(optimizer, lambda step: self.scale * _rise(spec, step, warmup_steps))
 
     def observe(self, value: float) -> None:
-        """The metric's newest value; the rate changes at once."""
-        patience = Patience(*self._told, best=self.best, bad=self.bad)
+        """Takes in the metric's newest value; the rate changes at once.
+
+        Args:
+            value: The value of :attr:`metric`.
+        """
+        patience = Patience(*self._patience, best=self.best, bad=self.bad)
         if patience.exhausted(value):
             self.scale, patience.bad = max(self._final, self.scale * self._factor), 0
         self.best, self.bad = patience.best, patience.bad
@@ -130,20 +179,29 @@ class PlateauLR(LambdaLR):
             group["lr"] = base * self.lr_lambdas[0](self.last_epoch)
 
 
-def plateau(spec: specs.Plateau) -> ScheduleFactory:
-    """The rate falls when ``metric`` stands still, as in torch's ``ReduceLROnPlateau`` with an absolute threshold."""
+def plateau(spec: PlateauSpec) -> ScheduleFactory:
+    """The rate falls when ``metric`` stops improving, as in torch's ``ReduceLROnPlateau`` with an absolute threshold.
+
+    Args:
+        spec: What the user chose.
+    """
     return lambda optimizer, total, per_epoch: PlateauLR(optimizer, spec, _warmup_steps(spec, per_epoch))
 
 
 class OneCycleLR(LambdaLR):
-    """The rate follows ``position``'s first share and the momentum its second, each step (torch's ``OneCycleLR``)."""
+    """Moves rate and momentum at each step, as torch's ``OneCycleLR`` does.
+
+    Args:
+        optimizer: The optimizer whose rates and momenta change.
+        position: Step -> (share of the full rate, share of the way from the highest momentum to the lowest).
+    """
 
     def __init__(self, optimizer: Optimizer, position: Callable[[int], tuple[float, float]]) -> None:
         self._position = position
         super().__init__(optimizer, lambda step: position(step)[0])
 
     def get_lr(self) -> list[float | Tensor]:
-        """The rates of this step; sets the momentum of this step on the way, as torch's own schedule does."""
+        """The rates of this step; also sets the momentum of this step, as torch's own schedule does."""
         high, low = MOMENTUM_RANGE
         momentum = high - (high - low) * self._position(self.last_epoch)[1]
         for group in self.optimizer.param_groups:
@@ -158,12 +216,18 @@ class OneCycleLR(LambdaLR):
         return {key: value for key, value in super().state_dict().items() if key != "_position"}
 
 
-def one_cycle(spec: specs.OneCycle) -> ScheduleFactory:
+def one_cycle(spec: OneCycleSpec) -> ScheduleFactory:
     """Two half cosines, initial -> 1 over the warm-up and 1 -> final over the rest, as in torch's ``OneCycleLR``.
 
-    The momentum goes 0.95 -> 0.85 -> 0.95 meanwhile (Smith and Topin 2018, section 3), unless ``cycle_momentum`` is
-    off or the optimizer uses none. Deep residual nets depend on it: at a rate of 0.1 with 0.9 throughout, a 56-layer
-    net on digits fails for about one seed in four.
+    The momentum goes 0.95 -> 0.85 -> 0.95 meanwhile, unless ``cycle_momentum`` is off or the optimizer uses none. Deep
+    residual nets depend on it: at a rate of 0.1 with 0.9 throughout, a 56-layer net on digits fails for about one seed
+    in four.
+
+    Args:
+        spec: What the user chose.
+
+    Source:
+        Smith and Topin 2018, "Super-Convergence", section 3.
     """
 
     def along(step: int, total: int, at_start: float, at_end: float) -> float:

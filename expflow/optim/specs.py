@@ -7,14 +7,14 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from expflow.config.space import check_direction
-from expflow.config.spec import FieldError, Spec, identity
+from expflow.config.component_specs import BaseOptimizerSpec, BaseScheduleSpec
+from expflow.config.spec import FieldError, check_direction, identity
 
 Scale = Annotated[float, Field(gt=0)]
 
 
-class Optimizer(Spec):
-    """What every optimizer takes."""
+class OptimizerSpec(BaseOptimizerSpec):
+    """Base of the optimizers' specs: what every optimizer takes."""
 
     lr: float = identity(0.1, description="Learning rate; the peak where the schedule has one.", gt=0)
     weight_decay: float = identity(0.0, description="L2 penalty, added to the gradient.", ge=0)
@@ -29,8 +29,13 @@ class Optimizer(Spec):
         " prints them ({stem: 0.1}); the longest path that fits counts. `backbone` is all but the last layer.",
     )
 
+    @property
+    def module_rates(self) -> Mapping[str, float]:
+        """The key ``lr_scale``."""
+        return self.lr_scale
 
-class SGD(Optimizer):
+
+class SGDSpec(OptimizerSpec):
     """Stochastic gradient descent, with momentum where asked for."""
 
     build: ClassVar[str] = "expflow.optim.optimizers:sgd"
@@ -45,7 +50,7 @@ class SGD(Optimizer):
         return self
 
 
-class Adam(Optimizer):
+class AdamSpec(OptimizerSpec):
     """Adam (Kingma and Ba 2015); its weight decay is an L2 penalty."""
 
     build: ClassVar[str] = "expflow.optim.optimizers:adam"
@@ -56,7 +61,7 @@ class Adam(Optimizer):
     eps: float = identity(1e-8, description="Added to the denominator.", gt=0)
 
 
-class AdamW(Optimizer):
+class AdamWSpec(OptimizerSpec):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
 
     build: ClassVar[str] = "expflow.optim.optimizers:adamw"
@@ -68,7 +73,7 @@ class AdamW(Optimizer):
     weight_decay: float = identity(0.01, description="Share of each weight taken away per step, times the rate.", ge=0)
 
 
-class RMSprop(Optimizer):
+class RMSpropSpec(OptimizerSpec):
     """Gradients divided by the root of their mean square (Hinton 2012, lecture 6e)."""
 
     build: ClassVar[str] = "expflow.optim.optimizers:rmsprop"
@@ -80,7 +85,7 @@ class RMSprop(Optimizer):
     centered: bool = identity(False, description="Subtract the square of the mean gradient (Graves 2013).")
 
 
-class LARS(Optimizer):
+class LARSSpec(OptimizerSpec):
     """SGD whose rate is set for each layer by the ratio of weights to gradients (You et al. 2017), for large batches.
 
     Biases and norms take plain SGD steps unless ``decay_norm_and_bias`` is on.
@@ -104,7 +109,7 @@ class LARS(Optimizer):
         return self
 
 
-class LAMB(Optimizer):
+class LAMBSpec(OptimizerSpec):
     """Adam whose steps have the length of the layer's weights times the rate (You et al. 2020), for large batches.
 
     Biases and norms take plain Adam steps unless ``decay_norm_and_bias`` is on.
@@ -122,8 +127,8 @@ class LAMB(Optimizer):
     )
 
 
-class Schedule(Spec):
-    """What the schedules take that have no warm-up of their own."""
+class WarmupScheduleSpec(BaseScheduleSpec):
+    """Base of the specs of schedules that begin with a warm-up in a straight line."""
 
     warmup_epochs: float = identity(0.0, description="Epochs on which the rate rises to its full value.", ge=0)
     warmup_steps: int = identity(0, description="The same in optimizer steps; give one of the two.", ge=0)
@@ -138,13 +143,13 @@ class Schedule(Spec):
         return self
 
 
-class Constant(Schedule):
+class ConstantSpec(WarmupScheduleSpec):
     """The learning rate stays as it is."""
 
     build: ClassVar[str] = "expflow.optim.schedules:constant"
 
 
-class Step(Schedule):
+class StepSpec(WarmupScheduleSpec):
     """The learning rate is multiplied by ``factor`` every so many epochs, those of a warm-up included."""
 
     build: ClassVar[str] = "expflow.optim.schedules:step"
@@ -153,7 +158,7 @@ class Step(Schedule):
     factor: float = identity(0.1, description="What the rate is multiplied by.", gt=0, le=1)
 
 
-class MultiStep(Schedule):
+class MultiStepSpec(WarmupScheduleSpec):
     """The learning rate is multiplied by ``factor`` at given epochs, those of a warm-up included."""
 
     build: ClassVar[str] = "expflow.optim.schedules:multi_step"
@@ -170,7 +175,7 @@ class MultiStep(Schedule):
         return self
 
 
-class Cosine(Schedule):
+class CosineSpec(WarmupScheduleSpec):
     """Half a cosine from the full rate to ``final`` of it (Loshchilov and Hutter 2017, without restarts)."""
 
     build: ClassVar[str] = "expflow.optim.schedules:cosine"
@@ -178,8 +183,8 @@ class Cosine(Schedule):
     final: float = identity(0.0, description="Rate at the end, as a share of the full rate.", ge=0, lt=1)
 
 
-class Polynomial(Schedule):
-    """A power of what is left of the trial: a straight line from the full rate to ``final`` of it unless told other."""
+class PolynomialSpec(WarmupScheduleSpec):
+    """A power of what is left of the trial: by default a straight line from the full rate to ``final`` of it."""
 
     build: ClassVar[str] = "expflow.optim.schedules:polynomial"
 
@@ -187,7 +192,7 @@ class Polynomial(Schedule):
     final: float = identity(0.0, description="Rate at the end, as a share of the full rate.", ge=0, lt=1)
 
 
-class OneCycle(Spec):
+class OneCycleSpec(BaseScheduleSpec):
     """Up to the full rate and down again within the trial (Smith and Topin 2018)."""
 
     build: ClassVar[str] = "expflow.optim.schedules:one_cycle"
@@ -201,7 +206,7 @@ class OneCycle(Spec):
     )
 
 
-class Triangular(Schedule):
+class TriangularSpec(WarmupScheduleSpec):
     """Up and down between two rates, again and again (Smith 2017, "Cyclical learning rates")."""
 
     build: ClassVar[str] = "expflow.optim.schedules:triangular"
@@ -216,13 +221,19 @@ class Triangular(Schedule):
     )
 
 
-class Plateau(Schedule):
+class PlateauSpec(WarmupScheduleSpec):
     """The learning rate is multiplied by ``factor`` whenever a metric has not improved for a while."""
 
     build: ClassVar[str] = "expflow.optim.schedules:plateau"
 
     metric: str = identity("val/loss", description="What is watched, after every validation.")
     mode: Literal["max", "min"] | None = identity(None, description="Direction of a metric of your own.")
+
+    @property
+    def watched_metric(self) -> str:
+        """The key ``metric``."""
+        return self.metric
+
     factor: float = identity(0.1, description="What the rate is multiplied by.", gt=0, lt=1)
     patience: int = identity(10, description="Validations without improvement that are put up with.", ge=0)
     min_delta: float = identity(0.0, description="How much better counts as an improvement.", ge=0)

@@ -1,10 +1,9 @@
-"""The figures that an experiment asks for: a metric against a searched key, a line for each value of another."""
+"""Draws the figures that an experiment declares: a metric against a searched key, a line for each value of another."""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 from matplotlib.axes import Axes
@@ -13,73 +12,69 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from matplotlib.transforms import offset_copy
 
-from expflow.config.identity import value_words
-from expflow.config.space import same
-from expflow.ledger.header import Header
-from expflow.ledger.state import SweepState
-from expflow.report import results, words
-from expflow.report.drawing import (
-    FAILED,
+from expflow.config.identity import value_text
+from expflow.config.space import value_key
+from expflow.metrics import is_share
+from expflow.report.canvas import (
     INK,
     MARKERS,
-    PALETTE,
-    SPAN_FOR_LOG,
-    Drawing,
-    canvas,
-    dress,
-    finished,
-    literal,
-    plain_number,
-    set_scale,
-    shortened,
+    RenderedFigure,
+    escape_mathtext,
+    new_figure,
+    render_figure,
+    set_y_scale,
+    style_axes,
+    tick_label,
+    truncated,
 )
-from expflow.report.learning import curves
-from expflow.report.panels import loss_panels, metric_panels
-from expflow.report.series import Line, Plot, Point, plot
+from expflow.report.curve_panels import loss_panels, metric_panels
+from expflow.report.figure_data import FigureData, FigureLine, FigurePoint, places_of
+from expflow.report.learning_curves import CurveGrid
+from expflow.report.palette import FAILED, PALETTE, SPAN_FOR_LOG
 
 
-def draw(state: SweepState) -> tuple[list[Drawing], list[Drawing]]:
-    """The figures that the experiment asks for, and its learning curves (none where nothing was reported)."""
-    header = results.header_of(state)
-    names: set[str] = set()
-    asked = [_asked(plot(state, each), header, names) for each in header.report.get("figures", ())]
-    found = curves(state)
-    if found is None:
-        return asked, []
-    learning = [loss_panels(found)] if found.losses else []
-    return asked, [*learning, metric_panels(found, header)]
+def draw_figures(figures: Sequence[FigureData]) -> list[RenderedFigure]:
+    """The figures that the experiment declares.
+
+    Args:
+        figures: Their data.
+    """
+    drawn = []
+    for data in figures:
+        figure, note = plot_figure(data)
+        drawn.append(render_figure(figure, data.name, data.title, f"{data.caption}{note}", data.alt))
+    return drawn
 
 
-def _asked(data: Plot, header: Header, names: set[str]) -> Drawing:
-    title = f"{data.y} by {data.x}" + (f", a line per {data.line}" if data.line else "")
-    slug = re.sub(r"[^A-Za-z0-9]+", "_", data.y).strip("_") + "-by-" + re.sub(r"[^A-Za-z0-9]+", "_", data.x).strip("_")
-    name, again = slug, 2
-    while name in names:
-        name, again = f"{slug}-{again}", again + 1
-    names.add(name)
-    figure, note = _plot_figure(data, header)
-    return finished(figure, name, title, f"{data.caption}{note}", _alt(data))
+def draw_learning_curves(grid: CurveGrid | None) -> list[RenderedFigure]:
+    """The losses and the sweep's metric over training; nothing where nothing was reported.
+
+    Args:
+        grid: The learning curves.
+    """
+    losses, metrics = (grid.of(grid.losses), grid.of([grid.metric])) if grid is not None else (None, None)
+    return [
+        *([loss_panels(losses)] if losses is not None else []),
+        *([metric_panels(metrics)] if metrics is not None else []),
+    ]
 
 
-def _alt(data: Plot) -> str:
-    said = []
-    for line in data.lines:
-        points = [
-            f"{value_words(p.x)}: {words.metric_value(data.y, p.estimate.mean)}" for p in line.points if p.estimate
-        ]
-        said.append(f"{line.label or data.y}: {', '.join(points)}")
-    return f"{data.y} by {data.x}. " + "; ".join(said)
+def plot_figure(data: FigureData) -> tuple[Figure, str]:
+    """Draw one declared figure.
 
+    Args:
+        data: What it shows.
 
-def _plot_figure(data: Plot, header: Header) -> tuple[Figure, str]:
-    """The figure, and what its caption must add about the y axis."""
-    figure = canvas(7.0, 4.3)
+    Returns:
+        The figure, and what its caption must add about the y axis.
+    """
+    figure = new_figure(7.0, 4.3)
     axes = figure.add_subplot()
-    dress(axes)
+    style_axes(axes)
     points = [point for line in data.lines for point in line.points if point.estimate]
     values = [value for point in points for value in point.seeds]
-    scale = set_scale(axes, data.y, values)
-    floor, roof = (0.0, 1.0) if words.is_share(data.y) else (-math.inf, math.inf)
+    scale = set_y_scale(axes, data.y, values)
+    floor, roof = (0.0, 1.0) if is_share(data.y) else (-math.inf, math.inf)
     if scale == "log":
         floor = 0.4 * min(value for value in values if value > 0)
     place = _x_axis(axes, data)
@@ -92,9 +87,9 @@ def _plot_figure(data: Plot, header: Header) -> tuple[Figure, str]:
         axes.set_ylim(*_limits(points, scale, floor, roof))
     else:
         axes.text(0.5, 0.5, "no completed trial", transform=axes.transAxes, ha="center", va="center", color="#777777")
-    _draw_failed(axes, data, place, header)
-    axes.set_xlabel(literal(data.x), color=INK)
-    axes.set_ylabel(literal(words.axis_label(data.y, header)), color=INK)
+    _draw_failed(axes, data, place)
+    axes.set_xlabel(escape_mathtext(data.x), color=INK)
+    axes.set_ylabel(escape_mathtext(data.y_label), color=INK)
     _legend(axes, [line.label for line in data.lines], "-" if data.connected else "")
     return figure, _axis_note(scale, any(_end(point, "low") < floor or _end(point, "high") > roof for point in points))
 
@@ -107,15 +102,16 @@ def _axis_note(scale: str, cut: bool) -> str:
     return f" The y axis is logarithmic.{note}" if scale == "log" else note
 
 
-def _x_axis(axes: Axes, data: Plot) -> Any:
+def _x_axis(axes: Axes, data: FigureData) -> Callable[[Any], float]:
     """Set the x axis up; returns the place of an x value on it."""
     if not data.numeric:
-        axes.set_xticks(range(len(data.ticks)), [literal(value_words(tick)) for tick in data.ticks])
+        axes.set_xticks(range(len(data.ticks)), [escape_mathtext(value_text(tick)) for tick in data.ticks])
         axes.set_xlim(-0.5, max(len(data.ticks), 1) - 0.5)
-        longest = max((len(value_words(tick)) for tick in data.ticks), default=0)
+        longest = max((len(value_text(tick)) for tick in data.ticks), default=0)
         if longest * len(data.ticks) > 80:
             axes.tick_params(axis="x", rotation=30)
-        return lambda x: float(next(at for at, tick in enumerate(data.ticks) if same(tick, x)))
+        places = places_of(data.ticks)
+        return lambda x: float(places[value_key(x)])
     low, high = float(data.ticks[0]), float(data.ticks[-1])
     room = 0.06 * (high - low) or 0.5
     if low > 0 and high > SPAN_FOR_LOG * low:
@@ -125,13 +121,13 @@ def _x_axis(axes: Axes, data: Plot) -> Any:
     else:
         axes.set_xlim(low - room, high + room)
     if len(data.ticks) <= 8:
-        axes.set_xticks(list(data.ticks), [value_words(tick) for tick in data.ticks], minor=False)
+        axes.set_xticks(list(data.ticks), [value_text(tick) for tick in data.ticks], minor=False)
     elif axes.get_xscale() == "log":
-        axes.xaxis.set_major_formatter(FuncFormatter(plain_number))
+        axes.xaxis.set_major_formatter(FuncFormatter(tick_label))
     return float
 
 
-def _limits(points: Iterable[Point], scale: str, floor: float, roof: float) -> tuple[float, float]:
+def _limits(points: Iterable[FigurePoint], scale: str, floor: float, roof: float) -> tuple[float, float]:
     """Limits that show every seed and interval, as far as these lie between ``floor`` and ``roof``."""
     low = min(min(*point.seeds, _end(point, "low")) for point in points)
     high = max(max(*point.seeds, _end(point, "high")) for point in points)
@@ -144,14 +140,15 @@ def _limits(points: Iterable[Point], scale: str, floor: float, roof: float) -> t
     return max(low - room, floor - 0.03), min(high + room, roof + 0.03)
 
 
-def _end(point: Point, end: str) -> float:
-    found = getattr(point.estimate, end)
-    return found if found is not None else point.seeds[0]
+def _end(point: FigurePoint, end: str) -> float:
+    """The ``low`` or ``high`` end of the interval; the single seed's value where there is no interval."""
+    value: float | None = getattr(point.estimate, end)
+    return value if value is not None else point.seeds[0]
 
 
 def _draw_line(
     axes: Axes,
-    line: Line,
+    line: FigureLine,
     index: int,
     connected: bool,
     places: Sequence[float],
@@ -168,16 +165,16 @@ def _draw_line(
     figure = axes.get_figure(root=True)
     here = offset_copy(axes.transData, figure, x=aside, units="points")
     beside = offset_copy(axes.transData, figure, x=aside + 5.5, units="points")
-    xs, means = [at for at, _, _ in known], [found.mean for _, _, found in known]
+    xs, means = [at for at, _, _ in known], [over.mean for _, _, over in known]
     style = "-" if connected else ""
     axes.plot(
         xs, means, linestyle=style, marker=marker, color=colour, linewidth=1.8, markersize=6, zorder=3, transform=here
     )
-    for at, point, found in known:
-        if found.low is not None and found.high is not None:
+    for at, point, over in known:
+        if over.low is not None and over.high is not None:
             bar: dict[str, Any] = {"color": colour, "zorder": 2.5, "transform": here}
-            axes.plot([at, at], [max(found.low, floor), min(found.high, roof)], linewidth=1.3, **bar)
-            ends = [end for end in (found.low, found.high) if floor <= end <= roof]
+            axes.plot([at, at], [max(over.low, floor), min(over.high, roof)], linewidth=1.3, **bar)
+            ends = [end for end in (over.low, over.high) if floor <= end <= roof]
             axes.plot([at] * len(ends), ends, "_", markersize=7, **bar)
         if len(point.seeds) > 1:
             dots: dict[str, Any] = {
@@ -190,9 +187,9 @@ def _draw_line(
             axes.plot([at] * len(point.seeds), point.seeds, "o", transform=beside, **dots)
 
 
-def _draw_failed(axes: Axes, data: Plot, place: Any, header: Header) -> None:
+def _draw_failed(axes: Axes, data: FigureData, place: Callable[[Any], float]) -> None:
     """A cross at the bad end of the y axis for every point that lost seeds."""
-    edge = 0.02 if words.direction(data.y, header) == "max" else 0.98
+    edge = 0.02 if data.better == "max" else 0.98
     for line in data.lines:
         for point in line.points:
             if point.failed:
@@ -224,7 +221,7 @@ def _legend(axes: Axes, labels: Sequence[str], style: Literal["-", ""]) -> None:
         )
         for index, _ in named
     ]
-    texts = [literal(shortened(label, 36)) for _, label in named]
+    texts = [escape_mathtext(truncated(label, 36)) for _, label in named]
     axes.legend(
         handles, texts, loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9, borderaxespad=0.0
     )

@@ -1,125 +1,147 @@
-"""The conductor: the driver's one place where proposals are made, events recorded and decisions carried out.
+"""The conductor: the driver's front, called by whatever runs the trials.
 
-It knows neither Ray nor Tune. :mod:`expflow.sweep.adapters` calls it from Tune's hooks and passes on what it answers.
-Whatever happened goes to the ledger first; state, course and whoever watches are told after that.
+It knows neither Ray nor Tune: :mod:`expflow.sweep.tune_adapters` calls it from Tune's hooks and
+:mod:`expflow.sweep.in_process` from a loop. Trials are proposed by :mod:`~expflow.sweep.proposals`, handed out by
+:mod:`~expflow.sweep.trial_queue`, decided about by :mod:`~expflow.sweep.order_executor`; every event goes through
+:mod:`~expflow.sweep.event_recorder`. :mod:`~expflow.sweep.checkpoint_retention` deletes what trials that are over need
+no longer.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from expflow.config.identity import folder_name
 from expflow.config.schema import Recipe
-from expflow.errors import CheckpointDamaged, ExperimentInvalid
-from expflow.events import (
-    CheckpointSaved,
-    Decided,
-    Event,
-    Forked,
-    Phase,
-    Proposed,
-    TrialEnded,
-)
+from expflow.errors import ExperimentInvalid, UserError
+from expflow.events import Event
 from expflow.ledger import Ledger, SweepState, TrialState
-from expflow.sweep.budgets import Limits
-from expflow.sweep.course import Course, leaders
-from expflow.sweep.files import trial_folder
-from expflow.sweep.journal import Journal
-from expflow.sweep.news import Message, News
+from expflow.sweep.batch_checks import RankChecks
+from expflow.sweep.checkpoint_retention import CheckpointRetention
+from expflow.sweep.event_recorder import EventRecorder, Observer
+from expflow.sweep.failures import METRIC_MISSING
+from expflow.sweep.limits import SweepLimits
+from expflow.sweep.message_decoder import MessageDecoder
+from expflow.sweep.messages import (
+    AttemptBeganMessage,
+    AttemptFailedMessage,
+    AttemptStartedMessage,
+    BatchTriedMessage,
+    Message,
+    ReportMessage,
+    TrialEndedMessage,
+)
+from expflow.sweep.metric_check import MetricCheck
+from expflow.sweep.order_executor import OrderExecutor
 from expflow.sweep.plan import Plan, PlannedTrial
-from expflow.sweep.schedulers import Order
-from expflow.sweep.searchers import Values
-from expflow.training.checkpoints import adopt, found, verify
-from expflow.training.checkpoints.choice import FOLDER, choose
-from expflow.training.contract import Attempt
-
-Observer = Callable[[Event, SweepState], None]
-
-logger = logging.getLogger(__name__)
+from expflow.sweep.proposals import Proposals
+from expflow.sweep.search_state import SearchState
+from expflow.sweep.trial_checkpoints import TrialCheckpoints
+from expflow.sweep.trial_expansion import planned_trial
+from expflow.sweep.trial_queue import TrialQueue
+from expflow.training.contract import BatchCheck
 
 
 @dataclass(frozen=True)
-class Work:
-    """One attempt at a trial, for a gang. ``forks`` counts the forks it has gone through, ``epoch`` is the driver's."""
+class PlannedAttempt:
+    """One attempt at a trial, for a gang.
+
+    Attributes:
+        planned: The trial.
+        recipe: What it trains now: after a fork, with other values than it was planned with.
+        attempt: The attempt's number, from 1.
+        forks: The forks that the trial has gone through.
+        epoch: The driver's epoch.
+        check: What is tried before it; None: nothing.
+    """
 
     planned: PlannedTrial
     recipe: Recipe
     attempt: int
     forks: int
     epoch: int
+    check: BatchCheck | None = None
 
 
 class Conductor:
     """One driver's work on one sweep.
 
-    ``state`` and ``course`` have taken in the ledger up to this driver's own header. Trials that the ledger answers are
-    passed over; the others are handed out by :meth:`propose`, and again after a pause.
+    Trials that the ledger answers are passed over; the others are handed out by :meth:`propose`, and again after a
+    pause.
+
+    Args:
+        plan: The sweep's plan.
+        ledger: The driver's ledger, with its header written.
+        state: The sweep's state, up to this driver's own header.
+        search_state: Searcher and scheduler, up to this driver's own header.
+        limits: What ends the sweep early; by default the budget, on one device.
+        observers: Called with each event that is recorded.
+        retry_failed: Whether failed trials are tried again.
     """
+
+    left_out: tuple[str, ...] = ()
+    """What this driver left out of the ledger that it found, in words."""
 
     def __init__(
         self,
         plan: Plan,
         ledger: Ledger,
         state: SweepState,
-        course: Course,
+        search_state: SearchState,
         *,
-        limits: Limits | None = None,
+        limits: SweepLimits | None = None,
         observers: Sequence[Observer] = (),
         retry_failed: bool = False,
     ) -> None:
-        self.state, self.course = state, course
-        self._plan, self._ledger = plan, ledger
-        self._limits = limits or Limits(plan.sweep.budget, devices=1.0)
-        self._observers: tuple[Observer, ...] = (self._limits, *observers)
-        self._again = {each.trial for each in state.trials.values() if retry_failed and each.status == "failed"}
-        self._fresh = self._new_trials()
+        self.state, self.search_state = state, search_state
+        self._plan = plan
+        self._limits = limits or SweepLimits(plan.sweep.budget, devices=1.0)
+        self._recorder = EventRecorder(ledger, state, search_state, (self._limits, *observers))
+        self._queue = TrialQueue(
+            trial.trial for trial in state.trials.values() if retry_failed and trial.status == "failed"
+        )
+        self._checkpoints = TrialCheckpoints(plan)
+        self._executor = OrderExecutor(self._recorder, self._queue, self._checkpoints)
+        self._proposals = Proposals(plan, self._recorder, self._limits)
+        self._retention = CheckpointRetention(plan, self._recorder, self._queue, self._checkpoints)
+        self._search_trials = self._proposals.search_trials()
         self._next: PlannedTrial | None = None
-        self._resumed: dict[str, None] = {}
-        self._redo: dict[str, int] = {}
-        """Paused trials that must come to their pause again, at this step, because their checkpoint is not there."""
-        self._redone: set[str] = set()
-        self._busy: set[str] = set()
-        self._news = News()
+        """The next trial that was never handed out, once it is known."""
+        self._decoder, self._metric_check = MessageDecoder(), MetricCheck(plan, state)
+        self._rank_checks = RankChecks(plan)
+        self._untried: set[str] = set()
+        """Trials before which a batch failed."""
         self.interrupted_by: int | None = None
         """Number of the signal that asked the sweep to stop."""
         self.halted = ""
         """Why this driver hands out nothing more although there is more; empty while it does."""
+        self.abandoned = False
+        """Whether what ran the trials is gone, and was left behind as it was."""
         self.leaving = False
         """Whether running trials are to leave, too."""
-        self.ended = 0
-        """Trials that this driver has seen to their end."""
-        for trial in [each for each in state.trials.values() if each.status == "waiting"]:
-            self._recover(trial, self._reached(trial))
-        self._resumed.update((each.trial, None) for each in state.plan_trials() if self._waits_to_resume(each))
-        self._carry_out()
+        self.error: UserError | None = None
+        """What is wrong with the experiment, by what its trials report; the sweep then ends."""
+        self._take_up()
 
-    def _folder(self, trial: TrialState) -> Path:
-        return self._plan.folder / "trials" / folder_name(trial.values, trial.seed, trial.trial)
+    def _take_up(self) -> None:
+        """Go on where the driver before was: with reports it did not record, resumed trials, orders that are due."""
+        for trial in [trial for trial in self.state.trials.values() if trial.status == "waiting"]:
+            self._recover(trial, self._checkpoints.resume_step(trial))
+        for trial in self.state.plan_trials():
+            if trial.status == "waiting" and trial.decision == "resume":
+                self._queue.resume(trial.trial)
+        self._executor.carry_out()
+        self._retention.begin()
 
-    def _reached(self, trial: TrialState) -> int:
-        """The step of the checkpoint that the trial will go on from."""
-        if not self._folder(trial).is_dir():
-            return 0
-        try:
-            recipe = self._plan.loaded.configure(trial.latest_values)
-        except ExperimentInvalid:  # the file was edited, and this is no trial of it
-            return 0
-        return choose(Attempt(recipe, trial.seed, folder=self._folder(trial), forks=len(trial.forks))).step
+    def _recover(self, trial: TrialState, step: int) -> None:
+        """Record what a trial reported on its way to the step that it goes on from, and no driver recorded."""
+        for report in self._checkpoints.unrecorded_reports(trial, step):
+            self.record(report)
 
-    def _recover(self, trial: TrialState, reached: int) -> None:
-        """Record what the trial reported on its way to the step ``reached``, which nobody lived to hear: its driver
-        was killed, or the way from its gang was cut off."""
-        known = trial.reports[-1].step if trial.reports else 0
-        if reached > known:
-            for report in Journal(trial.trial, self._folder(trial)).between(known, reached):
-                self.record(report)
-
-    @staticmethod
-    def _waits_to_resume(trial: TrialState) -> bool:
-        return trial.status == "waiting" and trial.decision == "resume"
+    @property
+    def is_ending(self) -> bool:
+        """Whether running trials are to leave: a signal came, the time is used up, or the experiment is wrong."""
+        return self.leaving or self.interrupted_by is not None
 
     @property
     def seconds(self) -> float:
@@ -127,267 +149,173 @@ class Conductor:
         return self._limits.seconds
 
     @property
+    def ended(self) -> int:
+        """Trials that ended since this driver started."""
+        return self._recorder.ended
+
+    @property
+    def excess_bytes(self) -> int:
+        """Bytes of checkpoints above ``sweep.checkpoints.disk``, which must not be deleted."""
+        return self._retention.excess
+
+    @property
     def decides(self) -> bool:
-        """Whether a scheduler looks at reports, so that ranks must wait for its word."""
-        return self.course.judges
+        """Whether a scheduler judges by reports, so that ranks must wait for its decision."""
+        return self.search_state.judges
 
     @property
     def waiting(self) -> bool:
         """Whether there may be more to hand out once trials that are running have reported."""
-        return bool(self._busy) and not self.halted and self.interrupted_by is None
+        return not self._queue.is_idle and not self.halted and self.interrupted_by is None
 
     def has_work(self) -> bool:
         """Whether :meth:`propose` would hand something out now."""
         return self._peek() is not None
 
-    def _peek(self) -> PlannedTrial | None:
-        if self.interrupted_by is not None or self.halted:
-            return None
-        if (planned := self._resumable()) is not None:
-            return planned
-        while self._next is None or not self._is_open(self._next):
-            self._next = next(self._fresh, None)
-            if self._next is None:
-                self._carry_out()  # the searcher is closed now, which its scheduler may have waited for
-                return self._resumable() or self._confirming()
-        return self._next
-
-    def _resumable(self) -> PlannedTrial | None:
-        trial = next((each for each in (*self._redo, *self._resumed) if each not in self._busy), None)
-        if trial is None:
-            return None
-        return self._plan.trial(self.state.trials[trial].values, self.state.trials[trial].seed)
-
-    def propose(self) -> Work | None:
+    def propose(self) -> PlannedAttempt | None:
         """The next attempt to run; None when there is none now (see :attr:`waiting`), or the sweep is being stopped."""
         planned = self._peek()
         if planned is None:
             return None
-        known = self.state.trials[planned.trial]
-        if planned.trial in self._resumed:
-            del self._resumed[planned.trial]
-        elif planned.trial not in self._redo:
+        trial = self.state.trials[planned.trial]
+        if not self._queue.hand_out(planned.trial):
             self._next = None
-        self._again.discard(planned.trial)
-        self._busy.add(planned.trial)
-        recipe = self._plan.loaded.configure(known.latest_values)
-        return Work(planned, recipe, known.attempt + 1, len(known.forks), self._ledger.epoch)
+        recipe = self._plan.loaded.configure(trial.latest_values)
+        check = self._rank_checks.check_of(planned, recipe) if not trial.attempt else None
+        return PlannedAttempt(planned, recipe, trial.attempt + 1, len(trial.forks), self._recorder.epoch, check)
+
+    def refuse(self, attempt: PlannedAttempt, error: Exception) -> None:
+        """Record that an attempt could not even be prepared, and take its trial back.
+
+        Args:
+            attempt: What :meth:`propose` handed out.
+            error: What was in the way.
+        """
+        trial, number = attempt.planned.trial, attempt.attempt
+        failed = AttemptFailedMessage.from_error(trial, number, error, seconds=0.0, results=self._plan.folder)
+        self.take([AttemptStartedMessage(trial, number, "none"), failed, TrialEndedMessage.from_failure(failed)])
+        self.returned(trial)
 
     def returned(self, trial: str) -> None:
-        """The attempt that was handed out for ``trial`` is over, whatever it said of itself."""
-        self._busy.discard(trial)
-        if self._redo.pop(trial, None) is not None and not self.state.trials[trial].ended:
-            self._redone.add(trial)
-            self._pause(self.state.trials[trial])
-        self._carry_out()
+        """Take back a trial whose attempt is over, however it ended.
 
-    # proposals
-
-    def _new_trials(self) -> Iterator[PlannedTrial]:
-        """The plan's trials in the order of proposal: those of configs that are known, then new ones."""
-        for group in list(self.course.groups.values()):
-            if not any(self.state.trials[each].status == "stopped" for each in group.trials):
-                yield from self._propose(group.values, group.draw, "search")
-            else:  # a config that was stopped gets no further seeds
-                seeds = [self.state.trials[each].seed for each in group.trials]
-                yield from self._propose(group.values, group.draw, "search", seeds)
-        while True:
-            if why := self._limits.room_for(len(self._plan.sweep.seeds), self.state):
-                self.course.close(why)
-            values = self.course.suggest(self.state)
-            if values is None:
-                return
-            yield from self._propose(values, self.course.draws, "search")
-
-    def _propose(
-        self, values: Values, draw: int, phase: Phase, seeds: Sequence[int] | None = None
-    ) -> list[PlannedTrial]:
-        """Record that the plan holds a config with its seeds, all of them before the first is handed out."""
-        trials = self._plan.expand(values, seeds)
-        recorded = None
-        for planned in trials:
-            known = self.state.trials.get(planned.trial)
-            if known is not None and planned.trial in self.state.current and known.budget == planned.budget:
-                continue
-            recorded = planned.recorded if recorded is None else recorded
-            self.record(
-                Proposed(
-                    trial=planned.trial,
-                    config=planned.config,
-                    seed=planned.seed,
-                    values=planned.values,
-                    recipe=recorded,
-                    budget=planned.budget,
-                    draw=draw,
-                    phase=phase,
-                )
-            )
-        return trials
-
-    def _is_open(self, planned: PlannedTrial) -> bool:
-        """Whether a proposed trial is to be handed out."""
-        known = self.state.trials[planned.trial]
-        if planned.trial in self._again:
-            return planned.trial not in self._busy
-        if known.decision == "stop" and not known.ended:  # decided, and killed before it was written down as ended
-            self._end_stopped(known)
-        return known.status == "waiting" and planned.trial not in self._busy and planned.trial not in self._resumed
-
-    def _confirming(self) -> PlannedTrial | None:
-        """The leaders' next confirming trial, once the search is over."""
-        confirm = self._plan.sweep.confirm
-        if confirm is None or not self.course.closed or self._busy:
-            return None
-        search = [each for each in self.state.plan_trials() if each.phase == "search"]
-        if not all(each.ended for each in search):
-            return None
-        for config in leaders(search, self._plan.objective, confirm.top):
-            group = self.course.groups[config]
-            for planned in self._propose(group.values, group.draw, "confirm", confirm.seeds):
-                if self._is_open(planned):
-                    self._next = planned
-                    return planned
-        return None
-
-    # events
+        Args:
+            trial: The trial's id.
+        """
+        if self._queue.take_back(trial) and not self.state.trials[trial].ended:
+            self._queue.mark_redone(trial)
+            self._executor.pause(self.state.trials[trial])
+        self._executor.carry_out()
+        self._retention.trial_returned(trial)
 
     def record(self, event: Event) -> None:
-        """Write ``event`` to the ledger, take it into state and course, tell the observers."""
-        at = self._ledger.append(event).at
-        self.state.apply(event, at)
-        self.course.apply(event, self.state)
-        self.ended += isinstance(event, TrialEnded)
-        for observer in self._observers:
-            try:
-                observer(event, self.state)
-            except Exception:  # a watcher's mistake must not cost the sweep a trial
-                logger.exception("an observer failed on %s", event)
+        """Write an event to the ledger, have the states take it in, call the observers.
+
+        Args:
+            event: What happened.
+        """
+        self._recorder.record(event)
 
     def take(self, messages: Sequence[Message]) -> None:
-        """Record what a gang sent, in its order, and carry out what follows. Repeated messages are dropped."""
+        """Record a gang's messages and carry out what follows. Repeated messages are dropped.
+
+        Args:
+            messages: The messages in the order in which they were sent.
+        """
         for message in messages:
-            trial = self.state.trials[message["trial"]]
-            if message["kind"] == "began" and message["attempt"] > trial.attempt and not trial.ended:
-                self._recover(trial, message["step"])
-            for event in self._news.of(message, trial):
+            trial = self.state.trials[message.trial]
+            if isinstance(message, BatchTriedMessage):
+                self._take_tried_batch(message)
+                continue
+            if message.trial in self._untried:
+                continue
+            if isinstance(message, AttemptBeganMessage) and message.attempt > trial.attempt and not trial.ended:
+                self._recover(trial, message.step)
+            for event in self._decoder.decode(message, trial):
                 self.record(event)
+            self._check_metrics(message, trial)
         if messages:
-            self._carry_out()
+            self._executor.carry_out()
             if not self.halted:
                 self.halted = self._limits.hopeless
 
-    def goes_on(self, messages: Sequence[Message]) -> bool:
-        """Whether the trial of ``messages``, which were taken, goes on."""
-        if not messages:
-            return True
-        trial = self.state.trials[messages[-1]["trial"]]
-        goal = self._redo.get(trial.trial)
-        if goal is not None and trial.reports and trial.reports[-1].step >= goal:
+    def _take_tried_batch(self, message: BatchTriedMessage) -> None:
+        """End the sweep where a batch fails, unless trials have reported: then it is a failure of that trial alone.
+
+        A trial before which the sweep ended has not begun: mended, the same command tries it again.
+        """
+        error = self._rank_checks.take(message.trial, message.finding)
+        if any(trial.reports for trial in self.state.trials.values()):
+            return
+        if message.finding.failure:
+            self._untried.add(message.trial)
+        self._end_by(error)
+
+    def _check_metrics(self, message: Message, trial: TrialState) -> None:
+        """End the sweep where a metric that the experiment names is not among those that its trials report."""
+        if isinstance(message, AttemptFailedMessage) and message.failure == METRIC_MISSING:
+            key, _, reason = message.message.partition(": ")
+            self._end_by(ExperimentInvalid([self._plan.problem_at(key, reason, trial.values)]))
+        elif isinstance(message, ReportMessage | TrialEndedMessage):
+            self._end_by(self._metric_check.problem(trial))
+
+    def _end_by(self, error: UserError | None) -> None:
+        if error is not None and self.error is None:
+            self.error, self.halted, self.leaving = error, str(error), True
+
+    def check_reported_metrics(self) -> None:
+        """Note as an error, when nothing is left to run, that no trial has reported a metric which the file names."""
+        if self.error is None:
+            self.error = self._metric_check.final_problem(self.state.plan_trials())
+
+    def goes_on(self, trial: str) -> bool:
+        """Whether a trial goes on after its messages that were taken.
+
+        Args:
+            trial: The trial's id.
+        """
+        known = self.state.trials[trial]
+        goal = self._queue.redo_step(trial)
+        if goal is not None and known.reports and known.reports[-1].step >= goal:
             return False
-        return trial.status == "running"
+        return known.status == "running"
 
     def tick(self) -> None:
-        """Look at the clock."""
+        """Check the clock against the budget."""
         if not self.halted and (why := self._limits.spent(self.state)):
             self.halted, self.leaving = why, True
 
-    # decisions
+    def _peek(self) -> PlannedTrial | None:
+        """The trial that :meth:`propose` hands out next. Proposals are recorded on the way to it."""
+        if self.interrupted_by is not None or self.halted:
+            return None
+        if (planned := self._next_again()) is not None:
+            return planned
+        while self._next is None or not self._is_open(self._next):
+            self._next = next(self._search_trials, None)
+            if self._next is None:
+                self._executor.carry_out()  # the searcher is closed now, which its scheduler may have waited for
+                return self._next_again() or self._next_confirming()
+        return self._next
 
-    def _carry_out(self) -> None:
-        """Do what the scheduler wants. What needs a trial that has not come back from its gang yet waits for that."""
-        obeyed = True
-        while obeyed:
-            orders, obeyed = self.course.orders(), False
-            for order in orders:
-                if self._can(order, orders):
-                    self._obey(order)
-                    obeyed = True
+    def _next_again(self) -> PlannedTrial | None:
+        trial = self._queue.next_again()
+        if trial is None:
+            return None
+        known = self.state.trials[trial]
+        return planned_trial(self._plan, known.values, known.seed)
 
-    def _can(self, order: Order, orders: Sequence[Order]) -> bool:
-        """Forks copy what both trials left behind, so both must be back; and all forks come before anybody goes on."""
-        if order.verb == "fork":
-            return self._is_back(order.trial) and self._is_back(order.source) and self._has_saved(order.source)
-        if order.verb == "resume":
-            return self._is_back(order.trial) and not any(each.verb == "fork" for each in orders)
-        return True
+    def _next_confirming(self) -> PlannedTrial | None:
+        """The leading configs' next confirming trial, once the search is over."""
+        if not self._queue.is_idle:
+            return None
+        trials = self._proposals.confirming_trials()
+        self._next = next((planned for planned in trials if self._is_open(planned)), None)
+        return self._next
 
-    def _is_back(self, trial: str) -> bool:
-        return trial not in self._busy and trial not in self._redo
-
-    def _has_saved(self, name: str) -> bool:
-        """Whether a paused trial has left the checkpoint that belongs to its pause. A kill may have come before it was
-        written; then the trial is handed out again, until it is where it was paused."""
-        trial = self.state.trials[name]
-        step = trial.reports[-1].step if trial.reports else 0
-        if name in self._redone or (trial.checkpoint is not None and trial.checkpoint.step >= step):
-            return True
-        if self._find_saved(trial, step):
-            return True
-        self._redo[name] = step
-        return False
-
-    def _find_saved(self, trial: TrialState, step: int) -> bool:
-        """Whether the checkpoint lies on the disk, although a kill came before it was written down that it does."""
-        for path in found(self._folder(trial) / FOLDER):
-            try:
-                manifest = verify(path)
-            except CheckpointDamaged:
-                continue
-            if manifest.forks == len(trial.forks) and manifest.step >= step:
-                where = str(path.relative_to(self._plan.folder))
-                saved = CheckpointSaved(
-                    trial.trial, trial.attempt, manifest.step, where, manifest.sha256, manifest.size
-                )
-                self.record(saved)
-                return True
-        return False
-
-    def _obey(self, order: Order) -> None:
-        trial = self.state.trials[order.trial]
-        step = trial.reports[-1].step if trial.reports else 0
-        match order.verb:
-            case "fork":
-                self._fork(trial, order)
-            case "stop":
-                self.record(Decided(trial.trial, trial.attempt, step, "stop"))
-                self._end_stopped(trial)
-            case "pause":
-                self._pause(trial)
-            case "resume":
-                self._resume(trial, step)
-
-    def _pause(self, trial: TrialState) -> None:
-        step = trial.reports[-1].step if trial.reports else 0
-        self._resumed.pop(trial.trial, None)  # where a kill came between its report and this
-        self.record(Decided(trial.trial, trial.attempt, step, "pause"))
-
-    def _resume(self, trial: TrialState, step: int) -> None:
-        self.record(Decided(trial.trial, trial.attempt, step, "resume"))
-        self._resumed[trial.trial] = None
-
-    def _end_stopped(self, trial: TrialState) -> None:
-        step = trial.reports[-1].step if trial.reports else 0
-        self._resumed.pop(trial.trial, None)
-        seconds = max(0.0, self.state.at - trial.started_at) if trial.status == "running" else trial.seconds
-        self.record(TrialEnded(trial.trial, trial.attempt, "stopped", step, seconds))
-
-    def _fork(self, trial: TrialState, order: Order) -> None:
-        """Give the trial the donor's newest checkpoint. Without one that reads, it goes on as it is."""
-        donor = self.state.trials[order.source].checkpoint
-        if donor is None:
-            logger.warning("%s goes on with its own weights: %s has no checkpoint", order.trial, order.source)
-            self._resume(trial, trial.reports[-1].step if trial.reports else 0)
-            return
-        planned = self._plan.trial(trial.values, trial.seed)
-        recipe = self._plan.loaded.configure(order.values)
-        folder = trial_folder(self._plan, planned)
-        attempt = Attempt(recipe, trial.seed, folder=folder, forks=len(trial.forks) + 1)
-        try:
-            path = adopt(self._plan.folder / donor.path, folder, attempt=attempt)
-        except CheckpointDamaged as error:
-            logger.warning("%s goes on with its own weights: %s", order.trial, error)
-            self._resume(trial, trial.reports[-1].step if trial.reports else 0)
-            return
-        self.record(Forked(trial.trial, order.source, donor.step, dict(order.values)))
-        where = str(path.relative_to(self._plan.folder))
-        self.record(CheckpointSaved(trial.trial, trial.attempt, donor.step, where, donor.sha256, donor.size))
+    def _is_open(self, planned: PlannedTrial) -> bool:
+        """Whether a proposed trial is to be handed out."""
+        trial = self.state.trials[planned.trial]
+        if trial.decision == "stop" and not trial.ended and not self._queue.is_retried(planned.trial):
+            self._executor.end_stopped(trial)  # decided, and killed before it was recorded as ended
+        return self._queue.is_open(trial)

@@ -1,11 +1,10 @@
-"""The dispatcher: leases gangs to trials, relays what they say, tries lost attempts again.
+"""The dispatcher: leases gangs to trials, relays their messages, tries lost attempts again.
 
 It is one asyncio actor beside the driver. It owns the gangs, so an idle gang outlives the end of a trial and Tune never
 sees how an attempt fails: retries happen here, on another gang, under the same trial id. What happens comes out as
-messages, in order, one queue per trial; Tune's trainables only carry them to the driver.
+messages, of all trials in one numbered order; whoever reads them, the driver or Tune's trainable, only carries them.
 
-A trial starts on a gang as soon as it is assigned and a gang is free, whether or not Tune has yet started the
-trainable that will relay it: this hides Tune's own latency behind the training of the trial before.
+A trial starts on a gang as soon as it is assigned and a gang is free.
 """
 
 from __future__ import annotations
@@ -13,59 +12,134 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
 
+from expflow.sweep.assignment import Assignment, GangShape
 from expflow.sweep.failures import may_retry
-from expflow.sweep.gang import Attempt, Gang, Life, Patience, kill_gang, make_gang
-from expflow.sweep.rank import Assignment, Message, Shape
+from expflow.sweep.gang import NO_EXECUTABLES, Gang, RunningAttempt, kill_gang, make_gang
+from expflow.sweep.liveness import AttemptLimits, Liveness
+from expflow.sweep.messages import (
+    AttemptFailedMessage,
+    AttemptStartedMessage,
+    FinalMessage,
+    Message,
+    ReportMessage,
+    TrialEndedMessage,
+    WireMessage,
+    from_wire,
+    to_wire,
+)
+from expflow.sweep.rank_children import end_marked
 
-LEAVE_SECONDS = 20.0
-"""What running trials get, when the sweep is stopped, to write a checkpoint."""
+LEAVE_SECONDS = 10.0
+"""What running trials get, when the sweep is stopped, to end a step and write a checkpoint. With what Ray takes to end,
+a driver that was told to stop has left within 15 s, before a batch system loses its patience."""
+
+MOST_MESSAGES = 2000
+"""Messages that a reader gets at once."""
 
 AGAIN_SECONDS = 5.0
 """How long to wait before a gang that could not be made is tried again."""
 
+ENDING_SECONDS = (0.5, 5.0)
+"""When, after a gang was killed, its ranks' children are ended, and again: a stopped rank takes its time to die."""
+
 
 @dataclass
-class _Trial:
-    """What the dispatcher knows of one assigned trial: its messages, and the answer its rank waits for.
+class _AssignedTrial:
+    """What the dispatcher knows of one assigned trial, and the answer its rank waits for.
 
-    ``reader`` is the key of the trainable that fetches the messages. The first ``sent`` of them have been handed to it;
-    they are kept until it comes again, since it may be lost on the way to the driver.
+    Attributes:
+        assignment: The trial, and the number of its present attempt.
+        answers: The driver's decisions that the rank has not received.
+        undecided: Attempt and step of the report whose answer is waited for.
+        stopped: Whether the driver has decided that the trial does not go on.
+        liveness: The heartbeats of the running attempt; None between two attempts.
     """
 
     assignment: Assignment
-    reader: str
-    messages: list[Message] = field(default_factory=list)
-    sent: int = 0
-    arrived: asyncio.Event = field(default_factory=asyncio.Event)
-    verdict: asyncio.Queue[bool] = field(default_factory=asyncio.Queue)
-    asked: tuple[int, int] | None = None
-    """Attempt and step of the report whose answer is waited for."""
+    answers: asyncio.Queue[bool] = field(default_factory=asyncio.Queue)
+    undecided: tuple[int, int] | None = None
     stopped: bool = False
-    life: Life | None = None
+    liveness: Liveness | None = None
 
-    def say(self, message: Message) -> None:
-        """One more message for the driver."""
-        self.messages.append(message)
-        self.arrived.set()
+
+class _Outbox:
+    """Messages for the driver, numbered in the order in which they came.
+
+    There is one reader at a time. What it has fetched is kept until it comes again, since it may be lost on the way to
+    the driver; another one that comes takes its place for good, and is sent the same again.
+    """
+
+    def __init__(self) -> None:
+        self._messages: list[Message] = []
+        self._first = 0
+        """Number of the first of them."""
+        self._sent = 0
+        self._reader = ""
+        self._replaced: set[str] = set()
+        """Readers whose place another one took: what they ask for late must not take it back."""
+        self._changed = asyncio.Event()
+        self._closed = False
+
+    def add(self, message: Message) -> None:
+        self._messages.append(message)
+        self._changed.set()
+
+    def close(self) -> None:
+        """From now on nobody waits for a message."""
+        self._closed = True
+        self._changed.set()
+
+    async def next(self, reader: str) -> tuple[int, list[Message]]:
+        """Number of the first message, and the messages: none when it is closed, or another reader has come."""
+        if reader in self._replaced:
+            return self._first, []
+        if self._reader == reader:
+            del self._messages[: self._sent]
+            self._first += self._sent
+        else:
+            self._replaced.add(self._reader)
+        self._reader, self._sent = reader, 0
+        self._changed.set()  # for the reader before
+        while self._reader == reader and not self._messages and not self._closed:
+            self._changed.clear()
+            await self._changed.wait()
+        if self._reader != reader:
+            return self._first, []
+        batch = self._messages[:MOST_MESSAGES]
+        self._sent = len(batch)
+        return self._first, batch
 
 
 class Dispatcher:
-    """Leases ``gangs`` gangs of one ``shape``.
+    """Leases gangs of one shape to trials. A Ray actor.
 
-    ``lockstep`` makes every rank wait for the driver's decision about each report, as a scheduler that stops trials
-    needs; without one, ranks run ahead.
+    Args:
+        shape: What each gang is made of.
+        gangs: How many gangs there are.
+        lockstep: Whether every rank waits for the driver's decision about each report, as a scheduler that stops trials
+            needs; without it, ranks run ahead.
+        limits: How long an attempt may take.
+        executables: Node's id -> what ranks there are executed by in place of Python.
     """
 
-    def __init__(self, shape: Shape, gangs: int, lockstep: bool, patience: Patience | None = None) -> None:
-        self._shape, self._lockstep, self._patience = shape, lockstep, patience or Patience()
-        self._trials: dict[str, _Trial] = {}
-        self._assigned = asyncio.Condition()
+    def __init__(
+        self,
+        shape: GangShape,
+        gangs: int,
+        lockstep: bool,
+        limits: AttemptLimits | None = None,
+        executables: Mapping[str, str] = NO_EXECUTABLES,
+    ) -> None:
+        self._shape, self._lockstep, self._limits = shape, lockstep, limits or AttemptLimits()
+        self._executables = dict(executables)
+        self._trials: dict[str, _AssignedTrial] = {}
+        self._outbox = _Outbox()
         self._free: asyncio.Queue[Gang] = asyncio.Queue()
         self._gangs: dict[str, Gang] = {}
         self._count = 0
@@ -74,6 +148,8 @@ class Dispatcher:
         self._running = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._making: set[asyncio.Task[Gang]] = set()
+        self._ending: list[Gang] = []
+        """Gangs that are gone, whose ranks' children are still being ended."""
 
     async def start(self) -> None:
         """Begin to warm the gangs; returns at once."""
@@ -88,7 +164,7 @@ class Dispatcher:
     async def _add_gang(self) -> None:
         while not self._released:
             self._count += 1
-            making = asyncio.ensure_future(make_gang(f"gang-{self._count}", self._shape))
+            making = asyncio.ensure_future(make_gang(f"gang-{self._count}", self._shape, self._executables))
             self._making.add(making)
             making.add_done_callback(self._making.discard)
             try:
@@ -104,113 +180,125 @@ class Dispatcher:
             return
 
     async def _locate(self, gang: Gang) -> None:
-        """Learn which nodes a gang is on, so that a lost node can be told from a lost process."""
+        """Learn where a gang's ranks are, so that a lost one can be named, and a lost node be told from a process."""
         try:
-            gang.nodes = list(await asyncio.gather(*(rank.node.remote() for rank in gang.ranks)))
+            gang.places = list(await asyncio.gather(*(rank.place.remote() for rank in gang.ranks)))
         except ray.exceptions.RayError:
-            gang.nodes = []  # its next attempt will say what is wrong
+            gang.places = []  # its next attempt will fail with what is wrong
+
+    async def _end_children_of(self, gang: Gang) -> None:
+        self._ending.append(gang)
+        await _end_children(gang)
+        self._ending.remove(gang)
 
     def _retire(self, gang: Gang) -> None:
         """Give back all that a gang holds, and start another in its place."""
         self._gangs.pop(gang.name, None)
         kill_gang(gang)
+        self._spawn(self._end_children_of(gang))
         if not self._released:
             self._spawn(self._add_gang())
 
     async def assign(self, key: str, assignment: Assignment) -> None:
-        """Queue a trial under Tune's ``key``; it runs on the next free gang."""
-        async with self._assigned:
-            self._trials[key] = _Trial(assignment, key)
-            self._assigned.notify_all()
+        """Queue a trial; it runs on the next free gang.
+
+        Args:
+            key: What it is called from now on; a trial that is assigned again has another one.
+            assignment: The trial.
+        """
+        self._trials[key] = _AssignedTrial(assignment)
         self._spawn(self._serve(key))
 
-    async def hand_over(self, old: str, key: str) -> None:
-        """The trainable of ``old`` was lost: that of ``key`` relays its trial from now on, which has gone on meanwhile.
-
-        What the lost one had fetched last is told again; the driver knows what it has heard.
-        """
-        async with self._assigned:
-            await self._assigned.wait_for(lambda: old in self._trials or self._released)
-            trial = self._trials.get(old)
-            if trial is not None:
-                self._trials[key] = trial  # its ranks still go by the old key
-                trial.reader, trial.sent = key, 0
-                trial.arrived.set()
-            self._assigned.notify_all()
-
     async def forget(self, key: str) -> None:
-        """The driver has all of a trial's messages."""
-        trial = self._trials.get(key)
-        for each in [name for name, its in self._trials.items() if its is trial]:
-            del self._trials[each]
+        """Drop a trial, of which the driver has all messages.
 
-    async def next(self, key: str) -> list[Message]:
-        """The trial's messages since the last call, at least one; empty when the sweep is being released."""
-        async with self._assigned:
-            await self._assigned.wait_for(lambda: key in self._trials or self._released)
-        trial = self._trials.get(key)
-        if trial is None:
-            return []
-        if trial.reader == key:
-            del trial.messages[: trial.sent]
-            trial.sent = 0
-        while trial.reader == key and not trial.messages and not self._released:
-            trial.arrived.clear()
-            await trial.arrived.wait()
-        if trial.reader != key:  # who asks was taken for lost
-            return []
-        trial.sent = len(trial.messages)
-        return list(trial.messages)
+        Args:
+            key: The key that it was assigned under.
+        """
+        self._trials.pop(key, None)
 
-    async def report(self, key: str, messages: list[Message]) -> bool:
-        """A rank's reports, of one attempt, one of them in lockstep; answers whether it shall go on."""
-        trial = self._trials.get(key)
-        attempt, step = messages[-1]["attempt"], messages[-1]["step"]
-        if trial is None or trial.stopped or self._released or attempt != trial.assignment.attempt:
+    async def next(self, reader: str) -> tuple[int, list[WireMessage]]:
+        """The messages since the reader's last call, at least one, and the number of the first of them.
+
+        There are none when the sweep is being released, or another reader has taken over.
+
+        Args:
+            reader: Name of whoever carries them to the driver.
+        """
+        first, messages = await self._outbox.next(reader)
+        return first, to_wire(messages)
+
+    async def report(self, key: str, wire: list[WireMessage]) -> bool:
+        """Take in a rank's reports; returns whether it shall go on.
+
+        Args:
+            key: The key that the rank knows the trial by.
+            wire: Reports of one attempt, in lockstep one of them.
+        """
+        trial, messages = self._trials.get(key), from_wire(wire)
+        last = messages[-1]
+        if trial is None or trial.stopped or self._released or last.attempt != trial.assignment.attempt:
             return False
-        if self._lockstep:
-            trial.asked = attempt, step
+        if self._lockstep and isinstance(last, ReportMessage):
+            trial.undecided = last.attempt, last.step
         for message in messages:
-            trial.say(message)
+            self._outbox.add(message)
         if not self._lockstep:
             return True
-        if trial.life is not None:
-            trial.life.waiting = True
-        answer = await trial.verdict.get()
-        if trial.life is not None:
-            trial.life.waiting = False
+        if trial.liveness is not None:
+            trial.liveness.waiting = True
+        answer = await trial.answers.get()
+        if trial.liveness is not None:
+            trial.liveness.waiting = False
         return answer
 
-    async def note(self, key: str, message: Message) -> None:
-        """Where an attempt begins, or a checkpoint: nothing is answered."""
+    async def note(self, key: str, wire: list[WireMessage]) -> None:
+        """Take in what a rank wants no answer to: where an attempt begins, or what it wrote.
+
+        Args:
+            key: The key that the rank knows the trial by.
+            wire: The messages.
+        """
         trial = self._trials.get(key)
-        if trial is not None and message["attempt"] == trial.assignment.attempt:
-            trial.say(message)
+        for message in from_wire(wire):
+            if trial is not None and message.attempt == trial.assignment.attempt:
+                self._outbox.add(message)
 
     async def beat(self, key: str, rank: int, steps: int) -> str:
-        """A rank's sign of life; answers what is wanted of it: ``leave``, ``stacks`` or nothing."""
+        """Take in a heartbeat; returns what is wanted of the rank: ``leave``, ``stacks`` or nothing.
+
+        Args:
+            key: The key that the rank knows the trial by.
+            rank: The rank's number in its gang.
+            steps: Steps that it has counted.
+        """
         trial = self._trials.get(key)
-        if trial is None or trial.life is None:
+        if trial is None or trial.liveness is None:
             return ""
-        trial.life.beat(rank, steps, time.monotonic())
-        return trial.life.wish or ("leave" if self._released else "")
+        trial.liveness.beat(rank, steps, time.monotonic())
+        return trial.liveness.request or ("leave" if self._released else "")
 
     async def decide(self, key: str, attempt: int, step: int, go_on: bool) -> None:
-        """The driver's decision about a trial's report; a second one about the same report is not listened to."""
+        """Pass on the driver's decision about a report. A second one about the same report has no effect.
+
+        Args:
+            key: The key that it was assigned under.
+            attempt: The report's attempt.
+            step: The report's step.
+            go_on: Whether the trial goes on.
+        """
         trial = self._trials.get(key)
-        if trial is not None and trial.asked == (attempt, step):
-            trial.asked = None
+        if trial is not None and trial.undecided == (attempt, step):
+            trial.undecided = None
             trial.stopped = trial.stopped or not go_on
-            trial.verdict.put_nowait(go_on)
+            trial.answers.put_nowait(go_on)
 
     async def release(self) -> None:
-        """Let every waiting trainable go with what there is: the sweep is being stopped. Ranks save and leave."""
+        """Let the reader go when it has what there is: the sweep is over, or being stopped. Ranks save and leave."""
         self._released = True
-        async with self._assigned:
-            self._assigned.notify_all()
+        self._outbox.close()
         for trial in self._trials.values():
-            trial.arrived.set()
-            trial.verdict.put_nowait(False)
+            trial.answers.put_nowait(False)
 
     async def close(self) -> None:
         """Kill all gangs, after those that were released had their time to leave."""
@@ -218,10 +306,13 @@ class Dispatcher:
         while self._running and time.monotonic() < give_up:
             await asyncio.sleep(0.05)
         self._released = True
-        for each in list(self._making):
-            each.cancel()
-        for gang in list(self._gangs.values()):
+        for making in list(self._making):
+            making.cancel()
+        gangs, lost = list(self._gangs.values()), list(self._ending)
+        cut_off = gangs if self._running else []
+        for gang in gangs:
             self._retire(gang)
+        await asyncio.gather(*(_end_children(gang, ENDING_SECONDS[:1]) for gang in (*lost, *cut_off)))
 
     async def _serve(self, key: str) -> None:
         """Run a trial on one gang after another until an attempt ends in something that trying again cannot mend."""
@@ -230,45 +321,40 @@ class Dispatcher:
         while not self._released:
             gang = await self._free.get()
             # An answer that was meant for a lost attempt must not reach this one.
-            trial.asked, trial.verdict = None, asyncio.Queue()
+            trial.undecided, trial.answers = None, asyncio.Queue()
             assignment = trial.assignment
-            trial.say({"kind": "started", "trial": assignment.trial, "attempt": assignment.attempt, "gang": gang.name})
-            result = await self._attempt(key, trial, gang)
-            trial.say(result)
-            if result["kind"] == "ended":
+            self._outbox.add(AttemptStartedMessage(assignment.trial, assignment.attempt, gang.name))
+            final = await self._attempt(key, trial, gang)
+            self._outbox.add(final)
+            if not isinstance(final, AttemptFailedMessage):
                 return
-            failures[result["failure"]] += 1
-            if not may_retry(result["failure"], failures[result["failure"]]):
-                trial.say(_gave_up(result))
+            failures[final.failure] += 1
+            if not may_retry(final.failure, failures[final.failure]):
+                self._outbox.add(TrialEndedMessage.from_failure(final))
                 return
             trial.assignment = replace(assignment, attempt=assignment.attempt + 1)
 
-    async def _attempt(self, key: str, trial: _Trial, gang: Gang) -> Message:
+    async def _attempt(self, key: str, trial: _AssignedTrial, gang: Gang) -> FinalMessage:
         """One attempt on ``gang``, which is given back, or retired where it is not fit for another one."""
-        trial.life = Life.begin(len(gang.ranks), time.monotonic())
-        attempt = Attempt(gang, trial.assignment, self._patience, trial.life)
+        trial.liveness = Liveness.begin(len(gang.ranks), time.monotonic())
+        attempt = RunningAttempt(gang, trial.assignment, self._limits, trial.liveness)
         self._running += 1
         try:
-            result, fit = await attempt.outcome(ray.get_runtime_context().current_actor, key)
+            final, fit = await attempt.outcome(ray.get_runtime_context().current_actor, key)
         finally:
             self._running -= 1
-            trial.life = None
+            trial.liveness = None
         if fit:
             self._free.put_nowait(gang)
         else:
             self._retire(gang)
-        return result
+        return final
 
 
-def _gave_up(result: Message) -> Message:
-    """The end of a trial whose last attempt failed with ``result``."""
-    return {
-        "kind": "ended",
-        "trial": result["trial"],
-        "attempt": result["attempt"],
-        "status": "failed",
-        "step": 0,
-        "seconds": result["seconds"],
-        "weights": "",
-        "reason": "",
-    }
+async def _end_children(gang: Gang, waits: Sequence[float] = ENDING_SECONDS) -> None:
+    """End what killed ranks on this node have started; until they are dead, they may start more."""
+    here = ray.get_runtime_context().get_node_id()
+    marks = [place.mark for place in gang.places if place.node == here]
+    for wait in waits if marks else ():
+        await asyncio.sleep(wait)
+        await asyncio.to_thread(end_marked, marks)

@@ -1,51 +1,59 @@
-"""The driver of a sweep: opens the ledger, replays it, lets Ray Tune run what is left, and says what came of it."""
+"""The driver of a sweep: opens the ledger, replays it, has Ray run what is left, and returns the result."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
-import os
-import shutil
 import signal
-import tempfile
-import uuid
+import threading
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any
 
-from expflow.config.foreign import user_modules
-from expflow.errors import GangsLost, Interrupted, LedgerMismatch, StaleDriver
-from expflow.events import Event
+from expflow.config.component_specs import LIGHTNING_RUNNER
+from expflow.errors import GangsLost, Interrupted, StaleDriver
 from expflow.ledger.header import Header
-from expflow.ledger.reader import exists, read
-from expflow.ledger.reader import load as load_state
-from expflow.ledger.state import SweepState
-from expflow.ledger.store import Ledger
-from expflow.sweep.budgets import Limits, worked_seconds
-from expflow.sweep.conductor import Conductor, Observer
-from expflow.sweep.course import Course
-from expflow.sweep.difference import refuse_extension
-from expflow.sweep.files import write_experiment
+from expflow.ledger.reader import condensed, exists, load_state, read, unfinished_end
+from expflow.ledger.state import StateLine, SweepState
+from expflow.ledger.writer import Ledger
+from expflow.sweep.code_hashes import user_modules
+from expflow.sweep.conductor import Conductor
+from expflow.sweep.continuation import continuation_problems
+from expflow.sweep.event_recorder import Observer
+from expflow.sweep.kept_code import keep_code
+from expflow.sweep.ledger_header import ledger_header
+from expflow.sweep.limits import SweepLimits, worked_seconds
+from expflow.sweep.metric_check import metric_notes
 from expflow.sweep.plan import Plan
-from expflow.sweep.provenance import check_code
+from expflow.sweep.ray_address import cluster_address, environment_with, on_loopback
+from expflow.sweep.result_files import write_provenance
+from expflow.sweep.search_builders import build_search_state
+from expflow.sweep.search_state import SearchState
+from expflow.sweep.stop_signals import signals_noted
 from expflow.training.contract import runner_of
-
-if TYPE_CHECKING:
-    from expflow.sweep.machine import Machine
+from expflow.training.template.process import RankTemplate
 
 
 @dataclass(frozen=True)
-class Result:
-    """What a driver leaves behind. ``ran`` counts the trials that it ended itself, ``notes`` say what its user should
-    know of the search."""
+class SweepResult:
+    """What a driver leaves behind.
+
+    Attributes:
+        state: The sweep by the whole ledger.
+        folder: Where its results lie.
+        ran: Trials that ended while this driver worked.
+        notes: What its user should know of the search.
+        remarks: What its user should know of what was recorded.
+    """
 
     state: SweepState
     folder: Path
     ran: int
     notes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -55,89 +63,107 @@ class Result:
 
 @contextlib.contextmanager
 def open_sweep(
-    plan: Plan, *, tracking: str, keep_results: bool = False, observers: Sequence[Observer] = (), retry: bool = False
+    plan: Plan,
+    *,
+    tracking: str,
+    keep_results: bool = False,
+    observers: Sequence[Observer] = (),
+    retry: bool = False,
+    on_open: Callable[[], None] = lambda: None,
 ) -> Iterator[Conductor]:
-    """Open the plan's ledger for one driver, refusing results that other code or other data made.
+    """Open the plan's ledger for one driver, refusing results that other code or other data made; on leaving, close it.
 
-    On leaving, the ledger is closed with the reason: finished, interrupted or error.
+    Args:
+        plan: The sweep's plan.
+        tracking: Address of the MLflow store that follows the ledger; empty where none does.
+        keep_results: Whether results of other versions of the user's code stand beside the new ones.
+        observers: Called with each event that is recorded.
+        retry: Whether failed trials are tried again.
+        on_open: Called when this driver has the ledger: nothing refuses it any more.
+
+    Raises:
+        LedgerLocked: Another driver works on it.
+        LedgerMismatch: The results are of other data.
+        StaleDriver: A newer driver has taken over.
     """
-    code = user_modules(plan.loaded)
-    before = load_state(plan.folder) if exists(plan.folder) else SweepState()
-    if before.header is not None and before.trials:
-        if not keep_results:
-            check_code(before.header.code, code, before.header.versions.get("expflow", ""), plan.name)
-        _check_data(plan, before)
-        refuse_extension(plan, before)
-    header = plan.header(tracking=tracking, code=code, before=before.header)
-    if before.header is not None and plan.loaded.experiment.resources.gpus_per_rank == "measured":
-        header = replace(header, devices=before.devices)  # until this driver has measured for itself
+    header = _header(plan, tracking, keep_results)
+    left_out = tuple(map(str, unfinished_end(plan.folder)))
     ledger = Ledger.open(plan.folder, header)
     try:
-        write_experiment(plan)
-        state, course = replay(plan, ((record.at, record.body) for record in read(plan.folder)))
-        limits = _limits(plan, header.devices)
-        conductor = Conductor(plan, ledger, state, course, limits=limits, observers=observers, retry_failed=retry)
+        on_open()
+        conductor = _conductor(plan, ledger, observers, retry)
+        conductor.left_out = left_out
         yield conductor
     except StaleDriver:
         ledger.abandon()
         raise
     except BaseException as error:
-        ledger.close("interrupted" if isinstance(error, KeyboardInterrupt) else "error", {"error": repr(error)})
+        stopped = isinstance(error, KeyboardInterrupt | Interrupted)
+        ledger.close("interrupted" if stopped else "error", {"error": repr(error)})
         raise
-    reason = "interrupted" if conductor.interrupted_by is not None else "finished"
-    ledger.close(reason, {"seconds": conductor.seconds, **({"why": conductor.halted} if conductor.halted else {})})
+    _close(ledger, conductor)
 
 
-def replay(plan: Plan, lines: Iterable[tuple[float, Header | Event]]) -> tuple[SweepState, Course]:
-    """What a ledger adds up to, and searcher and scheduler as they stood at its end."""
-    state, course = SweepState(lean=True), plan.course()
+def _conductor(plan: Plan, ledger: Ledger, observers: Sequence[Observer], retry: bool) -> Conductor:
+    """A conductor that stands where the ledger ends."""
+    write_provenance(plan)
+    keep_code(plan.loaded, plan.folder, ledger.header.code)
+    state, search_state = replay(plan, recorded_lines(plan))
+    limits = _limits(plan, ledger.header.devices)
+    return Conductor(plan, ledger, state, search_state, limits=limits, observers=observers, retry_failed=retry)
+
+
+def recorded_lines(plan: Plan) -> Iterator[tuple[float, StateLine]]:
+    """The plan's ledger for :func:`replay`: nothing but a scheduler needs each report in its place among the others.
+
+    Args:
+        plan: The sweep's plan.
+    """
+    if plan.sweep.scheduler is None:
+        return condensed(plan.folder)
+    return ((record.at, record.body) for record in read(plan.folder))
+
+
+def _close(ledger: Ledger, conductor: Conductor) -> None:
+    reason = "interrupted" if conductor.interrupted_by is not None else "error" if conductor.error else "finished"
+    details = {"seconds": conductor.seconds, "notes": list(search_notes(conductor.search_state))}
+    ledger.close(reason, {**details, **({"why": conductor.halted} if conductor.halted else {})})
+
+
+def _header(plan: Plan, tracking: str, keep_results: bool) -> Header:
+    """The new driver's header, after a check of the results that are there."""
+    code = user_modules(plan.loaded)
+    before = load_state(plan.folder) if exists(plan.folder) else SweepState()
+    for problem in continuation_problems(plan, before, code, keep_results=keep_results):
+        raise problem
+    header = ledger_header(plan, tracking=tracking, code=code, before=before.header)
+    if before.header is not None and plan.loaded.experiment.resources.gpus_per_rank == "measured":
+        return replace(header, devices=before.devices)  # until this driver has measured for itself
+    return header
+
+
+def replay(plan: Plan, lines: Iterable[tuple[float, StateLine]]) -> tuple[SweepState, SearchState]:
+    """What a ledger adds up to, and searcher and scheduler as they stood at its end.
+
+    Args:
+        plan: The sweep's plan, which makes searcher and scheduler anew.
+        lines: The ledger's headers and events in their order, with the time of each in unix seconds; without a
+            scheduler, reports may stand in columns.
+    """
+    state, search_state = SweepState(lean=True), build_search_state(plan)
     for at, line in lines:
         if isinstance(line, Header):
             state.start(line, at)
-            course.begin(line, state)
+            search_state.begin(line, state)
         else:
             state.apply(line, at)
-            course.apply(line, state)
-    return state, course
+            search_state.apply(line, state)
+    return state, search_state
 
 
-def _limits(plan: Plan, devices: float) -> Limits:
+def _limits(plan: Plan, devices: float) -> SweepLimits:
     budget = plan.sweep.budget
-    return Limits(budget, devices=devices, before=worked_seconds(plan.folder) if budget.hours else 0.0)
-
-
-def _check_data(plan: Plan, before: SweepState) -> None:
-    """The same source under the same key must still hold the same samples."""
-    assert before.header is not None  # noqa: S101 - the caller has looked
-    then = before.header.data
-    data = plan.data(plan.loaded.experiment.recipe)
-    if data is None or then.get("key") != data.key or "manifest" not in then:
-        return
-    if then["manifest"] != data.manifest.content:
-        raise LedgerMismatch(
-            f"{plan.name} has results on other data: the manifest of {then.get('source')} was "
-            f"{then['manifest'][:12]} and is {data.manifest.content[:12]}. Put the old data back, or use --fresh"
-        )
-
-
-@contextlib.contextmanager
-def signals_noted(conductor: Conductor) -> Iterator[None]:
-    """The first SIGINT or SIGTERM ends the work in good order, a second one at once."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if conductor.interrupted_by is not None:
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-            signal.raise_signal(number)
-        conductor.interrupted_by = number
-        # Not print: a signal may come in the middle of one.
-        os.write(2, b"\nstopping; what is finished is kept (again: at once)\n")
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return SweepLimits(budget, devices=devices, before=worked_seconds(plan.folder) if budget.hours else 0.0)
 
 
 def run_sweep(
@@ -147,116 +173,130 @@ def run_sweep(
     keep_results: bool = False,
     retry_failed: bool = False,
     observers: Sequence[Observer] = (),
-) -> Result:
+    template: RankTemplate | None = None,
+    on_open: Callable[[], None] = lambda: None,
+    on_slots: Callable[[int], None] = lambda slots: None,
+) -> SweepResult:
     """Run what the ledger does not answer yet, on Ray.
 
-    Raises what opening the ledger raises, and :class:`Interrupted` after a signal, with everything saved.
+    Args:
+        plan: The sweep's plan.
+        tracking: Address of the MLflow store that follows the ledger; empty where none does.
+        keep_results: Whether results of other versions of the user's code stand beside the new ones.
+        retry_failed: Whether failed trials are tried again.
+        observers: Called with each event that is recorded.
+        template: What ranks are forked from; by default one of its own.
+        on_open: Called when this driver has the ledger.
+        on_slots: Called with the number of trials that can run at once, when that is known.
+
+    Raises:
+        Interrupted: After a signal, with everything saved.
+        GangsLost: Ray's processes died before the sweep was over.
+        LedgerMismatch: The results are of other data.
     """
     with open_sweep(
-        plan, tracking=tracking, keep_results=keep_results, observers=observers, retry=retry_failed
+        plan, tracking=tracking, keep_results=keep_results, observers=observers, retry=retry_failed, on_open=on_open
     ) as conductor:
         if conductor.has_work():
-            with signals_noted(conductor):  # from here on, since Ray takes its time to start
-                _run_on_ray(plan, conductor)
+            # signals are noted from here on, since Ray takes its time to start
+            with signals_noted(conductor), nullcontext(template) if template else new_template(plan) as forked_from:
+                _run_on_ray(plan, conductor, forked_from, on_slots)
     return conclude(plan, conductor)
 
 
-def conclude(plan: Plan, conductor: Conductor) -> Result:
-    """The driver's result. Raises :class:`Interrupted` after a signal, :class:`GangsLost` where Ray's died."""
+def new_template(plan: Plan) -> RankTemplate:
+    """A template for the plan's ranks, which is not started yet.
+
+    Args:
+        plan: The sweep's plan.
+    """
+    experiment = plan.loaded.experiment
+    return RankTemplate((str(experiment.file.parent),), wanted=runner_of(experiment.recipe) == LIGHTNING_RUNNER)
+
+
+def _run_on_ray(plan: Plan, conductor: Conductor, template: RankTemplate, on_slots: Callable[[int], None]) -> None:
+    """Have Ray run the rest; while it is imported, the template imports what the ranks need.
+
+    Ray's advice to notebooks is switched off: it is about tables of its own that are not shown here.
+    """
+    template.start()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        _import_ray(plan)
+    from expflow.sweep.ray_runner import run_on_ray
+
+    run_on_ray(plan, conductor, template, on_slots)
+
+
+def _import_ray(plan: Plan) -> None:
+    """Import Ray, which costs a second that a sweep with nothing left to do must not pay."""
+    logging.getLogger("ray.widgets.util").setLevel(logging.ERROR)
+    alone = not cluster_address(plan.site.ray)
+    with environment_with(on_loopback() if alone else {}):
+        importlib.import_module("expflow.sweep.ray_runner")
+
+
+def import_ray_meanwhile(plan: Plan) -> None:
+    """Begin to import Ray, for a sweep that is about to run, while this thread waits for something else.
+
+    Args:
+        plan: The sweep's plan.
+    """
+    threading.Thread(target=_import_ray, args=(plan,), name="import-ray").start()
+
+
+def conclude(plan: Plan, conductor: Conductor) -> SweepResult:
+    """The driver's result.
+
+    Args:
+        plan: The sweep's plan.
+        conductor: The driver's conductor, with its ledger closed.
+
+    Raises:
+        Interrupted: A signal has stopped the sweep.
+        UserError: The experiment is wrong, by what its trials report.
+        GangsLost: Ray's processes died before the sweep was over.
+    """
     if conductor.interrupted_by is not None:
         raise Interrupted(
             f"stopped by {signal.Signals(conductor.interrupted_by).name}; everything that was finished is saved",
             signal_number=conductor.interrupted_by,
+            at_once=conductor.abandoned,
         )
+    conductor.check_reported_metrics()
+    if conductor.error is not None:
+        raise conductor.error
     left = [trial.trial for trial in conductor.state.plan_trials() if not trial.ended]
     if left and not conductor.halted:
         raise GangsLost(
             f"Ray's processes on this sweep were lost with {len(left)} trials unfinished ({', '.join(left[:3])}…). "
-            "Everything that was finished is saved; the same command continues"
+            "Everything that was finished is saved; the same command continues",
+            at_once=conductor.abandoned,
         )
-    ran, notes = conductor.ended, tuple(_notes(conductor, len(left)))
+    ran, notes, left_out = conductor.ended, tuple(_notes(conductor, len(left))), conductor.left_out
     del conductor  # its lean state is not needed beside the whole one
-    return Result(load_state(plan.folder), plan.folder, ran, notes)
+    state = load_state(plan.folder)
+    return SweepResult(state, plan.folder, ran, notes, (*left_out, *(metric_notes(plan, state) if ran else ())))
 
 
 def _notes(conductor: Conductor, left: int) -> Iterator[str]:
     if conductor.halted:
         yield conductor.halted + (f"; {left} trials are unfinished and go on when it is raised" if left else "")
-    course = conductor.course
-    if course.ended_early:
-        yield course.closed
-    elif course.refused:
-        yield f"proposals that the schema refuses were passed over: {'; '.join(course.refused)}"
-
-
-def _import_ray() -> Any:
-    """Ray without its advice to notebooks, which is about tables of its own that nobody gets to see here."""
-    logging.getLogger("ray.widgets.util").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="IProgress not found")
-        import ray
-    return ray
-
-
-def _run_on_ray(plan: Plan, conductor: Conductor) -> None:
-    """Connect to Ray and have the ranks warm up; then let Tune schedule."""
-    ray = _import_ray()  # it costs seconds, which a sweep that has nothing left to do must not pay
-    from expflow.sweep.dispatcher import Dispatcher
-    from expflow.sweep.machine import connected
-    from expflow.sweep.packing import packed_machine
-
-    name = f"expflow-{uuid.uuid4().hex[:8]}"
-    experiment = plan.loaded.experiment
-    runner = runner_of(experiment.recipe).partition(":")[0]
-    paths = (str(experiment.file.parent),)
-    with (
-        connected(experiment.resources, plan.site.ray, name, paths=paths, warm=(runner,)) as machine,
-        signals_noted(conductor),  # again: Ray has put a handler of its own in place
-    ):
-        if experiment.resources.gpus_per_rank == "measured":
-            machine = packed_machine(plan, conductor, machine)
-        dispatcher: Any = (
-            ray.remote(Dispatcher)
-            .options(name=name, num_cpus=0, max_concurrency=10_000, scheduling_strategy=machine.beside_us)
-            .remote(machine.shape, machine.gangs, conductor.decides, machine.patience)
+    if conductor.excess_bytes:
+        yield (
+            f"checkpoints take {conductor.excess_bytes / 1e6:,.1f} MB more than sweep.checkpoints.disk: what is left "
+            "must not be deleted"
         )
-        try:
-            dispatcher.start.remote()
-            _run_tune(plan, conductor, name, dispatcher, machine)
-            with contextlib.suppress(ray.exceptions.RayError):  # it may be what was lost; the ledger knows what is left
-                ray.get(dispatcher.close.remote(), timeout=30)
-        finally:
-            ray.kill(dispatcher)  # and with it its gangs; a cluster that this process only visits goes on
+    yield from search_notes(conductor.search_state)
 
 
-def _run_tune(plan: Plan, conductor: Conductor, name: str, dispatcher: Any, machine: Machine) -> None:
-    """Tune's loop over the conductor's proposals, until none is left or a signal came."""
-    # Imported only now: the ranks import what they need meanwhile.
-    from ray import tune
+def search_notes(search_state: SearchState) -> Iterator[str]:
+    """What a user should know of how the search went.
 
-    from expflow.sweep.adapters import SESSIONS, Judge, Proposer, Recorder, Relay, Session
-
-    scratch = tempfile.mkdtemp(prefix="expflow-tune-")
-    SESSIONS[name] = Session(plan, conductor, dispatcher, machine.gangs + 1, conductor.decides)
-    try:
-        trainable = tune.with_resources(Relay, tune.PlacementGroupFactory([dict(machine.token)]))
-        tuner = tune.Tuner(
-            trainable,
-            param_space={"dispatcher": name},
-            tune_config=tune.TuneConfig(
-                search_alg=Proposer(name), scheduler=Judge(name), num_samples=-1, reuse_actors=True
-            ),
-            run_config=tune.RunConfig(
-                name="tune",
-                storage_path=scratch,
-                stop=Recorder(name),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                progress_reporter=tune.CLIReporter(),  # silent by the next line; the one for notebooks clears the cell
-                verbose=0,
-            ),
-        )
-        if conductor.interrupted_by is None:
-            tuner.fit()
-    finally:
-        SESSIONS.pop(name)
-        shutil.rmtree(scratch, ignore_errors=True)
+    Args:
+        search_state: The searcher, up to the ledger's end.
+    """
+    if search_state.ended_early:
+        yield search_state.closed
+    elif search_state.refused:
+        yield f"proposals that the schema refuses were passed over: {'; '.join(search_state.refused)}"

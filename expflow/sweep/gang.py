@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import ray
-from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from expflow.sweep.rank import LEFT_BYTES, SILENT_SECONDS, Assignment, Message, Rank, Shape, failure
+from expflow.errors import Preempted
+from expflow.sweep.assignment import Assignment, GangShape, RankPlace, rank_file
+from expflow.sweep.liveness import AttemptLimits, Liveness
+from expflow.sweep.messages import AttemptFailedMessage, FinalMessage, TrialEndedMessage
+from expflow.sweep.rank import Rank, failure_message
+from expflow.sweep.rank_end import end_in_words, log_size
 
 GRACE_SECONDS = 5.0
 """What the other ranks get to end by themselves after one of them failed."""
@@ -24,57 +31,65 @@ GRACE_SECONDS = 5.0
 STACKS_SECONDS = 3.0
 """What ranks get to write their stacks down before a hung gang is killed."""
 
-WARM_UP_SECONDS = 600.0
-"""What a new rank gets to import what it needs, from a slow disk perhaps, before its first trial begins."""
-
 WATCH_SECONDS = 0.5
+"""How often a running attempt is checked."""
 
+MAX_DEVICE_BYTES_LEFT = 64 * 2**20
+"""Device memory that a trial may leave behind; with more, the process is not fit for another trial."""
 
-@dataclass(frozen=True)
-class Patience:
-    """How long an attempt may take before its gang is killed. ``stall`` is the time without a step, ``limit`` (None:
-    any) that of the whole attempt, ``silent`` that without a sign of life; all in seconds."""
-
-    stall: float = 1800.0
-    limit: float | None = None
-    silent: float = SILENT_SECONDS
+NO_EXECUTABLES: Mapping[str, str] = MappingProxyType({})
+"""Every rank is executed by its node's Python."""
 
 
 @dataclass
 class Gang:
-    """The ranks of one gang, the placement group that holds their resources, and the nodes that they run on."""
+    """One gang on Ray.
+
+    Attributes:
+        name: Its name, as the ledger has it.
+        group: The placement group that holds its resources.
+        ranks: Ray's handles of its processes.
+        places: Where they run, once that is known.
+    """
 
     name: str
     group: Any
     ranks: list[Any]
-    nodes: list[str] = field(default_factory=list)
+    places: list[RankPlace] = field(default_factory=list)
 
 
-async def make_gang(name: str, shape: Shape) -> Gang:
+async def make_gang(name: str, shape: GangShape, executables: Mapping[str, str] = NO_EXECUTABLES) -> Gang:
     """Wait for the resources of a whole gang, start its ranks, and have them meet.
 
     A gang of one rank is ready before it has imported anything: Ray queues its first trial behind the warm-up.
+
+    Args:
+        name: The gang's name.
+        shape: What it is made of.
+        executables: Node's id -> what ranks there are executed by in place of Python.
     """
     bundle = {"CPU": float(shape.cpus_per_rank)}
     if shape.gpus_per_rank:
         bundle["GPU"] = float(shape.gpus_per_rank)
     gang = Gang(name, placement_group([bundle] * shape.ranks, strategy="PACK"), [])
     try:
-        await _start(gang, shape)
-    except BaseException:  # also where nobody waits for it any more
+        await _start(gang, shape, executables)
+    except BaseException:  # also where the task that waits for it is cancelled
         kill_gang(gang)
         raise
     return gang
 
 
-async def _start(gang: Gang, shape: Shape) -> None:
+async def _start(gang: Gang, shape: GangShape, executables: Mapping[str, str]) -> None:
     await gang.group.ready()
+    nodes = placement_group_table(gang.group)["bundles_to_node_id"]
     gang.ranks += [
         ray.remote(Rank)
         .options(
             num_cpus=shape.cpus_per_rank,
             num_gpus=shape.gpus_per_rank,
             scheduling_strategy=PlacementGroupSchedulingStrategy(gang.group, placement_group_bundle_index=index),
+            **_executed_by(executables.get(nodes[index], "")),
         )
         .remote(index, shape)
         for index in range(shape.ranks)
@@ -86,119 +101,128 @@ async def _start(gang: Gang, shape: Shape) -> None:
         await asyncio.gather(*(rank.join.remote(meeting) for rank in gang.ranks))
 
 
+def _executed_by(executable: str) -> dict[str, Any]:
+    return {"runtime_env": {"py_executable": executable}} if executable else {}
+
+
 def kill_gang(gang: Gang) -> None:
-    """Give back all that a gang holds. Also a stopped process (SIGSTOP) goes, in about five seconds."""
+    """Give back all that a gang holds. Also a stopped process (SIGSTOP) goes, in about five seconds.
+
+    Args:
+        gang: The gang.
+    """
     for rank in gang.ranks:
         ray.kill(rank, no_restart=True)
     remove_placement_group(gang.group)
 
 
-@dataclass
-class Life:
-    """What the ranks of a running attempt have last shown of themselves, by a monotonic clock.
+RankResult = FinalMessage | ray.exceptions.RayError
+"""How a rank's part of an attempt ended: a message, or the error of a process that is gone."""
 
-    ``heard`` is None for a rank that still warms up. ``waiting`` says that rank 0 waits for an answer, which is
-    nobody's stall.
+
+@dataclass
+class RunningAttempt:
+    """An attempt that a gang runs.
+
+    Attributes:
+        gang: The gang.
+        assignment: What it runs.
+        limits: How long it may take.
+        liveness: What its ranks' heartbeats show, which the dispatcher takes in.
+        started: When it began, by ``time.perf_counter``.
     """
-
-    begun: float
-    heard: list[float | None]
-    steps: list[int]
-    stepped: float
-    wish: str = ""
-    waiting: bool = False
-
-    @classmethod
-    def begin(cls, ranks: int, now: float) -> Life:
-        """The life of an attempt that begins now."""
-        return cls(now, [None] * ranks, [0] * ranks, now)
-
-    def beat(self, rank: int, steps: int, now: float) -> None:
-        """A sign of life of ``rank``, which has taken ``steps`` steps."""
-        self.heard[rank] = now
-        if steps != self.steps[rank]:
-            self.steps[rank], self.stepped = steps, now
-
-    def fault(self, patience: Patience, now: float) -> tuple[str, str] | None:
-        """What is wrong, as failure class and words; None as long as nothing is."""
-        for rank, heard in enumerate(self.heard):
-            silence = now - (self.begun if heard is None else heard)
-            if silence > (WARM_UP_SECONDS if heard is None else patience.silent):
-                return "hung", f"rank {rank} gave no sign of life for {silence:.0f} s"
-        if not self.waiting and now - self.stepped > patience.stall:
-            return "hung", f"no step for {now - self.stepped:.0f} s (resources.stall_seconds)"
-        if patience.limit is not None and now - self.begun > patience.limit:
-            return "killed_by_limit", f"it ran for more than {patience.limit:g} s (resources.trial_seconds)"
-        return None
-
-
-@dataclass
-class Attempt:
-    """One attempt of a gang: how it goes, and how it ends."""
 
     gang: Gang
     assignment: Assignment
-    patience: Patience
-    life: Life
+    limits: AttemptLimits
+    liveness: Liveness
     started: float = field(default_factory=time.perf_counter)
+    _log_sizes: list[int] = field(default_factory=list)
 
-    async def outcome(self, dispatcher: Any, lease: str) -> tuple[Message, bool]:
-        """The message that the attempt ends with, and whether its gang is fit for another one."""
-        running = [asyncio.ensure_future(_answer(rank, self.assignment, dispatcher, lease)) for rank in self.gang.ranks]
-        fault = await self._watch(running)
-        for each in running:
-            each.cancel()
-        results = [each.result() for each in running if each.done() and not each.cancelled()]
+    async def outcome(self, dispatcher: Any, lease: str) -> tuple[FinalMessage, bool]:
+        """The message that the attempt ends with, and whether its gang is fit for another one.
+
+        Args:
+            dispatcher: Ray's handle of the dispatcher, for the ranks.
+            lease: The key that the dispatcher knows the trial by.
+        """
+        self._log_sizes = [log_size(self._log(rank)) for rank in range(len(self.gang.ranks))]
+        runs = [asyncio.ensure_future(_run(rank, self.assignment, dispatcher, lease)) for rank in self.gang.ranks]
+        fault = await self._watch(runs)
+        for run in runs:
+            run.cancel()
+        results = {rank: run.result() for rank, run in enumerate(runs) if run.done() and not run.cancelled()}
         if fault is not None:
             return self._failed(*fault), False
-        return self._verdict(results)
+        return self._combine(results)
 
-    async def _watch(self, running: Sequence[asyncio.Future[Any]]) -> tuple[str, str] | None:
+    async def _watch(self, runs: Sequence[asyncio.Future[RankResult]]) -> tuple[str, str] | None:
         """Return when all ranks have ended, or one has failed and the others had their time; or with what is wrong."""
         failed_at: float | None = None
-        while not all(each.done() for each in running):
-            await asyncio.wait(running, timeout=WATCH_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        while not all(run.done() for run in runs):
+            await asyncio.wait(runs, timeout=WATCH_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             now = time.monotonic()
-            if failed_at is None and any(each.done() and _failed(each.result()) for each in running):
+            if failed_at is None and any(
+                run.done() and not isinstance(run.result(), TrialEndedMessage) for run in runs
+            ):
                 failed_at = now
             if failed_at is not None and now - failed_at > GRACE_SECONDS:
                 return None
-            if failed_at is None and (fault := self.life.fault(self.patience, now)):
-                self.life.wish = "stacks"
+            if failed_at is None and (fault := self.liveness.fault(self.limits, now)):
+                self.liveness.request = "stacks"
                 await asyncio.sleep(STACKS_SECONDS)
                 return fault
-            if any(each.done() for each in running):  # the others are at its heels; do not spin meanwhile
+            if any(run.done() for run in runs):  # the others end soon, too; do not spin meanwhile
                 await asyncio.sleep(0.01)
         return None
 
-    def _verdict(self, results: Sequence[Any]) -> tuple[Message, bool]:
-        lost = [each for each in results if isinstance(each, BaseException)]
-        if lost:
-            kind = "node_lost" if self._node_is_gone() else "worker_lost"
-            text = str(lost[0]).strip()
-            return self._failed(kind, text.splitlines()[0] if text else type(lost[0]).__name__), False
-        failed = [each for each in results if each["kind"] == "attempt_failed"]
-        clean = all(each.get("left", 0) <= LEFT_BYTES for each in results)
-        if failed:  # ranks that failed may be out of step with each other
-            return failed[0], clean and len(self.gang.ranks) == 1
-        return results[0], clean
+    def _combine(self, results: Mapping[int, RankResult]) -> tuple[FinalMessage, bool]:
+        """The attempt's message by its ranks' results, and whether the gang is fit for another attempt.
+
+        A rank that is gone, or was told to leave, is the reason why others have failed.
+        """
+        if gone := {rank: result for rank, result in results.items() if isinstance(result, ray.exceptions.RayError)}:
+            failure = "node_lost" if self._node_is_gone() else "worker_lost"
+            return self._failed(failure, "; ".join(self._how_it_ended(*item) for item in gone.items())), False
+        messages = [result for result in results.values() if not isinstance(result, ray.exceptions.RayError)]
+        clean = all(message.device_bytes_left <= MAX_DEVICE_BYTES_LEFT for message in messages)
+        failures = [message for message in messages if isinstance(message, AttemptFailedMessage)]
+        if leaving := [message for message in failures if message.failure == Preempted.failure]:
+            return leaving[0], False  # the process is to go
+        if failures:  # ranks that failed may be out of step with each other
+            return failures[0], clean and len(self.gang.ranks) == 1
+        return messages[0], clean
+
+    def _how_it_ended(self, rank: int, error: ray.exceptions.RayError) -> str:
+        places = self.gang.places
+        place = f" (process {places[rank].pid} on {places[rank].host})" if places else ""
+        if places and places[rank].node not in _nodes_alive():
+            how = "was on a node that is gone"
+        elif "low on memory" in str(error):
+            how = "was killed by Ray, because its node ran low on memory"
+        else:
+            how = end_in_words(self._log(rank), self._log_sizes[rank])
+        return f"rank {rank}{place} {how}"
+
+    def _log(self, rank: int) -> Path:
+        return rank_file(Path(self.assignment.folder), "log", rank)
 
     def _node_is_gone(self) -> bool:
-        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-        return any(node not in alive for node in self.gang.nodes)
+        alive = _nodes_alive()
+        return any(place.node not in alive for place in self.gang.places)
 
-    def _failed(self, kind: str, message: str) -> Message:
-        where = f"; stacks of its ranks: {self.assignment.folder}/stacks*.txt" if kind == "hung" else ""
-        return failure(self.assignment, kind, message + where, "", self.started)
+    def _failed(self, failure: str, message: str) -> AttemptFailedMessage:
+        where = f"; stacks of its ranks: {self.assignment.folder}/stacks*.txt" if failure == "hung" else ""
+        return failure_message(self.assignment, failure, message + where, self.started)
 
 
-async def _answer(rank: Any, assignment: Assignment, dispatcher: Any, lease: str) -> Any:
-    """What a rank's attempt ends with: a message, or the error that says that the process is gone."""
+def _nodes_alive() -> set[str]:
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
+async def _run(rank: Any, assignment: Assignment, dispatcher: Any, lease: str) -> RankResult:
     try:
-        return await rank.run.remote(assignment, dispatcher, lease)
+        message: FinalMessage = await rank.run.remote(assignment, dispatcher, lease)
     except ray.exceptions.RayError as error:
         return error
-
-
-def _failed(result: Any) -> bool:
-    return isinstance(result, BaseException) or result["kind"] == "attempt_failed"
+    return message

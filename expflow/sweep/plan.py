@@ -1,39 +1,36 @@
-"""What an experiment comes to on this machine: its trials, their ids, its data, and the folder of its results."""
+"""The frozen facts of an experiment on this machine: what is searched, how it is judged, where its results lie.
+
+What follows from a plan is computed beside it: trials in :mod:`~expflow.sweep.trial_expansion`, searcher and scheduler
+in :mod:`~expflow.sweep.search_builders`, data in :mod:`~expflow.sweep.data_preparation`, the ledger's header in
+:mod:`~expflow.sweep.ledger_header`.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from expflow.config import Loaded, Site, load, load_site
-from expflow.config.identity import config_id, dump, folder_name, identity_tree, recorded_tree, trial_id
-from expflow.config.schema import Recipe, Sweep, Trainer
-from expflow.config.space import metric_mode
-from expflow.config.spec import Foreign, role_of
-from expflow.config.tree import problem
-from expflow.data.build import Prepared, as_used, data_key, prepare, supposed
-from expflow.data.specs import Source
-from expflow.errors import DataMissing, ExperimentInvalid, Problem, UserError
-from expflow.ledger.header import Header
-from expflow.registry import construct, load_dotted
-from expflow.sweep.course import MOST_REPEATS, Course, Objective
-from expflow.sweep.generations import newest, unused
-from expflow.sweep.pretrained import Sources, look_up
-from expflow.sweep.provenance import CONTINUE_VARIABLE, git_state, versions
-from expflow.sweep.schedulers import Scheduler, Surroundings
-from expflow.sweep.searchers import SearchAlgorithm, Values
-from expflow.sweep.searchers.specs import Grid
-from expflow.sweep.warm import warm_start
-from expflow.training.transfer.source import Pretrained
-
-SHOWN = 10
-"""Configs that a searcher which learns is asked for before anything ran: what a plan can show of it."""
+from expflow.config import LoadedExperiment, Site, load, load_site
+from expflow.config.component_specs import scheduler_spec, searcher_spec, task_spec
+from expflow.config.identity import folder_name, recorded_tree
+from expflow.config.schema import Recipe, Sweep
+from expflow.config.tree import problem_at
+from expflow.data.prepare.prepared import PreparedData
+from expflow.errors import ExperimentInvalid, Problem, UserError
+from expflow.metrics import metric_mode
+from expflow.redaction import redacted
+from expflow.sweep.initial_weights import InitialWeights, resolve_all
+from expflow.sweep.objective import Objective
+from expflow.sweep.plan_identity import plan_digest, search_digest
+from expflow.sweep.provenance import CONTINUE_VARIABLE
+from expflow.sweep.result_names import newest_name, unused_name
+from expflow.sweep.searchers import Values
+from expflow.sweep.searchers.specs import GridSpec
+from expflow.training.transfer.pretrained import PretrainedWeights
 
 
 @dataclass(frozen=True)
@@ -41,13 +38,19 @@ class PlannedTrial:
     """One config with one seed, as the searcher proposed it. Small: its recipe is made anew when it is asked for."""
 
     trial: str
+    """The trial's id."""
     config: str
+    """The config's id."""
     seed: int
     values: dict[str, Any]
+    """Searched key -> chosen value."""
     budget: dict[str, Any]
-    data: Prepared | None
+    """The recipe's budget fields by dotted key."""
+    data: PreparedData | None
+    """Its prepared data; None where its task brings its own or needs none."""
     configure: Callable[[Mapping[str, Any]], Recipe] = field(repr=False, compare=False)
-    weights: Pretrained | None = None
+    """Gives the recipe of searched values."""
+    weights: PretrainedWeights | None = None
     """What it begins with; None for fresh weights."""
 
     @property
@@ -67,22 +70,38 @@ class PlannedTrial:
 
 
 @dataclass
+class PlanCache:
+    """What was computed for a plan and is not to be computed again."""
+
+    prepared: dict[str, PreparedData] = field(default_factory=dict)
+    """Data key -> prepared data."""
+    configs: int | None = None
+    """Number of configs that the searcher proposes, once it was counted."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """An experiment on this machine. Building one starts nothing; data are prepared when a trial first needs them."""
 
-    loaded: Loaded
+    loaded: LoadedExperiment
+    """The experiment as it was read."""
     site: Site
+    """What differs between machines."""
     name: str
+    """Name of the results: the experiment's, with ``.2``, ``.3``, … after ``--fresh``."""
     storage: Path
+    """The folder of all results."""
     sweep: Sweep
-    sources: Sources
+    """What is searched; a single trial is a grid of nothing."""
+    sources: InitialWeights
     """The weights that recipes begin with."""
     command: str = ""
-    """What to type to continue, from anywhere."""
+    """What to type to continue, from anywhere; without secrets."""
+    check: bool = True
+    """Whether ranks try one batch of a network before its first trial."""
     supposing: bool = False
     """Whether data that are missing are taken for what is published of them: such a plan can be shown, not run."""
-    _prepared: dict[str, Prepared] = field(default_factory=dict)
-    _expected: int | None = None
+    cache: PlanCache = field(default_factory=PlanCache, repr=False, compare=False)
 
     @property
     def folder(self) -> Path:
@@ -102,17 +121,19 @@ class Plan:
     @property
     def objective(self) -> Objective:
         """How trials are judged, and how schedulers count their time."""
-        unit = getattr(self.sweep.scheduler, "unit", "epoch")
+        unit = scheduler_spec(self.sweep.scheduler).time_unit
         epochs = self.loaded.experiment.trainer.epochs
         return Objective(self.metric, self.mode, self.sweep.select, unit, epochs)
 
     @property
     def digest(self) -> str:
         """Hash of what is searched: another plan starts another set of trials."""
-        searcher = self.sweep.searcher.model_dump(mode="json")
-        confirm = [self.sweep.confirm.model_dump(mode="json")] if self.sweep.confirm else []
-        recipe = dump(self.loaded.experiment.recipe)
-        return _digest([recipe, self._space, self.sweep.seeds, searcher, *confirm])
+        return plan_digest(self.loaded.experiment.recipe, self.sweep)
+
+    @property
+    def search_key(self) -> str:
+        """Hash of all that the searcher's proposals depend on, besides results."""
+        return search_digest(self.loaded.experiment.recipe, self.sweep, self.mode)
 
     @property
     def devices(self) -> float:
@@ -131,221 +152,38 @@ class Plan:
     @property
     def limit(self) -> int | None:
         """Number of configs that are wanted of the searcher; None for all that it has."""
-        return getattr(self.sweep.searcher, "trials", None)
+        return searcher_spec(self.sweep.searcher).max_configs
 
     @property
     def learns(self) -> bool:
         """Whether the searcher's proposals depend on results; a searcher of the user's may."""
-        searcher = self.sweep.searcher
-        return isinstance(searcher, Foreign) or bool(getattr(searcher, "learns", False))
+        return searcher_spec(self.sweep.searcher).learns
 
-    @property
-    def search_key(self) -> str:
-        """Hash of all that the searcher's proposals depend on, besides results. Its number of configs does not count:
-        a search that is extended goes on."""
-        searcher = self.sweep.searcher.model_dump(mode="json", exclude={"trials"}, exclude_defaults=True)
-        base = identity_tree(self.loaded.experiment.recipe)
-        return _digest(
-            [base, self._space, searcher, self.sweep.searcher.name, self.metric, self.mode, self.sweep.select]
-        )
+    def accepts(self, values: Values) -> bool:
+        """Whether the schema takes a config.
 
-    @property
-    def _space(self) -> tuple[dict[str, Any], ...]:
-        return tuple(each.model_dump(mode="json") for each in self.sweep.space)
-
-    def searcher(self) -> SearchAlgorithm:
-        """A fresh searcher: it proposes from the beginning, as replay needs."""
-        spec = self.sweep.searcher
-        built: SearchAlgorithm
-        if isinstance(spec, Foreign):
-            built = construct(spec.name, spec.arguments, {"space": self.sweep.space, "mode": self.mode})
-        else:
-            built = load_dotted(spec.build)(spec, self.sweep.space, self.mode)
-        return built
-
-    def scheduler(self) -> Scheduler | None:
-        """A fresh scheduler; None where every trial runs to its end."""
-        spec = self.sweep.scheduler
-        around = Surroundings(self.loaded.experiment.trainer.epochs, self.sweep.space, self._accepts)
-        built: Scheduler
-        if isinstance(spec, Foreign):
-            built = construct(spec.name, spec.arguments, {"surroundings": around})
-        elif spec is None or not spec.build:
-            return None
-        else:
-            built = load_dotted(spec.build)(spec, around)
-        return built
-
-    def _accepts(self, values: Values) -> bool:
+        Args:
+            values: Searched key -> value.
+        """
         try:
             self.loaded.configure(values)
         except ExperimentInvalid:
             return False
         return True
 
-    def course(self) -> Course:
-        """A fresh searcher and scheduler, to be fed with the ledger."""
-        return Course(
-            self.searcher(),
-            self.scheduler(),
-            self.objective,
-            search=self.search_key,
-            identify=lambda values: config_id(self.loaded.configure(values)),
-            limit=self.limit,
-        )
+    def problem_at(self, key: str, message: str, values: Values | None = None) -> Problem:
+        """Something that is wrong with the experiment, at the place where the file says it.
 
-    def data(self, recipe: Recipe) -> Prepared | None:
-        """The recipe's prepared data; None where its task brings its own or needs none.
-
-        Raises what :func:`~expflow.data.build.prepare` raises, and ExperimentInvalid where the file names a folder
-        that is not there.
+        Args:
+            key: Dotted key of the recipe.
+            message: What is wrong with it.
+            values: The searched values of the config that it concerns; None for the base recipe.
         """
-        spec = recipe.data
-        if not isinstance(spec, Source):
-            return None
-        key = data_key(spec)
-        if key not in self._prepared:
-            self._prepared[key] = self._prepare(spec)
-        return as_used(self._prepared[key], spec)
+        return problem_at(self.loaded.location(key, values), key, message)
 
-    def _prepare(self, spec: Source) -> Prepared:
-        folder = self.loaded.experiment.file.parent
-        try:
-            return prepare(spec, cache=self.site.cache, folder=folder, site_path=self.site.data.get(spec.name))
-        except DataMissing as error:
-            if self.supposing and (stand_in := supposed(spec)) is not None:
-                return stand_in
-            if not error.key:
-                raise
-            raise ExperimentInvalid([self.problem(error.key, str(error))]) from error
-
-    def problem(self, key: str, message: str, values: Values | None = None) -> Problem:
-        """Something that is wrong with ``key`` of the base recipe, or of the config of ``values``, at the place where
-        the file says it."""
-        return problem(self.loaded.place(key, values), key, message)
-
-    def configs(self) -> Iterator[Values]:
-        """Searched values of each config that the searcher proposes by itself, each config once.
-
-        Of a searcher that learns only the first ones are known beforehand. Proposals that the schema refuses are left
-        out, as they are in the sweep; a grid's and a list's have all been checked before.
-        """
-        searcher, known = self.searcher(), set[str]()
-        most = self.limit if not self.learns else min(self.limit or SHOWN, SHOWN)
-        repeats = 0
-        while (most is None or len(known) < most) and repeats < MOST_REPEATS:
-            if (values := searcher.suggest()) is None:
-                return
-            config = config_id(self.loaded.configure(values)) if self._accepts(values) else ""
-            repeats += 1
-            if config and config not in known:
-                repeats = 0
-                known.add(config)
-                yield values
-
-    def trials(self) -> Iterator[PlannedTrial]:
-        """The trials of :meth:`configs` in proposal order: each config with each of its seeds."""
-        for values in self.configs():
-            yield from self.expand(values)
-
-    def expand(self, values: Values, seeds: Sequence[int] | None = None) -> list[PlannedTrial]:
-        """A config with each of ``seeds``, by default the sweep's. Raises ExperimentInvalid."""
-        recipe = self.loaded.configure(values)
-        data = self.data(recipe)
-        config = config_id(recipe)
-        key = data.key if data is not None else _own_data_key(recipe)
-        spent = budget_of(recipe)
-        weights = self.sources[recipe.init.source] if recipe.init is not None and recipe.init.pretrained else None
-        begun = weights.id if weights is not None else ""
-        return [
-            PlannedTrial(
-                trial_id(config, seed, key, begun), config, seed, values, spent, data, self.loaded.configure, weights
-            )
-            for seed in (self.sweep.seeds if seeds is None else seeds)
-        ]
-
-    def trial(self, values: Values, seed: int) -> PlannedTrial:
-        """A config with one seed."""
-        return self.expand(values, (seed,))[0]
-
-    @property
-    def expected_trials(self) -> int:
-        """Number of trials that the sweep comes to, where nothing is stopped or repeated. Counted once."""
-        if self._expected is None:
-            configs = self.limit if self.learns and self.limit else sum(1 for _ in self.configs())
-            confirm = self.sweep.confirm
-            more = min(confirm.top, configs) * len(confirm.seeds) if confirm else 0
-            count = configs * len(self.sweep.seeds) + more
-            most = self.sweep.budget.trials
-            self._expected = count if most is None else min(count, most)
-        return self._expected
-
-    def header(self, *, tracking: str, code: dict[str, str], before: Header | None = None) -> Header:
-        """The ledger header of a driver that is about to run this plan; ``before`` is that of the last one."""
-        experiment = self.loaded.experiment
-        data = self.data(experiment.recipe)
-        recipe = dump(experiment.recipe)
-        confirm = self.sweep.confirm.model_dump(mode="json") if self.sweep.confirm else {}
-        search = self.search_key
-        return Header(
-            name=self.name,
-            text=self.loaded.text,
-            file=str(experiment.file),
-            sets=tuple(self.loaded.sets),
-            command=self.command,
-            plan=self.digest,
-            search=search,
-            about=experiment.about.model_dump(),
-            recipe=recipe,
-            space=self._space,
-            seeds=self.sweep.seeds,
-            confirm=confirm,
-            warm_start=before.warm_start
-            if before and before.search == search
-            else warm_start(self.sweep, self.storage),
-            searcher=self.sweep.searcher.name,
-            scheduler=self.sweep.scheduler.name if self.sweep.scheduler else "none",
-            metric=self.metric,
-            mode=self.mode,
-            select=self.sweep.select,
-            report=experiment.report.model_dump(mode="json"),
-            expected_trials=self.expected_trials,
-            devices=self.devices,
-            data=_data_facts(data, experiment.recipe),
-            weights=self.sources.facts,
-            code=code,
-            versions=versions(),
-            git=git_state(experiment.file.parent),
-            tracking=tracking,
-        )
-
-
-def budget_of(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's budget fields by dotted key; what is left open is left out."""
-    fields = [key for key in Trainer.model_fields if role_of(Trainer, key) == "budget"]
-    return {f"trainer.{key}": value for key in fields if (value := getattr(recipe.trainer, key)) is not None}
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def _own_data_key(recipe: Recipe) -> str:
-    """The data key of data that the user's own code brings: what the file says of them."""
-    return _digest(dump(recipe).get("data")) if recipe.data is not None else "none"
-
-
-def _data_facts(data: Prepared | None, recipe: Recipe) -> dict[str, Any]:
-    if data is None:
-        return {"source": getattr(recipe.data, "name", ""), "key": _own_data_key(recipe)}
-    return {
-        "source": getattr(recipe.data, "name", ""),
-        "key": data.key,
-        "manifest": data.manifest.content,
-        "spec": data.spec.to_json(),
-        "samples": dict(data.spec.samples),
-        "root": str(data.root),
-    }
+    def with_published_data(self) -> Plan:
+        """The same plan, in which data that are missing are taken for what is published of them."""
+        return replace(self, supposing=True, cache=PlanCache())
 
 
 def make_plan(
@@ -355,42 +193,55 @@ def make_plan(
     storage: Path | str | None = None,
     alone: bool = False,
     fresh: bool = False,
+    version: str = "",
     elsewhere: bool = False,
 ) -> Plan:
-    """Read ``file`` and settle where its results go.
+    """Read an experiment file and settle where its results go.
 
-    ``alone`` ignores the file's sweep: one trial of the base recipe with seed 0. ``storage`` wins over the file, the
-    file over the site. ``fresh`` begins new results beside those that are there; without it the newest are continued.
-    ``elsewhere``: a machine that makes the plan anew will run it, so weights to begin with are not looked up here.
-    Raises :class:`~expflow.errors.ExperimentInvalid` with everything that is wrong.
+    Args:
+        file: The experiment's YAML file.
+        sets: The ``--set`` arguments, ``key=value`` each.
+        storage: The folder of all results; it wins over the file's, the file's over the site's.
+        alone: Ignore the file's sweep: one trial of the base recipe with seed 0.
+        fresh: Begin new results beside those that are there; without it the newest are continued.
+        version: What the results' name ends in, where they are of one version of the user's code.
+        elsewhere: A machine that makes the plan anew will run it, so weights to begin with are not looked up here.
+
+    Raises:
+        ExperimentInvalid: With everything that is wrong in the file.
+        UserError: The storage is no folder.
     """
     site = load_site()
     loaded = load(file, sets, site)
-    experiment = loaded.experiment
-    sweep = experiment.sweep
-    if sweep is None or alone:
-        metric = sweep.metric if sweep else "val/top1"
-        mode = sweep.mode if sweep else None
-        sweep = Sweep(searcher=Grid(), metric=metric, mode=mode)
-    else:
-        loaded.check()
+    experiment, sweep = loaded.experiment, _sweep_of(loaded, alone)
     root = str(storage or experiment.storage or site.storage)
     if "://" in root:
         raise UserError(f"storage {root!r}: only folders can hold results; name a folder that every node can reach")
     suffix = "+train" if alone and experiment.sweep is not None else ""
-    folder, name = Path(root).absolute(), loaded.name + suffix
-    name = unused(folder, name) if fresh else newest(folder, name, experiment.file)
-    command = os.environ.get(CONTINUE_VARIABLE) or _command("train" if alone else "sweep", loaded, storage)
-    sources = Sources({})
+    folder, name = Path(root).absolute(), loaded.name + suffix + version
+    name = unused_name(folder, name) if fresh else newest_name(folder, name, experiment.file)
+    words = [*_command("train" if alone else "sweep", loaded, storage), *(("--changed-code", "new") if version else ())]
+    command = redacted(os.environ.get(CONTINUE_VARIABLE) or shlex.join(words))
+    sources = InitialWeights({})
     if not elsewhere:
-        sources = look_up(loaded, sweep.space, site=site, storage=folder, folder=folder / name)
+        sources = resolve_all(loaded, sweep.space, site=site, storage=folder, folder=folder / name)
     return Plan(loaded, site, name, folder, sweep, sources, command)
 
 
-def _command(verb: str, loaded: Loaded, storage: Path | str | None) -> str:
+def _sweep_of(loaded: LoadedExperiment, alone: bool) -> Sweep:
+    """The file's sweep, checked; without one, or for one trial ``alone``, a grid of nothing under the same metric."""
+    sweep = loaded.experiment.sweep
+    if sweep is None or alone:
+        metric = sweep.metric if sweep else task_spec(loaded.experiment.recipe.task).main_metric
+        return Sweep(searcher=GridSpec(), metric=metric, mode=sweep.mode if sweep else None)
+    loaded.check()
+    return sweep
+
+
+def _command(verb: str, loaded: LoadedExperiment, storage: Path | str | None) -> list[str]:
     words = ["expflow", verb, str(loaded.experiment.file)]
-    for each in loaded.sets:
-        words += ["--set", each]
+    for assignment in loaded.sets:
+        words += ["--set", assignment]
     if storage:
         words += ["--storage", str(Path(storage).absolute())]
-    return shlex.join(words)
+    return words

@@ -1,276 +1,243 @@
-"""One process of a gang: it stays warm, runs its part of one trial after another, and shows that it is alive.
+"""One process of a gang: it stays warm, runs its part of one trial after another, and sends a heartbeat meanwhile.
 
-What a trial says and how it ends goes to the dispatcher as messages. Nothing that a trial does raises out of
+What a trial reports and how it ends goes to the dispatcher as messages. Nothing that a trial does raises out of
 :meth:`Rank.run`, so the process outlives every trial that does not kill it.
 """
 
 from __future__ import annotations
 
 import faulthandler
+import gc
+import importlib
 import os
+import signal
+import socket
 import sys
-import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import ray
 
-from expflow.config.schema import Recipe
-from expflow.sweep.speaker import Speaker
-from expflow.training.contract import sharing
-from expflow.training.transfer.source import Pretrained
-
-Message = dict[str, Any]
-
-BEAT_SECONDS = 1.0
-"""How often a rank says that it lives."""
-
-SILENT_SECONDS = 30.0
-"""After this long without a word a rank counts as hung: stopped, or stuck where even its other threads cannot run."""
-
-LEFT_BYTES = 64 * 2**20
-"""Device memory that a trial may leave behind; with more, the process is not fit for another trial."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What one gang is made of. ``gpu_memory`` is the share of a GPU's memory that torch may take in a rank. ``paths``
-    are added to the ranks' import path, relative ones as seen from the ranks' working folder; ``warm`` modules are
-    imported early."""
-
-    ranks: int = 1
-    cpus_per_rank: int = 1
-    gpus_per_rank: float = 0
-    gpu_memory: float = 1.0
-    paths: tuple[str, ...] = ()
-    warm: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """One trial for a gang. ``attempt`` is the number of the next attempt, ``experiment`` the folder of all results,
-    ``epoch`` the driver's; ``forks`` counts how often the trial took over another one's weights. In ``lockstep`` each
-    report waits for the driver's decision."""
-
-    trial: str
-    attempt: int
-    recipe: Recipe
-    seed: int
-    folder: str
-    data_root: str | None = None
-    experiment: str | None = None
-    epoch: int = 0
-    forks: int = 0
-    weights: Pretrained | None = None
-    lockstep: bool = True
+from expflow.config.identity import dump
+from expflow.data.stores.signed_urls import keep_queries
+from expflow.errors import Preempted
+from expflow.files import redact_file
+from expflow.redaction import remember_secrets
+from expflow.sweep.assignment import Assignment, GangShape, RankPlace, rank_file
+from expflow.sweep.bounded_log import BoundedLog
+from expflow.sweep.failures import BATCH_FAILED, failure_class
+from expflow.sweep.heartbeat import Heartbeat
+from expflow.sweep.messages import AttemptFailedMessage, FinalMessage, TrialEndedMessage
+from expflow.sweep.rank_children import leave_mark
+from expflow.sweep.rank_end import exits_noted
+from expflow.sweep.report_channel import ReportChannel
+from expflow.training.contract import (
+    LEAVE_SIGNALS,
+    Attempt,
+    Fence,
+    World,
+    run_trial,
+    trials_per_gpu,
+)
 
 
 def import_from(paths: tuple[str, ...]) -> None:
-    """Put ``paths`` before this process's import path."""
+    """Put folders before this process's import path.
+
+    Args:
+        paths: The folders; a relative one is seen from the folder that this node unpacked.
+    """
     for path in reversed(paths):
-        full = str(Path(path).absolute())  # a relative one is seen from the folder that this node unpacked
+        full = str(Path(path).absolute())
         if full not in sys.path:
             sys.path.insert(0, full)
 
 
 class Rank:
-    """One process of a gang. Its methods run on the process's main thread, so trials may install signal handlers."""
+    """One process of a gang, a Ray actor. Its methods run on the main thread, so trials may install signal handlers.
 
-    def __init__(self, rank: int, shape: Shape) -> None:
+    Args:
+        rank: Its number among the gang's, from 0.
+        shape: What the gang is made of.
+    """
+
+    def __init__(self, rank: int, shape: GangShape) -> None:
         self._rank, self._shape = rank, shape
+        self._terminated, self._mark = False, leave_mark()
+        for number in LEAVE_SIGNALS:
+            signal.signal(number, self._terminate)  # Ray's own for SIGTERM ends the process, with nothing saved
+        faulthandler.enable()  # by which a log tells the signal that its process died of
         import_from(shape.paths)
 
-    def node(self) -> str:
-        """Id of the node that this process runs on."""
-        return str(ray.get_runtime_context().get_node_id())
+    def _terminate(self, number: int, frame: FrameType | None) -> None:
+        """A batch system, or whoever runs this machine, wants this process gone. A trial saves and leaves."""
+        self._terminated = True
+
+    def place(self) -> RankPlace:
+        """Where this process runs."""
+        return RankPlace(str(ray.get_runtime_context().get_node_id()), socket.gethostname(), os.getpid(), self._mark)
 
     def warm_up(self) -> None:
         """Import what trials need."""
-        import importlib
-
         for module in self._shape.warm:
             importlib.import_module(module)
 
     def host(self) -> tuple[str, int]:
         """Open the meeting point of the gang's process group; called on rank 0. Returns its address and port."""
-        from expflow.training import ranks
+        from expflow.training import ranks  # torch, which a gang of one rank imports while it warms up
 
         address = ray.util.get_node_ip_address()
-        return address, ranks.host(address, self._shape.ranks)
+        return address, ranks.host_rendezvous(address, self._shape.ranks)
 
     def join(self, meeting: tuple[str, int]) -> None:
-        """Join the gang's process group, for all trials to come."""
+        """Join the gang's process group, for all trials to come.
+
+        Args:
+            meeting: Address and port of rank 0's meeting point.
+        """
         from expflow.training import ranks
 
-        ranks.join(self._rank, self._shape.ranks, *meeting)
+        ranks.join_group(self._rank, self._shape.ranks, *meeting, ray.util.get_node_ip_address())
 
-    def run(self, assignment: Assignment, dispatcher: Any, lease: str) -> Message:
-        """Run one attempt to its end. Never raises: a failure is a message, so the rank stays warm."""
+    def run(self, assignment: Assignment, dispatcher: Any, lease: str) -> FinalMessage:
+        """Run one attempt to its end. Never raises: a failure is a message, so the rank stays warm.
+
+        Args:
+            assignment: What is to be run.
+            dispatcher: Ray's handle of the dispatcher.
+            lease: The key that the dispatcher knows the trial by.
+        """
         started = time.perf_counter()
+        keep_queries(assignment.addresses)
+        remember_secrets(dump(assignment.recipe))
         folder = Path(assignment.folder)
-        suffix = f"-rank{self._rank}" if self._rank else ""
         try:
             with ExitStack() as stack:
-                stack.enter_context(_output_to(folder / f"log{suffix}.txt"))
-                pulse = stack.enter_context(_Pulse(dispatcher, lease, self._rank, folder / f"stacks{suffix}.txt"))
-                speaker = Speaker(assignment, dispatcher, lease, started, pulse.step)
-                pulse.each_beat = speaker.push
-                message = self._attempt(assignment, speaker, pulse)
-                with suppress(ray.exceptions.RayError):  # the dispatcher is gone, and with it who would listen
-                    speaker.flush()
+                path = rank_file(folder, "log", self._rank)
+                stack.callback(redact_file, path)
+                log = stack.enter_context(BoundedLog(path, assignment.log_bytes))
+                stack.enter_context(exits_noted())
+                stacks = rank_file(folder, "stacks", self._rank)
+                heartbeat = stack.enter_context(Heartbeat(dispatcher, lease, self._rank, stacks))
+                channel = ReportChannel(assignment, dispatcher, lease, heartbeat.step)
+                heartbeat.at_each_beat = (channel.push, log.trim)
+                message = self._attempt(assignment, channel, heartbeat, started)
+                with suppress(ray.exceptions.RayError):  # the dispatcher is gone, and nothing could receive it
+                    channel.flush()
                 return message
         except OSError as error:  # the log itself cannot be written
-            return failure(assignment, "storage", f"{folder}: {error}", "", started)
+            return failure_message(assignment, failure_class(error, folder), f"{folder}: {error}", started)
 
-    def _attempt(self, assignment: Assignment, speaker: Speaker, pulse: _Pulse) -> Message:
-        from expflow.errors import ExpflowError, StorageUnwritable, TrialError
-        from expflow.training import Attempt, Fence, World, run_trial
+    def _try_batches(
+        self, assignment: Assignment, channel: ReportChannel, started: float
+    ) -> AttemptFailedMessage | None:
+        """Try a batch where the driver wants it; what failed, or None."""
+        if assignment.check is None:
+            return None
+        from expflow.training.batch_check import check_batches  # torch and Lightning, which the trial needs too
 
-        shape = self._shape
-        world = World(
-            self._rank,
-            shape.ranks,
-            shape.cpus_per_rank,
-            int(shape.gpus_per_rank > 0),
-            sharing(shape.gpus_per_rank),
-            shape.gpu_memory,
-        )
-        fence = Fence(Path(assignment.experiment), assignment.epoch) if assignment.experiment else None
-        attempt = Attempt(
-            assignment.recipe,
-            assignment.seed,
-            data_root=Path(assignment.data_root) if assignment.data_root else None,
-            folder=Path(assignment.folder),
-            forks=assignment.forks,
-            number=assignment.attempt,
-            fence=fence,
-            weights=assignment.weights,
-        )
-        started = speaker.started
+        finding = check_batches(assignment.check, _attempt_of(assignment), _world(self._rank, self._shape))
+        if self._rank == 0:
+            channel.tried(finding)
+        return failure_message(assignment, BATCH_FAILED, finding.failure, started) if finding.failure else None
+
+    def _attempt(
+        self, assignment: Assignment, channel: ReportChannel, heartbeat: Heartbeat, started: float
+    ) -> FinalMessage:
         try:
-            outcome = run_trial(attempt, world, speaker.report, on_notice=speaker.notice, leave=pulse.leave)
-        except TrialError as error:
-            trace = ""
-            if error.failure == "code":
-                trace = traceback.format_exc()
-                traceback.print_exc()
-            return failure(assignment, error.failure, str(error), trace, started)
-        except StorageUnwritable as error:
-            return failure(assignment, "storage", str(error), "", started)
+            if self._terminated:
+                raise Preempted("this rank was told to leave, by a signal, before the attempt began")
+            if (refused := self._try_batches(assignment, channel, started)) is not None:
+                return refused
+            outcome = run_trial(
+                _attempt_of(assignment),
+                _world(self._rank, self._shape),
+                channel.report,
+                on_notice=channel.notice,
+                leave=lambda: heartbeat.leave() or self._terminated,
+            )
         except ray.exceptions.RayError as error:  # the dispatcher is gone, and with it the driver
-            return failure(assignment, "worker_lost", str(error), "", started)
-        except (Exception, SystemExit) as error:  # noqa: BLE001  whatever the user's code raises is this trial's failure, not ours
-            traceback.print_exc()
-            text = str(error) if isinstance(error, ExpflowError) else f"{type(error).__name__}: {error}"
-            return failure(assignment, "code", text, traceback.format_exc(), started)
-        return {
-            "kind": "ended",
-            "trial": assignment.trial,
-            "attempt": assignment.attempt,
-            "status": "stopped" if outcome.stopped else "done",
-            "step": outcome.step,
-            "seconds": time.perf_counter() - started,
-            "weights": outcome.weights,
-            "reason": outcome.reason,
-            "left": _left_on_device(),
-        }
+            return failure_message(assignment, "worker_lost", str(error), started)
+        except BaseException as error:  # noqa: BLE001  whatever the user's code raises is this trial's failure, not ours
+            failed = AttemptFailedMessage.from_error(
+                assignment.trial,
+                assignment.attempt,
+                error,
+                seconds=time.perf_counter() - started,
+                results=Path(assignment.experiment or assignment.folder),
+                device_bytes_left=_device_bytes_left(),
+            )
+            if failed.traceback:
+                _write_to_log(failed.traceback)
+            return failed
+        return TrialEndedMessage.from_outcome(
+            assignment.trial,
+            assignment.attempt,
+            outcome,
+            seconds=time.perf_counter() - started,
+            device_bytes_left=_device_bytes_left(),
+        )
 
 
-def failure(assignment: Assignment, kind: str, message: str, trace: str, started: float) -> Message:
-    """The message that an attempt failed; ``started`` is when, by ``time.perf_counter``."""
-    return {
-        "kind": "attempt_failed",
-        "trial": assignment.trial,
-        "attempt": assignment.attempt,
-        "failure": kind,
-        "message": message,
-        "traceback": trace,
-        "seconds": time.perf_counter() - started,
-        "left": _left_on_device(),
-    }
+def _write_to_log(text: str) -> None:
+    """Write past ``sys.stderr``, which the trial may have closed, and which may not take every character."""
+    with suppress(OSError, ValueError):
+        sys.stderr.flush()
+    os.write(2, text.encode())
 
 
-def _left_on_device() -> int:
+def _world(rank: int, shape: GangShape) -> World:
+    return World(
+        rank,
+        shape.ranks,
+        shape.cpus_per_rank,
+        int(shape.gpus_per_rank > 0),
+        trials_per_gpu(shape.gpus_per_rank),
+        shape.gpu_memory,
+    )
+
+
+def _attempt_of(assignment: Assignment) -> Attempt:
+    return Attempt(
+        assignment.recipe,
+        assignment.seed,
+        data_root=Path(assignment.data_root) if assignment.data_root else None,
+        folder=Path(assignment.folder),
+        forks=assignment.forks,
+        number=assignment.attempt,
+        fence=Fence(Path(assignment.experiment), assignment.epoch) if assignment.experiment else None,
+        weights=assignment.weights,
+        judged_by=assignment.judged_by,
+    )
+
+
+def failure_message(assignment: Assignment, failure: str, message: str, started: float) -> AttemptFailedMessage:
+    """The message of a failure that is not the trial's own error.
+
+    Args:
+        assignment: What was to be run.
+        failure: The class of the failure.
+        message: The failure in words.
+        started: When the attempt began, by ``time.perf_counter``.
+    """
+    return AttemptFailedMessage(
+        assignment.trial,
+        assignment.attempt,
+        failure,
+        message,
+        seconds=time.perf_counter() - started,
+        device_bytes_left=_device_bytes_left(),
+    )
+
+
+def _device_bytes_left() -> int:
     """Bytes of device memory that are still in use between two trials."""
     torch: Any = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return 0
-    import gc
-
     gc.collect()
     torch.cuda.empty_cache()
     return int(torch.cuda.memory_allocated())
-
-
-class _Pulse:
-    """A thread that says to the dispatcher, while a trial runs, that this process lives and how far the trial is.
-
-    It hears in return whether the trial has to leave, or stacks are wanted. Where even this thread cannot run, a
-    watchdog outside of the interpreter writes the stacks by itself.
-    """
-
-    def __init__(self, dispatcher: Any, lease: str, rank: int, stacks: Path) -> None:
-        self._dispatcher, self._lease, self._rank, self._stacks = dispatcher, lease, rank, stacks
-        self.each_beat: Callable[[], None] = lambda: None
-        """Called at each beat."""
-        self._steps = 0
-        self._leave = False
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="expflow-pulse", daemon=True)
-
-    def __enter__(self) -> _Pulse:
-        self._file = os.open(self._stacks, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._over.set()
-        self._thread.join(2 * BEAT_SECONDS)
-        faulthandler.cancel_dump_traceback_later()
-        os.close(self._file)
-        if self._stacks.stat().st_size == 0:
-            self._stacks.unlink()
-
-    def step(self) -> None:
-        """The trial has got on."""
-        self._steps += 1
-
-    def leave(self) -> bool:
-        """Asked after each step: whether the trial has to leave."""
-        self._steps += 1
-        return self._leave
-
-    def _beat(self) -> None:
-        while not self._over.is_set():
-            faulthandler.dump_traceback_later(SILENT_SECONDS / 2, file=self._file)
-            try:
-                wish = ray.get(self._dispatcher.beat.remote(self._lease, self._rank, self._steps))
-                self.each_beat()
-            except ray.exceptions.RayError:  # the dispatcher is gone; the trial will notice at its next report
-                return
-            if wish == "stacks":
-                faulthandler.dump_traceback(file=self._file, all_threads=True)
-            self._leave = self._leave or wish == "leave"
-            self._over.wait(BEAT_SECONDS)
-
-
-@contextmanager
-def _output_to(log: Path) -> Iterator[None]:
-    """Send this process's output to the trial's log, file descriptors included, so that C libraries are caught too."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    kept = [os.dup(1), os.dup(2)]
-    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        os.dup2(target, 1)
-        os.dup2(target, 2)
-        yield
-    finally:
-        os.dup2(kept[0], 1)
-        os.dup2(kept[1], 2)
-        for descriptor in (*kept, target):
-            os.close(descriptor)

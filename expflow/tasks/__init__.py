@@ -1,15 +1,20 @@
-"""Tasks: what is learned and measured, as LightningModules. Importing this imports neither torch nor Lightning."""
+"""Tasks: what is learned and measured, as LightningModules.
+
+Importing this package imports neither torch nor Lightning.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from expflow.architectures import Count, supplied_by
+from expflow.architectures import NetworkCost, supplied_by
+from expflow.config.component_specs import task_spec
 from expflow.config.schema import Recipe
-from expflow.config.spec import Foreign, Spec
+from expflow.config.spec import Spec, UserComponent
 from expflow.data.dataspec import DataSpec
 from expflow.errors import ExpflowError, UserError
+from expflow.lightning_alias import two_lightnings
 from expflow.registry import construct, load_dotted
 
 if TYPE_CHECKING:
@@ -18,16 +23,16 @@ if TYPE_CHECKING:
 __all__ = ["build_task", "cost"]
 
 BUILT_SLOTS = ("model", "loss", "optimizer", "schedule")
-"""The slots whose components a task is handed; ``data`` reaches it as batches and as a DataSpec."""
+"""The slots whose components a task receives; ``data`` reaches it as batches and as a DataSpec."""
 
 
 def _filled(slot: Spec | Mapping[str, Spec], make: Callable[[Spec], Any]) -> Any:
     """The component of a slot, or a dict of components under the user's names."""
-    return {name: make(each) for name, each in slot.items()} if isinstance(slot, Mapping) else make(slot)
+    return {name: make(spec) for name, spec in slot.items()} if isinstance(slot, Mapping) else make(slot)
 
 
 def _build_slots(recipe: Recipe, data_spec: DataSpec) -> dict[str, Any]:
-    """What fills the recipe's slots: networks, losses, and factories of optimizers and schedules."""
+    """The recipe's slots, built: networks, losses, and factories of optimizers and schedules."""
     from torch import nn
 
     from expflow import architectures, losses, optim
@@ -35,7 +40,7 @@ def _build_slots(recipe: Recipe, data_spec: DataSpec) -> dict[str, Any]:
     half = recipe.trainer.precision == "16-mixed"
     clipped = recipe.trainer.clip_norm is not None or recipe.trainer.clip_value is not None
     later = recipe.init.frozen if recipe.init is not None and recipe.init.unfreeze_after is not None else ()
-    named = not isinstance(recipe.task, Foreign)  # what a user's task hands to its optimizer may have other names
+    named = not isinstance(recipe.task, UserComponent)  # what a user's task hands to its optimizer may have other names
     fused = not (half and clipped) and (named or not later)
     makers: dict[str, Callable[[Spec], Any]] = {
         "model": lambda spec: architectures.build(spec, data_spec),
@@ -49,7 +54,7 @@ def _build_slots(recipe: Recipe, data_spec: DataSpec) -> dict[str, Any]:
         name: _filled(getattr(recipe, name), makers[name]) for name in BUILT_SLOTS if getattr(recipe, name) is not None
     }
     for name, slot in slots.items():
-        if isinstance(slot, dict) and all(isinstance(each, nn.Module) for each in slot.values()):
+        if isinstance(slot, dict) and all(isinstance(component, nn.Module) for component in slot.values()):
             slots[name] = nn.ModuleDict(slot)  # so that a task that keeps it owns the weights
     return slots
 
@@ -60,9 +65,9 @@ def _scaled(spec: Spec, recipe: Recipe) -> Spec:
     return spec.model_copy(update={"lr_scale": scales}) if scales else spec
 
 
-def _build_ours(spec: Spec, slots: Mapping[str, Any], data_spec: DataSpec) -> Any:
-    """A registered task; it is handed exactly the slots that its spec declares."""
-    declared = frozenset(BUILT_SLOTS) & getattr(type(spec), "slots", frozenset())
+def _build_registered(spec: Spec, slots: Mapping[str, Any], data_spec: DataSpec) -> Any:
+    """A registered task; it receives exactly the slots that its spec declares."""
+    declared = frozenset(BUILT_SLOTS) & task_spec(spec).slots
     missing, unused = sorted(declared - set(slots)), sorted(set(slots) - declared)
     if missing:
         raise UserError(f"task {spec.name} needs {', '.join(missing)}: say which in the recipe")
@@ -71,7 +76,7 @@ def _build_ours(spec: Spec, slots: Mapping[str, Any], data_spec: DataSpec) -> An
     return load_dotted(spec.build)(spec, data_spec, **slots)
 
 
-def _build_foreign(spec: Foreign, slots: Mapping[str, Any], data_spec: DataSpec) -> Any:
+def _build_user_task(spec: UserComponent, slots: Mapping[str, Any], data_spec: DataSpec) -> Any:
     """The user's own task; a slot that the recipe fills and its constructor does not take is an error."""
     import inspect
 
@@ -88,11 +93,17 @@ def _build_foreign(spec: Foreign, slots: Mapping[str, Any], data_spec: DataSpec)
 def build_task(recipe: Recipe, data_spec: DataSpec) -> LightningModule:
     """The recipe's task with its networks, losses, optimizers and schedules.
 
-    The user's own task is any LightningModule. A slot that its constructor names is handed to it built: ``model`` a
+    The user's own task is any LightningModule. A slot that its constructor names is passed to it built: ``model`` a
     module (a ``ModuleDict`` where the recipe names several), ``loss`` a callable (output, target), ``optimizer`` a
     factory (params) and ``schedule`` a factory (optimizer, total_steps, steps_per_epoch), or dicts of these; likewise
     ``data_spec``, ``num_classes``, ``in_channels`` and ``image_size``.
-    Raises :class:`UserError` with the reason when it cannot be built.
+
+    Args:
+        recipe: What trains one model.
+        data_spec: The images and classes that it is trained on.
+
+    Raises:
+        UserError: It cannot be built; the message has the reason.
     """
     from pytorch_lightning import LightningModule
 
@@ -101,16 +112,16 @@ def build_task(recipe: Recipe, data_spec: DataSpec) -> LightningModule:
         raise UserError(f"a recipe has one task, and this one names {len(spec)}: {', '.join(spec)}")
     slots = _build_slots(recipe, data_spec)
     try:
-        if isinstance(spec, Foreign):
-            task = _build_foreign(spec, slots, data_spec)
+        if isinstance(spec, UserComponent):
+            task = _build_user_task(spec, slots, data_spec)
         else:
-            task = _build_ours(spec, slots, data_spec)
+            task = _build_registered(spec, slots, data_spec)
     except ExpflowError:
         raise
     except Exception as error:  # a constructor of the user's may raise anything: it is their reason
         raise UserError(f"task {spec.name} cannot be built: {type(error).__name__}: {error}") from error
     if not isinstance(task, LightningModule):
-        raise UserError(f"task {spec.name} is a {type(task).__name__}; a LightningModule is needed")
+        raise UserError(f"task {spec.name} is a {type(task).__name__}; a LightningModule is needed{two_lightnings()}")
     if recipe.trainer.channels_last:  # images follow the weights they meet first
         import torch
 
@@ -118,23 +129,29 @@ def build_task(recipe: Recipe, data_spec: DataSpec) -> LightningModule:
     return task
 
 
-_COUNTS: dict[str, Count] = {}
+_COUNTS: dict[str, NetworkCost] = {}
 _MOST_COUNTS = 256
 """Counts that a process keeps; then it begins anew."""
 
 
-def cost(recipe: Recipe, data_spec: DataSpec) -> Count:
+def cost(recipe: Recipe, data_spec: DataSpec) -> NetworkCost:
     """Parameters and multiply-adds of what the recipe trains, built on the meta device.
 
     Counted once in a process for each network and data: trials of many rates or seeds share it.
 
     Only a task of ours fixes what enters its network; for the user's own the multiply-adds are None where the network
     does not take an image, and a task without a model slot counts with its own parameters.
-    Raises :class:`UserError` with the reason when a network cannot be built.
+
+    Args:
+        recipe: What trains one model.
+        data_spec: The images and classes that it is trained on.
+
+    Raises:
+        UserError: A network cannot be built; the message has the reason.
     """
-    if not isinstance(recipe.model, Spec) or isinstance(recipe.model, Foreign):
+    if not isinstance(recipe.model, Spec) or isinstance(recipe.model, UserComponent):
         return _count(recipe, data_spec)  # a name of the user's may stand for other code later
-    key = repr((recipe.model, isinstance(recipe.task, Foreign), data_spec))
+    key = repr((recipe.model, isinstance(recipe.task, UserComponent), data_spec))
     if key not in _COUNTS:
         if len(_COUNTS) >= _MOST_COUNTS:
             _COUNTS.clear()
@@ -142,14 +159,15 @@ def cost(recipe: Recipe, data_spec: DataSpec) -> Count:
     return _COUNTS[key]
 
 
-def _count(recipe: Recipe, data_spec: DataSpec) -> Count:
-    from expflow.architectures import accounting, count
+def _count(recipe: Recipe, data_spec: DataSpec) -> NetworkCost:
+    from expflow.architectures import count
+    from expflow.architectures.accounting import count_network, count_task
 
     if recipe.model is None:
-        return accounting.count_task(lambda: build_task(recipe, data_spec))
-    if isinstance(recipe.model, Mapping) or not isinstance(recipe.task, Foreign):
+        return count_task(lambda: build_task(recipe, data_spec))
+    if isinstance(recipe.model, Mapping) or not isinstance(recipe.task, UserComponent):
         return count(recipe.model, data_spec)
     try:
         return count(recipe.model, data_spec)
     except UserError:  # it may take something else than the image; that it cannot be built is still an error
-        return accounting.count_network(recipe.model, data_spec, forward=False)
+        return count_network(recipe.model, data_spec, forward=False)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -13,34 +11,31 @@ from expflow.architectures.outputs import WithAuxiliary
 from expflow.data.dataspec import DataSpec
 from expflow.errors import UserError
 from expflow.losses import Loss
-from expflow.losses.penalties import penalised, penalty
 from expflow.optim import OptimizerFactory, ScheduleFactory
-from expflow.tasks import specs
-from expflow.tasks.quick import Quick
-from expflow.tasks.sums import Sums
-
-Batch = dict[str, Tensor]
-"""``image`` (b, c, h, w) uint8, ``label`` (b,) int64 or (b, classes) shares of a mixed image, ``valid`` (b,) bool,
-false for padding."""
+from expflow.tasks.base import Batch, ImageTask, at_least_single, check_one_of_each
+from expflow.tasks.specs import ClassificationSpec
 
 
-class Classification(Quick):
-    """Trains ``model`` to name the class of an image, and measures loss, top-1 and, with more than five classes, top-5.
+class Classification(ImageTask):
+    """Trains a network to name the class of an image; measures loss, top-1 and, with more than five classes, top-5.
 
-    Metrics are exact means over samples, summed on the device and read once an epoch: ``train/*`` in train mode while
-    the weights change, ``val/*`` in eval mode. Images are normalised on the device with the data's mean and std.
-    ``penalty`` and ``penalty_strength`` are what the size of the weights adds to what is minimised; ``*/loss`` is
-    without it, so that fits on different penalties compare. So are the losses of auxiliary classifiers (GoogLeNet,
-    section 5), which are added to what is minimised with ``auxiliary_weight`` each.
+    Batches have ``label`` (b,) int64, or (b, classes) shares of a mixed image. What counts are samples. ``*/loss`` is
+    without the penalty and the auxiliary losses, so that fits on different penalties compare.
 
-    Batches whose gradients are accumulated count by their samples, so that they make the step that they would make as
-    one batch. Nothing in a training step makes the host wait for the device, unless a loss averages by itself.
+    Args:
+        data_spec: The images and classes.
+        model: The network, (b, c, h, w) -> (b, classes) or :class:`WithAuxiliary`.
+        loss: (scores, labels) -> one value per sample, or their mean.
+        optimizer: Factory of the optimizer.
+        schedule: Factory of the schedule.
+        penalty: What the size of the weights adds to what is minimised: a key of
+            :data:`~expflow.losses.penalties.PENALTIES`, or ``none``.
+        penalty_strength: The factor lambda of the penalty.
+        auxiliary_weight: The factor of each auxiliary classifier's loss (GoogLeNet, section 5).
     """
 
-    _mean: Tensor
-    _std: Tensor
     probe: Callable[[Tensor], Tensor] | None = None
-    """The head, where batches hold ``features`` (b, …) in the place of images (expflow.training.transfer.features)."""
+    """The head, where batches hold ``features`` (b, …) instead of images (expflow.training.transfer.probe_features)."""
 
     def __init__(
         self,
@@ -53,39 +48,35 @@ class Classification(Quick):
         penalty_strength: float = 0.0,
         auxiliary_weight: float = 0.3,
     ) -> None:
-        super().__init__()
-        self.model, self.loss = model, loss
-        self._auxiliary_weight = auxiliary_weight
-        self._penalty, self._penalty_strength = penalty, penalty_strength
-        self._optimizer, self._schedule = optimizer, schedule
-        self._top5 = data_spec.num_classes > 5
-        self._sums, self._train_sums = Sums(), Sums()
-        self._accumulate, self._ranks = 1, 1
-        self._group: tuple[Tensor, Tensor] | None = None
-        channels = data_spec.in_channels
-        scale = 255.0  # the DataSpec's mean and std are of images scaled to 0..1
-        mean = torch.tensor(data_spec.mean or [0.0] * channels) * scale
-        std = torch.tensor(data_spec.std or [1.0] * channels) * scale
-        self.register_buffer("_mean", mean.view(-1, 1, 1), persistent=False)
-        self.register_buffer("_std", std.view(-1, 1, 1), persistent=False)
-
-    def forward(self, image_bchw: Tensor) -> Tensor | WithAuxiliary:
-        """uint8 images (b, c, h, w) -> scores (b, classes), in train mode with those of auxiliary classifiers."""
-        return self.model((image_bchw - self._mean) / self._std)  # type: ignore[no-any-return]
+        super().__init__(data_spec, model, loss, optimizer, schedule, penalty, penalty_strength)
+        self._auxiliary_weight, self._top5 = auxiliary_weight, data_spec.num_classes > 5
 
     def _output(self, batch: Batch) -> Tensor | WithAuxiliary:
-        """What the network gives for a batch: of its images, or of the features that its backbone gave for them."""
-        return self.probe(batch["features"]) if self.probe is not None else self(batch["image"])
+        """The network's output for a batch: of its images, or of the features that its backbone made of them.
+
+        Raises:
+            UserError: It is no score for each class: a loss may take other shapes, and would learn something else.
+        """
+        output = self.probe(batch["features"]) if self.probe is not None else self(batch["image"])
+        scores = output.logits if isinstance(output, WithAuxiliary) else output
+        expected = (len(batch["label"]), self._classes)
+        if not isinstance(scores, Tensor) or scores.shape != expected:
+            given = f"shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else f"type {type(scores).__name__}"
+            raise UserError(
+                f"the network gives an output of {given} for {expected[0]} images of {self._classes} classes; expected"
+                f" a tensor of shape {expected}, a score for each class"
+            )
+        return output
 
     def _losses(self, scores: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Mean loss over the valid samples, and their number; at least in single precision."""
-        loss, samples, _ = self._each_loss(scores, batch)
+        loss, samples, _ = self._losses_per_sample(scores, batch)
         return loss, samples
 
-    def _each_loss(self, scores: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _losses_per_sample(self, scores: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
         """As :meth:`_losses`, and the loss of each sample; None where the loss averages by itself."""
         valid = batch["valid"]
-        scores = scores.float() if scores.dtype.itemsize < 4 else scores
+        scores = at_least_single(scores)
         values = self.loss(scores, batch["label"])
         if values.ndim == 0:  # a loss of the user's that averages by itself: padding must not reach it
             values = self.loss(scores[valid], batch["label"][valid])
@@ -95,9 +86,9 @@ class Classification(Quick):
         return values.dot(shares), samples, values
 
     def _add(self, scores: Tensor, batch: Batch, loss: Tensor, samples: Tensor, ranks: tuple[int, ...]) -> None:
-        """Add a batch to the epoch's sums: samples, loss, and hits among the first k classes for k of ``ranks``."""
+        """Add a batch to the epoch's means: samples, loss, and hits among the first k classes for k of ``ranks``."""
         with torch.no_grad():
-            self._sums.add(samples, loss.detach(), *(self._hits(scores, batch, k) for k in ranks))
+            self._epoch_means.add(samples, loss.detach(), *(self._hits(scores, batch, k) for k in ranks))
 
     @staticmethod
     def _hits(scores: Tensor, batch: Batch, k: int) -> Tensor:
@@ -105,116 +96,36 @@ class Classification(Quick):
         hit = scores.argmax(1) == label if k == 1 else (scores.topk(k, 1).indices == label[:, None]).any(1)
         return (hit & batch["valid"]).sum()
 
-    def _means(self, prefix: str, names: tuple[str, ...]) -> None:
-        """Log the epoch's means over all ranks as ``prefix/name``, and begin anew."""
-        total, self._sums = self._sums.total(), Sums()
-        if total is not None:
-            sums: Any = self.trainer.strategy.reduce(total, reduce_op="sum")
-            self.log_dict({f"{prefix}/{name}": each / sums[0] for name, each in zip(names, sums[1:], strict=True)})
+    def measured(self, sums: Tensor) -> Mapping[str, Tensor]:
+        """Means over samples: ``loss``, ``top1`` and, where it was counted, ``top5``."""
+        names = ("loss", "top1", "top5")[: len(sums) - 1]
+        return {name: value / sums[0] for name, value in zip(names, sums[1:], strict=True)}
 
-    def _penalty_value(self) -> Tensor | None:
-        """What the weights add to the loss as they are now; None without a penalty."""
-        if self._penalty == "none":
-            return None
-        return penalty(self._penalty, penalised(self.model), self._penalty_strength)
-
-    def on_train_start(self) -> None:
-        """Ask once how many batches make a step, and how many ranks there are."""
-        self._accumulate, self._ranks = self.trainer.accumulate_grad_batches, self.trainer.world_size
-
-    def _everywhere(self, loss: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
-        """``loss``, ``samples`` of this rank -> a loss whose mean over ranks is that of all their samples, and these.
-
-        DDP averages the gradients of ranks as if each had as many samples; a batch with padding has fewer on some.
-        """
-        if self._ranks == 1:
-            return loss, samples
-        total = samples.clone()
-        torch.distributed.all_reduce(total)  # Lightning's reduce begins with a barrier, which waits for the device
-        return loss * (samples * self._ranks / total.clamp(min=1)), total
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The batch's mean loss, the weighted ones of auxiliary classifiers, and the penalty."""
+    def training_loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The sum of the batch's mean loss and the weighted ones of auxiliary classifiers (), and its samples ()."""
         output = self._output(batch)
         scores, auxiliary = output if isinstance(output, WithAuxiliary) else (output, ())
         loss, samples = self._losses(scores, batch)
         self._add(scores, batch, loss, samples, (1,))
-        for each in auxiliary:
-            loss = loss + self._auxiliary_weight * self._losses(each, batch)[0]
-        loss, samples = self._everywhere(loss, samples)
-        added = self._penalty_value()
-        loss = loss if added is None else loss + added
-        return loss if self._accumulate == 1 else loss * self._weight(samples).to(loss.dtype)
-
-    def _weight(self, samples: Tensor) -> Tensor:
-        """What a batch's loss counts beside that of its group's first batch; all are summed up in ``_group``."""
-        first, total = (
-            self._group if self._group is not None else (samples.double().clamp(min=1), samples.new_zeros(()))
-        )
-        self._group = first, total + samples
-        return samples / first
-
-    def on_before_optimizer_step(self, optimizer: Any) -> None:
-        """Make the accumulated gradient that of the mean over the group's samples.
-
-        Lightning has divided each loss by ``accumulate_grad_batches``, as if all batches were full and all groups too.
-        """
-        if self._group is None:
-            return
-        first, total = self._group
-        factor = self._accumulate * first / total.clamp(min=1)
-        self._group = None
-        for parameter in self.parameters():
-            if parameter.grad is not None:
-                parameter.grad.mul_(factor)
+        for auxiliary_scores in auxiliary:
+            loss = loss + self._auxiliary_weight * self._losses(auxiliary_scores, batch)[0]
+        return loss, samples
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Adds the batch to the epoch's sums; gives the scores, and the losses, of its samples."""
+        """Adds the batch to the epoch's means.
+
+        Returns:
+            ``scores`` (b, classes), and ``losses`` (b,) unless the loss averages by itself.
+        """
         output = self._output(batch)
         scores = output.logits if isinstance(output, WithAuxiliary) else output
-        loss, samples, losses = self._each_loss(scores, batch)
+        loss, samples, losses = self._losses_per_sample(scores, batch)
         self._add(scores, batch, loss, samples, (1, 5) if self._top5 else (1,))
         return {"scores": scores} if losses is None else {"scores": scores, "losses": losses}
 
-    def on_validation_start(self) -> None:
-        """Set the training sums aside: validation happens inside of a training epoch."""
-        self._train_sums, self._sums = self._sums, Sums()
-
-    def on_validation_epoch_end(self) -> None:
-        """Log ``val/*`` and take the training sums up again."""
-        self._means("val", ("loss", "top1", "top5") if self._top5 else ("loss", "top1"))
-        self._sums = self._train_sums
-
-    def on_train_epoch_end(self) -> None:
-        """Log ``train/*``, among them the penalty of the weights as they are now."""
-        self._means("train", ("loss", "top1"))
-        with torch.no_grad():
-            value = self._penalty_value()
-        if value is not None:
-            self.log_dict({"train/penalty": value})
-
-    def epoch_state(self) -> dict[str, Any]:
-        """The training sums of the epoch so far, for a checkpoint within it."""
-        return self._sums.state_dict()
-
-    def load_epoch_state(self, state: dict[str, Any]) -> None:
-        """Take the sums of an epoch up again."""
-        self._sums = Sums.of(state, self.device)
-
-    def configure_optimizers(self) -> Any:
-        """The recipe's optimizer, its schedule moved once per optimizer step."""
-        optimizer = self._optimizer(self.model)
-        networks = {id(each) for each in self.model.parameters()}
-        if others := [each for each in self.parameters() if id(each) not in networks]:  # a loss may learn as well
-            optimizer.add_param_group({"params": others})
-        total_steps = int(self.trainer.estimated_stepping_batches)
-        steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
-        schedule = self._schedule(optimizer, total_steps, steps_per_epoch)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
 
 def build(
-    spec: specs.Classification,
+    spec: ClassificationSpec,
     data_spec: DataSpec,
     *,
     model: nn.Module,
@@ -222,10 +133,20 @@ def build(
     optimizer: OptimizerFactory,
     schedule: ScheduleFactory,
 ) -> Classification:
-    """The task of ``spec``: one network, one loss, one optimizer and one schedule, on images with labels."""
-    for name, slot in {"model": model, "loss": loss, "optimizer": optimizer, "schedule": schedule}.items():
-        if isinstance(slot, dict | nn.ModuleDict):
-            raise UserError(f"task {spec.name} takes one {name}; the recipe names {len(slot)}: {', '.join(slot)}")
+    """The task classification, on images with labels.
+
+    Args:
+        spec: What the user chose.
+        data_spec: The images and classes.
+        model: The network.
+        loss: The loss.
+        optimizer: Factory of the optimizer.
+        schedule: Factory of the schedule.
+
+    Raises:
+        UserError: A slot holds several components, or the data have no images or no classes.
+    """
+    check_one_of_each(spec.name, model=model, loss=loss, optimizer=optimizer, schedule=schedule)
     if data_spec.num_classes == 0 or "image" not in data_spec.fields:
         raise UserError("task classification needs data with the field image and with classes")
     return Classification(

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, model_validator
 
-from expflow.config.spec import Model, Spec, identity
+from expflow.config.component_specs import ModelOutput, TaskSpec
+from expflow.config.spec import FrozenModel, identity
 
 
-class Classification(Spec):
-    """One class per image: loss, top-1 and (with more than five classes) top-5."""
+class PenalisedTaskSpec(TaskSpec):
+    """Base of tasks that train one network on images; no task by itself."""
 
-    build: ClassVar[str] = "expflow.tasks.classification:build"
-    runner: ClassVar[str] = "expflow.training.lightning_runner:run"
     slots: ClassVar[frozenset[str]] = frozenset({"data", "model", "loss", "optimizer", "schedule"})
     defaults: ClassVar[Mapping[str, str]] = MappingProxyType({"loss": "cross_entropy", "schedule": "constant"})
 
-    auxiliary_weight: float = identity(
-        0.3,
-        description="How much the loss of each auxiliary classifier counts in training, where a network has any"
-        " (GoogLeNet, section 5).",
-        ge=0,
-    )
     penalty: Literal["none", "l1", "l2", "half_l2"] = identity(
         "none",
         description="What the size of the weights (biases and norms left out) adds to what is minimised, times"
@@ -34,13 +27,59 @@ class Classification(Spec):
     penalty_strength: float = identity(1e-4, description="Lambda: the factor of the penalty.", ge=0)
 
 
-class Action(Model):
-    """One line of a scripted trial: exactly one of the things to do, ``repeat`` times."""
+class ClassificationSpec(PenalisedTaskSpec):
+    """One class per image: loss, top-1 and (with more than five classes) top-5."""
+
+    build: ClassVar[str] = "expflow.tasks.classification:build"
+    metrics: ClassVar[tuple[str, ...]] = ("loss", "top1", "top5")
+    main_metric: ClassVar[str] = "val/top1"
+    needs: ClassVar[ModelOutput] = "scores"
+
+    auxiliary_weight: float = identity(
+        0.3,
+        description="How much the loss of each auxiliary classifier counts in training, where a network has any"
+        " (GoogLeNet, section 5).",
+        ge=0,
+    )
+
+
+class SegmentationSpec(PenalisedTaskSpec):
+    """The class of each pixel: loss, mean intersection over union over the data set, and pixel accuracy."""
+
+    build: ClassVar[str] = "expflow.tasks.segmentation:build"
+    metrics: ClassVar[tuple[str, ...]] = ("loss", "miou", "pixel_accuracy")
+    main_metric: ClassVar[str] = "val/miou"
+    needs: ClassVar[ModelOutput] = "maps"
+
+    def conflicts(self, slots: Mapping[str, Any], init: Any) -> Iterable[tuple[str, str]]:
+        """MixUp and CutMix, and a probe's kept features."""
+        train = getattr(slots.get("data"), "train", None)
+        for key in ("mixup", "cutmix"):
+            if getattr(train, key, 0):
+                yield (
+                    f"data.train.{key}",
+                    "mixes two images into one, whose pixels then have two classes, and a mask holds one for each;"
+                    " remove it (flip, crops and colours go with masks)",
+                )
+        if init is not None and init.probe:
+            yield "init.probe", "keeps one vector of features for an image, and masks need maps; use freeze: backbone"
+
+    auxiliary_weight: float = identity(
+        0.4,
+        description="How much the loss of auxiliary scores counts in training, where a network gives any.",
+        ge=0,
+    )
+
+
+class Action(FrozenModel):
+    """One line of a scripted trial's script: exactly one action, ``repeat`` times."""
 
     model_config = ConfigDict(populate_by_name=True)  # `raise` is no name in Python; dumped by name, it reads back
 
-    report: Mapping[str, float | Literal["curve"]] | None = identity(
-        None, description="Report these metrics one step later; curve: value * (1 - exp(-rate * step)), seed included."
+    report: Mapping[str, float | Literal["curve", "nan", "inf"]] | None = identity(
+        None,
+        description="Report these metrics one step later; curve: value * (1 - exp(-rate * step)), seed included; nan,"
+        " inf: no finite number.",
     )
     sleep: float | None = identity(None, description="Wait so many seconds.", ge=0)
     fail: str | None = identity(None, alias="raise", description="Raise an error with this message.")
@@ -48,7 +87,7 @@ class Action(Model):
     exit: int | None = identity(None, description="End the process at once with this exit code.", ge=0, le=255)
     nan: bool = identity(False, description="Diverge.")
     save: bool = identity(False, description="Save a checkpoint, as is done by itself when the trial is told to stop.")
-    repeat: int = identity(1, description="How often.", ge=1)
+    repeat: int = identity(1, description="How often.", ge=1, le=1_000_000)
     rank: int | None = identity(None, description="Only this rank does it; by default all of them do.", ge=0)
 
     @model_validator(mode="after")
@@ -61,14 +100,13 @@ class Action(Model):
         return self
 
 
-class Scripted(Spec):
-    """A trial that only does what its script says, without torch: for testing sweeps, schedulers and faults."""
+class ScriptedSpec(TaskSpec):
+    """A trial that only follows its script, without torch: for testing sweeps, schedulers and faults."""
 
-    build: ClassVar[str] = ""
     runner: ClassVar[str] = "expflow.training.scripted:run"
     device_need: ClassVar[str] = "expflow.training.scripted:device_need"
-    slots: ClassVar[frozenset[str]] = frozenset()
-    defaults: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    metrics: ClassVar[tuple[str, ...]] = ("top1",)
+    main_metric: ClassVar[str] = "val/top1"
 
     script: tuple[Action, ...] = identity(
         (), description="What to do, in order; by default one curve report of val/top1 per epoch."

@@ -1,90 +1,131 @@
-"""Trains one trial with Lightning. It knows nothing of who asked for it, and leaves the process as it was."""
+"""Trains one trial with Lightning. It knows nothing of what schedules trials, and leaves the process as it was."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import random
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lightning_fabric.plugins.io import CheckpointIO
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 
+from expflow.config.component_specs import source_spec
+from expflow.config.lightning_arguments import OWN_MEANING, refused_arguments
 from expflow.config.schema import Recipe
-from expflow.config.spec import Foreign
 from expflow.errors import UserError
-from expflow.registry import SLOTS, load_dotted
+from expflow.events import Report
+from expflow.registry import load_dotted
 from expflow.tasks import build_task, cost
-from expflow.training.arguments import computing, early_reason, recipe_callbacks, trainer_arguments
+from expflow.training.artifacts import ArtifactWriter
 from expflow.training.bad_samples import bad_sample_callbacks
-from expflow.training.buffers import SameBuffers
-from expflow.training.checkpoints.callback import Checkpointer
-from expflow.training.checkpoints.choice import choose
-from expflow.training.checkpoints.reading import read
+from expflow.training.buffer_sync import BufferSync
+from expflow.training.checkpoints.checkpointer import Checkpointer
+from expflow.training.checkpoints.loading import LoadedCheckpoint, load_checkpoint
+from expflow.training.checkpoints.selection import CheckpointSelection, select_checkpoint
+from expflow.training.compute_place import compute_place
 from expflow.training.contract import Attempt, Began, Leave, OnNotice, OnReport, Outcome, World
-from expflow.training.feed import Feed, open_feed
+from expflow.training.empty_hooks import without_empty_hooks
+from expflow.training.evaluation.confusion import write_confusion_table
+from expflow.training.evaluation.overlap_recorder import OverlapRecorder
+from expflow.training.evaluation.overlaps import write_iou_table
+from expflow.training.evaluation.prediction_recorder import PredictionRecorder
+from expflow.training.finite_metrics import MeasuredMetrics, decisive_metrics, finite
 from expflow.training.isolation import isolated, seed_everything
-from expflow.training.memory import memory_watched, within_share
-from expflow.training.mixing import mixing_callbacks
-from expflow.training.peaks import device_peak_bytes, peak_bytes
-from expflow.training.protocol.collecting import Collecting
-from expflow.training.ranks import agree, shared_decision, trainer_options
-from expflow.training.reporter import Reporter, finite_metrics
-from expflow.training.sync_norm import synchronised
-from expflow.training.transfer.features import probed
-from expflow.training.transfer.freezing import frees_later, freezing_callbacks
-from expflow.training.transfer.weights import begin
-from expflow.training.weights import digest
+from expflow.training.launcher_variables import without_launcher_variables
+from expflow.training.lightning_switches import quiet_arguments
+from expflow.training.memory_limits import explained_out_of_memory, within_gpu_share
+from expflow.training.mixup_cutmix import mixing_callbacks
+from expflow.training.peak_memory import device_peak_bytes, peak_bytes
+from expflow.training.rank_metrics import rank_metric_callbacks
+from expflow.training.ranks import environment_plugins, shared_decision, trainer_options, verify_same_attempt
+from expflow.training.reporter import Reporter, logged_metrics
+from expflow.training.sync_batchnorm import convert_batch_norms
+from expflow.training.system_metrics import SystemMonitor
+from expflow.training.trainer_arguments import (
+    TrialTrainer,
+    early_stop_reason,
+    may_have_unused_parameters,
+    precision_and_compilation,
+    recipe_callbacks,
+    trainer_arguments,
+)
+from expflow.training.transfer.freezing import freezing_callbacks
+from expflow.training.transfer.probe_features import with_probe_features
+from expflow.training.transfer.weight_loading import load_initial_weights
+from expflow.training.trial_data import TrialData, open_trial_data
+from expflow.training.trial_logger import LIGHTNING_FOLDER, TrialLogger
+from expflow.training.user_callbacks import CheckpointFolders, user_callbacks
+from expflow.training.weights_digest import weights_digest
 
 logger = logging.getLogger(__name__)
 
 
 def run(attempt: Attempt, world: World, on_report: OnReport, *, on_notice: OnNotice, leave: Leave) -> Outcome:
-    """Train ``attempt`` and report each validated epoch (see :func:`expflow.training.run_trial`).
+    """Train one trial and report each validated epoch (see :func:`expflow.training.run_trial`).
 
     Two runs of one attempt on CPU give equal weights, whatever ran before them in this process.
+
+    Args:
+        attempt: The trial, and what this attempt at it goes on from.
+        world: This rank's place among the trial's ranks.
+        on_report: Called with each report; the trial ends where it returns False.
+        on_notice: Called on rank 0 when the attempt begins, and after each checkpoint and artifact.
+        leave: Asked after each batch whether this process has to go.
     """
-    agree(attempt, world)
+    verify_same_attempt(attempt, world)
     on_report = shared_decision(on_report, world)
-    choice = choose(attempt)
-    for reason in choice.refused:
+    selection = select_checkpoint(attempt)
+    for reason in selection.refused:
         logger.warning("passed over: %s", reason)
     if world.rank == 0:
-        on_notice(Began(choice.step, choice.path, choice.refused))
-    _import_own(attempt.recipe)
+        on_notice(Began(selection.step, selection.path, selection.refused, compute_place(world)))
+    with without_launcher_variables():
+        _import_user_modules(attempt.recipe)
     with (
-        memory_watched(attempt.recipe, world),
-        isolated(threads=world.threads, deterministic=not world.gpus),
-        within_share(world),
+        explained_out_of_memory(attempt.recipe, world),
+        isolated(threads=world.threads, deterministic=not world.gpus, rank=world.rank),
+        within_gpu_share(world),
     ):
-        seed_everything(attempt.seed)
-        feed = open_feed(attempt, world)
-        task = build_task(attempt.recipe, feed.spec)
-        if attempt.recipe.trainer.sync_batchnorm:
-            synchronised(task, world)
-        if choice.path is None:
-            begin(attempt, task)
-        loaded = read(choice, task, world, attempt.recipe.trainer.checkpoint.allow)
-        feed = probed(attempt, world, feed, task, loaded)
-        seed_everything(_training_seed(attempt.seed, world.rank, 0 if loaded is None or loaded.rank else choice.step))
-        reporter = _reporter(attempt.recipe, on_report)
+        data, task, loaded = _prepare(attempt, world, selection)
+        own_state = loaded is not None and loaded.rank is not None
+        seed_everything(_training_seed(attempt.seed, world.rank, selection.step if loaded and not own_state else 0))
+        reporter = _reporter(attempt, on_report)
         checkpointer = Checkpointer(attempt, world, loaded=loaded, check=reporter.check, notify=on_notice, leave=leave)
-        with computing(attempt.recipe, task):
-            return _train(attempt, world, on_report, feed, task, reporter, checkpointer, choice.path)
+        training = _Training(attempt, world, data, task, reporter, checkpointer, on_notice)
+        with precision_and_compilation(attempt.recipe, task):
+            return training.run(on_report, selection.path)
 
 
-def _import_own(recipe: Recipe) -> None:
-    """Import the user's modules. Some seed generators or set a default type as they are imported: were it done by the
-    first trial of a process, that trial alone would see it.
+def _prepare(
+    attempt: Attempt, world: World, selection: CheckpointSelection
+) -> tuple[TrialData, LightningModule, LoadedCheckpoint | None]:
+    """The trial's data, its module with the weights that it begins with, and the checkpoint that it goes on from."""
+    seed_everything(attempt.seed)
+    data = open_trial_data(attempt, world)
+    task = build_task(attempt.recipe, data.spec)
+    if attempt.recipe.trainer.sync_batchnorm:
+        convert_batch_norms(task, world)
+    if selection.path is None:
+        load_initial_weights(attempt, task)
+    loaded = load_checkpoint(selection, task, world, attempt.recipe.trainer.checkpoint.allow)
+    return with_probe_features(attempt, world, data, task, loaded), task, loaded
+
+
+def _import_user_modules(recipe: Recipe) -> None:
+    """Import the user's modules before anything is seeded.
+
+    Some seed generators or set a default type as they are imported: were it done by the first trial of a process, that
+    trial alone would see it.
     """
-    slots = (getattr(recipe, slot) for slot in SLOTS)
-    for spec in (each for slot in slots for each in (slot.values() if isinstance(slot, Mapping) else [slot])):
-        if isinstance(spec, Foreign):
-            with contextlib.suppress(Exception):  # whoever builds it meets the same error, and says what it was for
-                load_dotted(spec.name)
+    for spec in recipe.user_components:
+        with contextlib.suppress(Exception):  # building the component raises it again, and says what it was for
+            load_dotted(spec.name)
 
 
 def _training_seed(seed: int, rank: int, step: int) -> int:
@@ -96,95 +137,149 @@ def _training_seed(seed: int, rank: int, step: int) -> int:
     return random.Random(f"training {seed} {place}").getrandbits(32)  # noqa: S311 (no secret: it must be repeatable)
 
 
-def _reporter(recipe: Recipe, on_report: OnReport) -> Reporter:
-    return Reporter(on_report, epochs=recipe.trainer.epochs, validate_every=recipe.trainer.validate_every)
+def _reporter(attempt: Attempt, on_report: OnReport) -> Reporter:
+    trainer, decisive = attempt.recipe.trainer, decisive_metrics(attempt)
+    return Reporter(on_report, epochs=trainer.epochs, validate_every=trainer.validate_every, decisive=decisive)
 
 
-def _train(
-    attempt: Attempt,
-    world: World,
-    on_report: OnReport,
-    feed: Feed,
-    task: LightningModule,
-    reporter: Reporter,
-    checkpointer: Checkpointer,
-    start: Path | None,
-) -> Outcome:
-    recipe = attempt.recipe
-    collecting = Collecting()
-    fed = [
-        *freezing_callbacks(recipe, task),
-        *mixing_callbacks(recipe, feed.spec, attempt.seed),
-        *bad_sample_callbacks(recipe, feed, world),
-        *([SameBuffers()] if world.ranks > 1 else []),
-        collecting,
-    ]
-    trainer = make_trainer(recipe, world, reporter, checkpointer, fed)
-    _fit(trainer, task, feed.watched(checkpointer.watch), start)
-    step = trainer.global_step
-    if reporter.last is not None and not reporter.stopped:
-        metrics = dict(reporter.last.metrics)
-        if not reporter.validated_last or not (collecting.complete or attempt.folder is None):
-            metrics |= _evaluate(trainer, task, feed.for_validation, step)
-        collecting.save(attempt, world)
-        metrics |= _as_fit(_evaluate(trainer, task, feed.fit, step))
-        metrics |= _costs(recipe, feed, checkpointer.seconds)
-        on_report(replace(reporter.last, metrics=metrics))
-    return Outcome(step, reporter.stopped, digest(task), early_reason(trainer))
+@dataclass(frozen=True)
+class _Training:
+    """One attempt when all that it consists of has been built."""
+
+    attempt: Attempt
+    world: World
+    data: TrialData
+    task: LightningModule
+    reporter: Reporter
+    checkpointer: Checkpointer
+    on_notice: OnNotice
+
+    def run(self, on_report: OnReport, start: Path | None) -> Outcome:
+        """Train from the checkpoint ``start``, or from the beginning, and send the last report."""
+        recorder, overlaps = PredictionRecorder(), OverlapRecorder()
+        artifacts = ArtifactWriter(self.attempt, self.world, self.on_notice)
+        trial_logger = TrialLogger(artifacts, self.attempt.folder, keeps=self.world.rank == 0)
+        self.reporter.logged = trial_logger.take_metrics
+        trainer = make_trainer(
+            self.attempt, self.world, self._callbacks(recorder, overlaps), self.checkpointer.files, trial_logger
+        )
+        trainer.artifacts = artifacts
+        _fit(trainer, self.task, self.data.wrap_train_loader(self.checkpointer.watch), start)
+        step = trainer.global_step
+        if self.reporter.last is not None and not self.reporter.stopped:
+            measured = self._last_metrics(trainer, recorder, overlaps, self.reporter.last, step)
+            trial_logger.flush()
+            on_report(replace(self.reporter.last, metrics=measured.values, missing=measured.missing))
+        return Outcome(step, self.reporter.stopped, weights_digest(self.task), early_stop_reason(trainer))
+
+    def _callbacks(self, *recorders: Callback) -> list[Callback]:
+        """All callbacks, in the order in which they have to run: the reporter behind all but the checkpointer."""
+        recipe = self.attempt.recipe
+        batch_size = source_spec(recipe.data).samples_per_batch
+        return [
+            *rank_metric_callbacks(recipe, self.data, self.world),
+            CheckpointFolders(self.attempt.folder),
+            *recipe_callbacks(recipe, self.data.spec),
+            *freezing_callbacks(recipe, self.task),
+            *mixing_callbacks(recipe, self.data.spec, self.attempt.seed),
+            *bad_sample_callbacks(recipe, self.data, self.world),
+            *([BufferSync()] if self.world.ranks > 1 else []),
+            SystemMonitor(self.world, self.on_notice, batch_size=batch_size if isinstance(batch_size, int) else None),
+            *recorders,
+            *user_callbacks(recipe),
+            self.reporter,
+            self.checkpointer,
+        ]
+
+    def _last_metrics(
+        self,
+        trainer: TrialTrainer,
+        recorder: PredictionRecorder,
+        overlap_recorder: OverlapRecorder,
+        last: Report,
+        step: int,
+    ) -> MeasuredMetrics:
+        """The last report's metrics with what is measured when training is over; predictions on val are kept."""
+        kept = recorder.complete or self.attempt.folder is None
+        measured, decisive = MeasuredMetrics(last.metrics, tuple(last.missing)), decisive_metrics(self.attempt)
+        if not self.reporter.validated_last or not kept:
+            measured |= finite(_evaluate(trainer, self.task, self.data.validation_argument), step, decisive)
+        predictions = recorder.save(self.attempt, self.world)
+        if predictions is not None:
+            write_confusion_table(predictions, self.data.spec.classes, trainer.artifacts, step)
+        overlaps = overlap_recorder.save(self.attempt, self.world)
+        if overlaps is not None:
+            write_iou_table(overlaps, self.data.spec.classes, trainer.artifacts, step)
+        measured |= finite(_as_fit(_evaluate(trainer, self.task, self.data.train_in_order)), step, decisive)
+        return measured | MeasuredMetrics(_costs(self.attempt.recipe, self.data, self.checkpointer.seconds))
 
 
-def _fit(trainer: Trainer, task: LightningModule, feed: Feed, start: Path | None) -> None:
-    """``Trainer.fit``, from the checkpoint ``start`` where there is one.
+def _fit(trainer: TrialTrainer, task: LightningModule, data: TrialData, start: Path | None) -> None:
+    """``Trainer.fit``, from the checkpoint ``start`` where there is one."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning does not annotate it
+    with _interrupts_passed_on(), without_empty_hooks([task, *callbacks]):
+        trainer.fit(task, ckpt_path=start, **data.fit_arguments)
 
-    A Ctrl-C in it, which Lightning turns into an exit with code 1, is a KeyboardInterrupt again.
-    """
+
+@contextlib.contextmanager
+def _interrupts_passed_on() -> Iterator[None]:
+    """A KeyboardInterrupt, which Lightning turns into an exit with code 1, is one again."""
     try:
-        trainer.fit(task, ckpt_path=start, **feed.for_fit)
+        yield
     except SystemExit as error:
         if isinstance(error.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from error
+            raise KeyboardInterrupt(*error.__context__.args) from error
         raise
 
 
 def make_trainer(
-    recipe: Recipe, world: World, reporter: Reporter, checkpointer: Checkpointer, others: list[Callback]
-) -> Trainer:
-    """Lightning's Trainer without its loggers, checkpoints, bars and summaries, which are ours to do.
+    attempt: Attempt, world: World, callbacks: list[Callback], files: CheckpointIO, trial_logger: TrialLogger
+) -> TrialTrainer:
+    """Lightning's Trainer without what :mod:`expflow.training.lightning_switches` lists, which is ours to do.
 
-    ``others`` are the callbacks for what is not under ``trainer``.
+    Args:
+        attempt: What is trained, and the folder of the trial.
+        world: This rank's place among the trial's ranks.
+        callbacks: All callbacks, in their order.
+        files: What checkpoints are written to and read from.
+        trial_logger: What modules find as ``self.logger``.
 
-    Raises :class:`UserError` where ``trainer.lightning`` sets what the recipe or the runner decides.
+    Raises:
+        UserError: ``trainer.lightning`` sets what the recipe or the runner decides, or Lightning refuses it.
     """
+    recipe = attempt.recipe
+    for argument, reason in refused_arguments(recipe.trainer.lightning):
+        raise UserError(f"trainer.lightning.{argument}: {reason}")
+    theirs = {key: value for key, value in recipe.trainer.lightning.items() if key not in OWN_MEANING}
     ours: dict[str, Any] = {
         "max_epochs": recipe.trainer.epochs,
         "check_val_every_n_epoch": recipe.trainer.validate_every,
         "accelerator": "gpu" if world.gpus else "cpu",
         "devices": 1,
-        "callbacks": [*recipe_callbacks(recipe), *others, reporter, checkpointer],
-        "plugins": [checkpointer.files],
-        "logger": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "num_sanity_val_steps": 0,
-        "use_distributed_sampler": False,
+        "plugins": [files, *environment_plugins(world)],
+        **quiet_arguments(trial_logger, callbacks),
         **trainer_arguments(recipe, world),
-        **trainer_options(world, unused=frees_later(recipe.init)),
+        **trainer_options(world, unused=may_have_unused_parameters(recipe)),
     }
-    theirs = recipe.trainer.lightning
+    if attempt.folder is not None:
+        theirs.setdefault("default_root_dir", attempt.folder / LIGHTNING_FOLDER)
     if taken := sorted(ours.keys() & theirs.keys()):
         raise UserError(f"trainer.lightning.{taken[0]} cannot be set: other keys of trainer and resources decide it")
     try:
-        return Trainer(**ours, **theirs)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"trainer.lightning is refused by Lightning: {error}") from error
+        return TrialTrainer(**ours, **theirs)
+    except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
+        if not recipe.trainer.lightning and not recipe.trainer.callbacks:
+            raise  # nothing of the user's is to blame
+        raise UserError(f"trainer.lightning or trainer.callbacks are refused by Lightning: {error}") from error
 
 
-def _evaluate(trainer: Trainer, task: LightningModule, batches: Any, step: int) -> dict[str, float]:
-    """The task's validation metrics on ``batches``; nothing where task or data have no validation."""
+def _evaluate(trainer: Trainer, task: LightningModule, batches: Any) -> dict[str, float]:
+    """The task's validation metrics on ``batches``, finite or not; nothing where task or data have no validation."""
     if batches is None or type(task).validation_step is LightningModule.validation_step:
         return {}
-    trainer.validate(task, batches, verbose=False)
-    return finite_metrics(trainer.callback_metrics, step)
+    with _interrupts_passed_on():
+        trainer.validate(task, batches, verbose=False)
+    return logged_metrics(trainer.callback_metrics)
 
 
 def _as_fit(metrics: dict[str, float]) -> dict[str, float]:
@@ -192,8 +287,8 @@ def _as_fit(metrics: dict[str, float]) -> dict[str, float]:
     return {"fit" + name.removeprefix("val"): value for name, value in metrics.items() if name.startswith("val/")}
 
 
-def _costs(recipe: Recipe, feed: Feed, seconds: float) -> dict[str, float]:
-    counted = cost(recipe, feed.spec)
+def _costs(recipe: Recipe, data: TrialData, seconds: float) -> dict[str, float]:
+    counted = cost(recipe, data.spec)
     macs = {} if counted.macs is None else {"cost/macs": float(counted.macs)}
     peak = device_peak_bytes() or peak_bytes()
     memory = {} if peak is None else {"cost/peak_bytes": float(peak)}

@@ -1,4 +1,4 @@
-"""What Python keeps for the whole process, remembered and put back."""
+"""What Python keeps for the whole process: saved before a trial and restored after it."""
 
 from __future__ import annotations
 
@@ -14,19 +14,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from expflow.training.child_processes import hold_children
+
 logger = logging.getLogger(__name__)
 
 ENDING_SECONDS = 0.2
-"""What a thread of the body gets to end by itself before it is said to be left."""
+"""How long a thread of the body gets to end by itself before a warning names it."""
 
 
 @contextmanager
 def process_as_before() -> Iterator[None]:
-    """Whatever the body changes, the next one finds the process as this one did.
+    """Whatever the body changes, the process is afterwards as it was before.
 
-    Threads that the body leaves cannot be ended from outside: they are named in a warning.
+    Threads that the body leaves cannot be ended from outside: they are named in a warning. Processes are ended.
     """
-    restores = [hold() for hold in (_place, _imports, _streams, _signals, _logging, _collector)]
+    holds = (_folder_and_environment, _imports, _streams, _signals, _logging, _garbage_collector, hold_children)
+    restores = [hold() for hold in holds]
     threads, run = set(threading.enumerate()), _open_run()
     status = "FAILED"
     try:
@@ -36,10 +39,10 @@ def process_as_before() -> Iterator[None]:
         _end_runs(run, status)
         for restore in restores:
             restore()
-        _name_threads(threads)
+        _warn_of_threads(threads)
 
 
-def _place() -> Callable[[], None]:
+def _folder_and_environment() -> Callable[[], None]:
     folder, environment = Path.cwd(), dict(os.environ)
 
     def restore() -> None:
@@ -58,7 +61,7 @@ def _imports() -> Callable[[], None]:
     def restore() -> None:
         sys.path = path
         sys.path[:] = entries
-        sys.modules.update({name: each for name, each in modules.items() if sys.modules.get(name) is not each})
+        sys.modules.update({name: module for name, module in modules.items() if sys.modules.get(name) is not module})
 
     return restore
 
@@ -93,31 +96,31 @@ def _signals() -> Callable[[], None]:
 def _logging() -> Callable[[], None]:
     """Levels and handlers of the loggers that are there; one that comes with a later import stays as that made it."""
     named = logging.root.manager.loggerDict.values()
-    loggers = [logging.root, *(each for each in named if isinstance(each, logging.Logger))]
-    held = [(each, each.level, each.propagate, each.disabled, list(each.handlers)) for each in loggers]
+    loggers = [logging.root, *(log for log in named if isinstance(log, logging.Logger))]
+    settings = [(log, log.level, log.propagate, log.disabled, list(log.handlers)) for log in loggers]
     disabled = logging.root.manager.disable
 
     def restore() -> None:
         logging.disable(disabled)
-        for each, level, propagate, off, handlers in held:
-            if each.level != level:
-                each.setLevel(level)
-            each.propagate, each.disabled = propagate, off
-            if each.handlers != handlers:
-                _set_handlers(each, handlers)
+        for log, level, propagate, off, handlers in settings:
+            if log.level != level:
+                log.setLevel(level)
+            log.propagate, log.disabled = propagate, off
+            if log.handlers != handlers:
+                _set_handlers(log, handlers)
 
     return restore
 
 
-def _set_handlers(of: logging.Logger, handlers: list[logging.Handler]) -> None:
-    for strange in [each for each in of.handlers if each not in handlers]:
-        of.removeHandler(strange)
-        strange.close()
-    of.handlers[:] = handlers
+def _set_handlers(log: logging.Logger, handlers: list[logging.Handler]) -> None:
+    for added in [handler for handler in log.handlers if handler not in handlers]:
+        log.removeHandler(added)
+        added.close()
+    log.handlers[:] = handlers
 
 
-def _collector() -> Callable[[], None]:
-    """Python's collector of garbage, and how multiprocessing starts processes."""
+def _garbage_collector() -> Callable[[], None]:
+    """Python's garbage collector, and how multiprocessing starts processes."""
     collects, thresholds = gc.isenabled(), gc.get_threshold()
     method = multiprocessing.get_start_method(allow_none=True)
 
@@ -131,7 +134,7 @@ def _collector() -> Callable[[], None]:
 
 
 def _open_run() -> str | None:
-    """Id of the MLflow run that is open in this thread. Whose code never imports MLflow has none."""
+    """Id of the MLflow run that is open in this thread; None where no code has imported MLflow."""
     active = getattr(sys.modules.get("mlflow"), "active_run", None)
     run = active() if active is not None else None
     return None if run is None else str(run.info.run_id)
@@ -148,9 +151,9 @@ def _end_runs(before: str | None, status: str) -> None:
                 return
 
 
-def _name_threads(before: set[threading.Thread]) -> None:
-    left = [each for each in threading.enumerate() if each not in before and not each.daemon]
-    for each in left:
-        each.join(ENDING_SECONDS)
-    if names := sorted(each.name for each in left if each.is_alive()):
+def _warn_of_threads(before: set[threading.Thread]) -> None:
+    left = [thread for thread in threading.enumerate() if thread not in before and not thread.daemon]
+    for thread in left:
+        thread.join(ENDING_SECONDS)
+    if names := sorted(thread.name for thread in left if thread.is_alive()):
         logger.warning("threads are left running beside what comes next: %s", ", ".join(names))

@@ -1,14 +1,20 @@
 """Several ranks train one trial: how their processes find each other, agree, and look to Lightning.
 
 The process group is joined once per process and kept for all trials that follow. Each rank is to Lightning a node of
-its own with one device, which needs nothing but its public interface, whether ranks share a machine or not.
+its own with one device, which needs nothing but Lightning's public interface, whether ranks share a machine or not.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
+import socket
+import struct
+import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -16,6 +22,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from lightning_fabric.plugins import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # torch exports them by `import *`
 
@@ -24,11 +31,15 @@ from expflow.errors import RanksDisagree
 from expflow.training.contract import Attempt, OnReport, World
 
 MEETING = timedelta(minutes=5)
-"""How long ranks wait for each other to come; whoever started them notices a dead one sooner."""
+"""How long ranks wait for each other to connect; a dead one is noticed sooner, by the process that started it."""
+
+
+_SIOCGIFADDR = 0x8915
+"""Linux: the address of a network interface."""
 
 
 @dataclass
-class _Group:
+class _ProcessGroup:
     """The process group of this process, and how many trials it has begun."""
 
     rank: int
@@ -38,29 +49,85 @@ class _Group:
 
 
 _hosted: TCPStore | None = None
-_group: _Group | None = None
+_group: _ProcessGroup | None = None
 
 
-def host(address: str, ranks: int) -> int:
-    """Open the meeting point of ``ranks`` processes at ``address`` (an IP of this machine); returns its port."""
+def host_rendezvous(address: str, ranks: int) -> int:
+    """Open the rendezvous store that the ranks of a group connect to.
+
+    Args:
+        address: An IP address of this machine; the store listens on it alone.
+        ranks: How many ranks the group has.
+
+    Returns:
+        The store's port.
+    """
     global _hosted
-    _hosted = TCPStore(address, 0, ranks, is_master=True, wait_for_workers=False, timeout=MEETING)
-    return int(_hosted.port)
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as listener:
+        listener.bind((address, 0))  # by itself the store would listen on all interfaces
+        port = int(listener.getsockname()[1])
+        _hosted = TCPStore(
+            address,
+            port,
+            ranks,
+            is_master=True,
+            wait_for_workers=False,
+            timeout=MEETING,
+            master_listen_fd=listener.detach(),
+        )
+    return port
 
 
-def join(rank: int, ranks: int, address: str, port: int) -> None:
-    """Become ``rank`` of the process group that meets at ``address``; blocks until all have come.
+def keep_to_interface(address: str) -> None:
+    """Have gloo and nccl listen on one network interface, unless the user's environment names one.
+
+    Args:
+        address: An IP address of that interface.
+    """
+    interface = interface_of(address)
+    for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        if interface and variable not in os.environ:
+            os.environ[variable] = interface
+
+
+def interface_of(address: str) -> str:
+    """The name of the network interface that has an address; empty where the system does not tell.
+
+    Args:
+        address: An IP address of this machine.
+    """
+    if not sys.platform.startswith("linux") or ":" in address:
+        return ""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        for _, name in socket.if_nameindex():
+            with suppress(OSError):  # an interface without an address
+                answer = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", name.encode()))
+                if socket.inet_ntoa(answer[20:24]) == address:
+                    return name
+    return ""
+
+
+def join_group(rank: int, ranks: int, address: str, port: int, own_address: str) -> None:
+    """Join the process group; blocks until all ranks have connected.
 
     CPU tensors travel by gloo, those on GPUs by nccl, so that what ranks agree on never waits for a GPU.
+
+    Args:
+        rank: This process's rank.
+        ranks: How many ranks the group has.
+        address: Where :func:`host_rendezvous` was called.
+        port: What it returned.
+        own_address: This process's own IP address: what ranks send each other goes through its interface alone.
     """
     global _group
+    keep_to_interface(own_address)
     store = _hosted if rank == 0 and _hosted is not None else TCPStore(address, port, ranks, timeout=MEETING)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, store=PrefixStore("group", store), rank=rank, world_size=ranks)
-    _group = _Group(rank, ranks, store)
+    _group = _ProcessGroup(rank, ranks, store)
 
 
-def part() -> None:
+def leave_group() -> None:
     """Leave the process group, if this process is in one."""
     global _group, _hosted
     if _group is not None:
@@ -68,11 +135,17 @@ def part() -> None:
     _group = _hosted = None
 
 
-def agree(attempt: Attempt, world: World) -> None:
-    """All ranks of a trial hold their attempts against each other, before any of them uses the process group.
+def verify_same_attempt(attempt: Attempt, world: World) -> None:
+    """Compare the attempts of all ranks of a trial, before any of them uses the process group.
 
-    Ranks that train different things would wait for each other for ever, or silently average two trials. Raises
-    :class:`~expflow.errors.RanksDisagree`, naming what differs.
+    Ranks that train different trials would wait for each other for ever, or silently average two trials.
+
+    Args:
+        attempt: What this rank is about to train.
+        world: Its place among the trial's ranks.
+
+    Raises:
+        RanksDisagree: Rank 0's attempt differs; the message names in what.
     """
     if world.ranks == 1:
         return
@@ -87,14 +160,14 @@ def agree(attempt: Attempt, world: World) -> None:
         raise RanksDisagree(f"rank {world.rank} was given another {', '.join(differing)} than rank 0")
 
 
-def _joined(world: World) -> _Group:
+def _joined(world: World) -> _ProcessGroup:
     if _group is None or (_group.rank, _group.ranks) != (world.rank, world.ranks):
         raise RanksDisagree(f"this process is not rank {world.rank} of a group of {world.ranks}")
     return _group
 
 
 def _digests(attempt: Attempt) -> dict[str, str]:
-    """A short hash of each thing that all ranks must share."""
+    """A short hash of each part that all ranks must share."""
     parts: dict[str, Any] = {
         "recipe": dump(attempt.recipe),
         "seed": attempt.seed,
@@ -110,7 +183,12 @@ def _digests(attempt: Attempt) -> dict[str, str]:
 
 
 def shared_decision(on_report: OnReport, world: World) -> OnReport:
-    """``on_report`` for every rank: rank 0 reports, and all hear its answer at the same step."""
+    """``on_report`` for every rank: rank 0 reports, and all get the answer at the same step.
+
+    Args:
+        on_report: Called on rank 0 alone.
+        world: This rank's place among the trial's ranks.
+    """
     if world.ranks == 1:
         return on_report
 
@@ -122,13 +200,23 @@ def shared_decision(on_report: OnReport, world: World) -> OnReport:
     return decide
 
 
-def summed(values: list[float], world: World) -> list[float]:
-    """The sums of ``values`` over all ranks. Numbers of the host: no rank waits for its device."""
+def sum_over_ranks(values: list[float], world: World) -> list[float]:
+    """The sums over all ranks, each value by itself. Numbers of the host: no rank waits for its device.
+
+    Args:
+        values: This rank's; all ranks have as many.
+        world: This rank's place among the trial's ranks.
+    """
     return _over_ranks(values, world, dist.ReduceOp.SUM)
 
 
-def greatest(values: list[float], world: World) -> list[float]:
-    """The greatest of ``values`` over all ranks, each by itself. Numbers of the host, as for :func:`summed`."""
+def max_over_ranks(values: list[float], world: World) -> list[float]:
+    """The maxima over all ranks, each value by itself. Numbers of the host, as for :func:`sum_over_ranks`.
+
+    Args:
+        values: This rank's; all ranks have as many.
+        world: This rank's place among the trial's ranks.
+    """
     return _over_ranks(values, world, dist.ReduceOp.MAX)
 
 
@@ -140,16 +228,50 @@ def _over_ranks(values: list[float], world: World, operation: Any) -> list[float
     return numbers.tolist()
 
 
-def as_on_the_first(tensors: Iterable[torch.Tensor]) -> None:
-    """Give ``tensors`` the values that they have on rank 0. All ranks of the process group have to call it."""
-    for each in tensors:
-        dist.broadcast(each, src=0)
+def broadcast_object(value: Any, world: World) -> Any:
+    """Rank 0's object, on every rank. All ranks have to call it.
+
+    Args:
+        value: Any object that can be pickled; looked at on rank 0 alone.
+        world: This rank's place among the trial's ranks.
+    """
+    if world.ranks == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def gather_objects(value: Any, world: World) -> list[Any]:
+    """The objects of all ranks, in their order, on every rank. All ranks have to call it.
+
+    Args:
+        value: Any object that can be pickled.
+        world: This rank's place among the trial's ranks.
+    """
+    if world.ranks == 1:
+        return [value]
+    values: list[Any] = [None] * world.ranks
+    dist.all_gather_object(values, value)
+    return values
+
+
+def broadcast_from_rank_zero(tensors: Iterable[torch.Tensor]) -> None:
+    """Give tensors the values that they have on rank 0. All ranks of the process group have to call it.
+
+    Args:
+        tensors: The same ones, by shape and order, on all ranks; they are written in place.
+    """
+    for tensor in tensors:
+        dist.broadcast(tensor, src=0)
 
 
 def trainer_options(world: World, *, unused: bool = False) -> dict[str, Any]:
-    """What Lightning's Trainer is told of the other ranks.
+    """Arguments of Lightning's Trainer that describe the other ranks.
 
-    ``unused``: in some steps some parameters, which are trained in others, have no gradients.
+    Args:
+        world: This rank's place among the trial's ranks.
+        unused: Whether in some steps some parameters, which are trained in others, have no gradients.
     """
     if world.ranks == 1:
         return {}
@@ -157,12 +279,21 @@ def trainer_options(world: World, *, unused: bool = False) -> dict[str, Any]:
     return {
         "num_nodes": world.ranks,
         "strategy": DDPStrategy(
-            cluster_environment=_Environment(world), gradient_as_bucket_view=True, find_unused_parameters=unused
+            cluster_environment=_JoinedEnvironment(world), gradient_as_bucket_view=True, find_unused_parameters=unused
         ),
     }
 
 
-class _Environment(ClusterEnvironment):
+def environment_plugins(world: World) -> list[ClusterEnvironment]:
+    """What tells Lightning that a rank stands alone, so that it looks for no launcher; with others its strategy does.
+
+    Args:
+        world: This rank's place among the trial's ranks.
+    """
+    return [LightningEnvironment()] if world.ranks == 1 else []
+
+
+class _JoinedEnvironment(ClusterEnvironment):
     """Tells Lightning that its processes are there already, each a node of its own."""
 
     def __init__(self, world: World) -> None:

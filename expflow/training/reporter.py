@@ -1,9 +1,8 @@
-"""From Lightning's hooks to reports: one per validated epoch, and none of a loss that is not finite."""
+"""Sends reports from Lightning's hooks: one per validated epoch, and none of a loss that is not finite."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -15,27 +14,38 @@ from torch import Tensor
 
 from expflow.errors import Diverged
 from expflow.events import Report
+from expflow.training.finite_metrics import finite
 from expflow.training.isolation import hold_random_state
 
 CHECK_EVERY = 32
-"""Steps between two looks at the losses."""
+"""Steps between two checks of the losses."""
 
 
 class Reporter(Checkpoint):
-    """Sends a :class:`Report` after each validated epoch and stops the trainer when told to.
+    """Sends a :class:`Report` after each validated epoch, and stops the trainer where the answer says so.
 
     It is a ``Checkpoint`` to Lightning because those run last at the end of an epoch, when the module has logged all
     of it. The report of the last epoch is kept in ``last`` for the runner, which has more to add to it.
+
+    Args:
+        send: Called with each report; returns whether to go on.
+        epochs: Length of the whole training.
+        validate_every: Epochs between validations.
+        decisive: Metrics that the trial is judged by or that its recipe watches.
     """
 
-    def __init__(self, send: Callable[[Report], bool], *, epochs: int, validate_every: int) -> None:
-        self._send, self._epochs, self._every = send, epochs, validate_every
+    def __init__(
+        self, send: Callable[[Report], bool], *, epochs: int, validate_every: int, decisive: Collection[str] = ()
+    ) -> None:
+        self._send, self._epochs, self._every, self._decisive = send, epochs, validate_every, decisive
         self._losses: list[Tensor] = []
-        self._seen: tuple[Tensor, list[int]] | None = None
+        self._copied: tuple[Tensor, list[int]] | None = None
         self._arrived: torch.cuda.Event | None = None
         self._steps: list[int] = []
         self._step = 0
         self.stopped = False
+        self.logged: Callable[[], Mapping[str, float]] = dict
+        """Gives the metrics since its last call that a user's code logged by ``self.logger`` itself."""
         self.last: Report | None = None
         self._validated = 0
         self._early = False
@@ -71,7 +81,7 @@ class Reporter(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Remember the loss, and look at the remembered ones now and then and at the end of the epoch."""
+        """Remember the loss; check all remembered ones now and then, and at the end of the epoch."""
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         step = trainer.global_step
         stepped, self._step = step != self._step, step
@@ -81,37 +91,41 @@ class Reporter(Checkpoint):
         if trainer.is_last_batch:
             self.check()
         elif len(self._losses) >= CHECK_EVERY:
-            self._look()
+            self._copy_losses()
         if trainer.is_last_batch:
             # a torch DataLoader draws a number when validation begins: how often one validates must change no weights
             self._restore_random_state = hold_random_state()
 
     def check(self) -> None:
-        """Look at all losses so far. Raises :class:`Diverged`, with the step, where one is not finite."""
-        self._look()
-        self._judge()
+        """Check all losses so far.
 
-    def _look(self) -> None:
-        """Judge what was looked at the last time, and have a look at the losses since.
-
-        On a GPU the look is a copy that nobody waits for: its answer is read ``CHECK_EVERY`` steps later.
+        Raises:
+            Diverged: One is not finite; the message names its step.
         """
-        self._judge()
+        self._copy_losses()
+        self._check_copied()
+
+    def _copy_losses(self) -> None:
+        """Check the losses that were copied the last time, and begin to copy those since to the host.
+
+        On a GPU nothing waits for the copy: it is checked ``CHECK_EVERY`` steps later.
+        """
+        self._check_copied()
         if self._losses:
-            self._seen = torch.stack(self._losses).to("cpu", non_blocking=True), self._steps
+            self._copied = torch.stack(self._losses).to("cpu", non_blocking=True), self._steps
             if self._losses[0].is_cuda:
-                self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+                self._arrived = torch.cuda.Event()
                 self._arrived.record(torch.cuda.current_stream())
             else:
-                self._judge()
+                self._check_copied()
             self._losses, self._steps = [], []
 
-    def _judge(self) -> None:
-        if self._seen is None:
+    def _check_copied(self) -> None:
+        if self._copied is None:
             return
         if self._arrived is not None:
             self._arrived.synchronize()
-        (values, steps), self._seen, self._arrived = self._seen, None, None
+        (values, steps), self._copied, self._arrived = self._copied, None, None
         finite = values.isfinite().tolist()
         if not all(finite):
             first = finite.index(False)
@@ -123,24 +137,29 @@ class Reporter(Checkpoint):
         ending = epoch >= self._epochs or trainer.should_stop or 0 <= trainer.max_steps <= trainer.global_step
         if not ending and epoch % self._every:
             return
-        metrics = finite_metrics(trainer.callback_metrics, trainer.global_step)
-        report = Report(trainer.global_step, metrics | {"progress/epoch": float(epoch)}, min(1.0, epoch / self._epochs))
+        logged = trainer.callback_metrics
+        numbers = _beside(self.logged(), logged) | logged_metrics(logged)
+        measured = finite(numbers, trainer.global_step, self._decisive)
+        metrics = {**measured.values, "progress/epoch": float(epoch)}
+        report = Report(trainer.global_step, metrics, min(1.0, epoch / self._epochs), list(measured.missing))
         if ending:
             self.last, self._early = report, epoch < self._epochs
         elif not self._send(report):
             self.stopped = trainer.should_stop = True
 
 
-def finite_metrics(logged: Mapping[str, Tensor], step: int) -> dict[str, float]:
+def logged_metrics(logged: Mapping[str, Tensor]) -> dict[str, float]:
     """Logged metrics as numbers; where Lightning kept a step's value beside the epoch's mean, only the mean.
 
-    Raises :class:`Diverged` where one of them is not finite.
+    Args:
+        logged: Lightning's ``callback_metrics``.
     """
-    metrics = {name: _number(value) for name, value in logged.items() if not _has_epoch_mean(name, logged)}
-    for name, number in metrics.items():
-        if not math.isfinite(number):
-            raise Diverged(f"{name} became {number} by step {step}")
-    return metrics
+    return {name: _number(value) for name, value in logged.items() if not _has_epoch_mean(name, logged)}
+
+
+def _beside(metrics: Mapping[str, float], logged: Mapping[str, Tensor]) -> dict[str, float]:
+    """What was logged by ``self.logger`` alone; Lightning hands it what ``self.log`` was given as well."""
+    return {name: value for name, value in metrics.items() if name not in logged and not _has_epoch_mean(name, logged)}
 
 
 def _number(value: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""What torch keeps for the whole process, remembered and put back."""
+"""What torch keeps for the whole process: saved before a trial and restored after it."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _settings() -> Callable[[], None]:
 
 
 def _flushes_denormals() -> bool:
-    """Whether the smallest numbers count as zero, which torch can only be told."""
+    """Whether the smallest numbers count as zero, for which torch has a setter alone."""
     denormal = torch.full((1,), 1e-310, dtype=torch.float64, device="cpu")
     return bool((denormal * 0.5).item() == 0)
 
@@ -88,7 +88,7 @@ def _modes() -> Callable[[], None]:
 
 
 def hold_precisions() -> Callable[[], None]:
-    """Remember the precisions of float32; the result, when called, puts them back.
+    """Save the precisions of float32; the result, when called, restores them.
 
     They have an older and a newer interface, and the older raises once the newer was used.
     """
@@ -131,8 +131,11 @@ def _autocast_depth() -> int:
 
 
 def _hooks() -> Callable[[], None]:
-    """Hooks on every module and every optimizer. Only who registers one gets a handle to remove it, so this looks
-    into torch's own tables; a test registers one of each kind and notices where they have moved."""
+    """Hooks on every module and every optimizer.
+
+    The handle to remove one is given only to the code that registers it, so this uses torch's own tables; a test
+    registers one of each kind and notices where they have moved.
+    """
     tables: list[dict[Any, Any]] = [
         value
         for owner in (module, optimizer)

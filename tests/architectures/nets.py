@@ -36,12 +36,12 @@ def meta(spec, data_spec):
 
 def params(module: nn.Module) -> int:
     """Number of parameters."""
-    return sum(each.numel() for each in module.parameters())
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def weighted(network: nn.Module) -> list[nn.Module]:
     """Convolutions, norms and linear layers, in the order in which the network lists them."""
-    return [each for each in network.modules() if isinstance(each, WEIGHTED)]
+    return [module for module in network.modules() if isinstance(module, WEIGHTED)]
 
 
 def filled(network: nn.Module) -> nn.Module:
@@ -51,10 +51,10 @@ def filled(network: nn.Module) -> nn.Module:
     for module in weighted(network):
         if isinstance(module, nn.BatchNorm2d):
             module.reset_parameters()
-            for each, low in ((module.running_mean, -0.1), (module.bias.data, -0.1)):
-                each.uniform_(low, -low, generator=generator)
-            for each in (module.running_var, module.weight.data):
-                each.uniform_(0.3, 0.9, generator=generator)
+            for tensor, low in ((module.running_mean, -0.1), (module.bias.data, -0.1)):
+                tensor.uniform_(low, -low, generator=generator)
+            for tensor in (module.running_var, module.weight.data):
+                tensor.uniform_(0.3, 0.9, generator=generator)
         else:
             bound = math.sqrt(3 / module.weight[0].numel())
             module.weight.data.uniform_(-bound, bound, generator=generator)
@@ -71,7 +71,7 @@ def take_over(ours: nn.Module, theirs: Sequence[nn.Module]) -> nn.Module:
     ours.to_empty(device="cpu")
     mine = weighted(ours)
     for norms in (True, False):
-        pairs = [[each for each in net if isinstance(each, nn.BatchNorm2d) == norms] for net in (mine, theirs)]
+        pairs = [[module for module in net if isinstance(module, nn.BatchNorm2d) == norms] for net in (mine, theirs)]
         for own, other in zip(*pairs, strict=True):
             state, shapes = other.state_dict(), {key: value.shape for key, value in own.state_dict().items()}
             assert {key: value.numel() for key, value in state.items()} == {k: s.numel() for k, s in shapes.items()}
@@ -92,6 +92,6 @@ def assert_equal_outputs(spec, make_theirs, *, size=64, order=weighted):
     ours = take_over(ours, order(theirs))
     x_bchw = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        expected, found = theirs(x_bchw), ours(x_bchw)
+        expected, actual = theirs(x_bchw), ours(x_bchw)
     assert expected.std() > 1e-3
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)

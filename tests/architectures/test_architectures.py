@@ -9,11 +9,11 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from expflow.architectures import Count, build, count
-from expflow.architectures.specs.linear import Linear
-from expflow.architectures.specs.mlp import MLP
-from expflow.architectures.specs.resnet import ResNet
-from expflow.config.spec import Foreign
+from expflow.architectures import NetworkCost, build, count
+from expflow.architectures.specs.linear import LinearSpec
+from expflow.architectures.specs.mlp import MLPSpec
+from expflow.architectures.specs.resnet import ResNetSpec
+from expflow.config.spec import UserComponent
 from expflow.errors import UserError
 from expflow.registry import MODELS
 from tests.architectures.nets import data
@@ -23,7 +23,7 @@ USER = user_code.__name__
 
 
 def resnet(depth=20, **arguments):
-    return ResNet(name="resnet", depth=depth, **arguments)
+    return ResNetSpec(name="resnet", depth=depth, **arguments)
 
 
 REQUIRED = {"resnet": {"depth": 8}}
@@ -38,8 +38,10 @@ def test_simple_networks_train_on_every_small_image(name, shape):
     scores = network(torch.randn(2, channels, size, size))
     assert scores.shape == (2, 7)
     scores.sum().backward()
-    assert all(each.grad is not None for each in network.parameters())
-    assert count(spec, data(channels, size, classes=7)).params == sum(each.numel() for each in network.parameters())
+    assert all(parameter.grad is not None for parameter in network.parameters())
+    assert count(spec, data(channels, size, classes=7)).params == sum(
+        parameter.numel() for parameter in network.parameters()
+    )
 
 
 @pytest.mark.parametrize(("depth", "params"), [(20, 269_722), (56, 853_018), (110, 1_727_962)])
@@ -67,15 +69,15 @@ def test_options_a_and_b_and_the_plain_net_differ_by_the_projections_alone():
 
 
 def test_counts_of_perceptrons_by_hand():
-    assert count(Linear(name="linear"), data(1, 8)) == Count(64 * 10 + 10, 64 * 10)
-    two = MLP(name="mlp", depth=2, hidden=5)
-    assert count(two, data(1, 8)) == Count(64 * 5 + 5 + 5 * 5 + 5 + 5 * 10 + 10, 64 * 5 + 5 * 5 + 5 * 10)
+    assert count(LinearSpec(name="linear"), data(1, 8)) == NetworkCost(64 * 10 + 10, 64 * 10)
+    two = MLPSpec(name="mlp", depth=2, hidden=5)
+    assert count(two, data(1, 8)) == NetworkCost(64 * 5 + 5 + 5 * 5 + 5 + 5 * 10 + 10, 64 * 5 + 5 * 5 + 5 * 10)
 
 
 def test_counting_leaves_the_random_state_alone():
     before = torch.get_rng_state()
     count(resnet(), data())
-    count(Foreign(name=f"{USER}:Net"), data(1, 8))
+    count(UserComponent(name=f"{USER}:Net"), data(1, 8))
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -131,25 +133,25 @@ def test_an_illegal_depth_is_refused_with_the_nearest_legal_ones(depth, nearest)
 
 
 def test_the_users_own_network_is_sized_by_the_data_and_its_arguments():
-    network = build(Foreign(name=f"{USER}:Net", hidden=6), data(2, 8, 4))
+    network = build(UserComponent(name=f"{USER}:Net", hidden=6), data(2, 8, 4))
     assert network.layers[0].weight.shape == (6, 2, 3, 3)
     assert network.layers[2].weight.shape == (4, 6 * 36)
-    assert count(Foreign(name=f"{USER}:Net", hidden=6), data(2, 8, 4)).macs == 36 * 9 * 2 * 6 + 6 * 36 * 4
+    assert count(UserComponent(name=f"{USER}:Net", hidden=6), data(2, 8, 4)).macs == 36 * 9 * 2 * 6 + 6 * 36 * 4
 
 
 def test_what_the_yaml_says_wins_over_what_the_data_say():
-    assert build(Foreign(name="torch.nn:Linear", in_features=3, out_features=2), data()).weight.shape == (2, 3)
-    assert build(Foreign(name=f"{USER}:Net", num_classes=2), data(1, 8)).layers[2].out_features == 2
+    assert build(UserComponent(name="torch.nn:Linear", in_features=3, out_features=2), data()).weight.shape == (2, 3)
+    assert build(UserComponent(name=f"{USER}:Net", num_classes=2), data(1, 8)).layers[2].out_features == 2
 
 
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        (Foreign(name=f"{USER}:Net", hiden=3), "hiden"),
-        (Foreign(name=f"{USER}:Nut"), "Nut"),
-        (Foreign(name="no_such_module:Net"), "no_such_module"),
-        (Foreign(name=f"{USER}:Net", hidden="wide"), "cannot be built"),
-        (Foreign(name=f"{USER}:blobs", samples=1, seed=1), "torch.nn.Module is needed"),
+        (UserComponent(name=f"{USER}:Net", hiden=3), "hiden"),
+        (UserComponent(name=f"{USER}:Nut"), "Nut"),
+        (UserComponent(name="no_such_module:Net"), "no_such_module"),
+        (UserComponent(name=f"{USER}:Net", hidden="wide"), "cannot be built"),
+        (UserComponent(name=f"{USER}:blobs", samples=1, seed=1), "torch.nn.Module is needed"),
     ],
 )
 def test_a_network_that_cannot_be_built_says_why(spec, message):
@@ -159,17 +161,19 @@ def test_a_network_that_cannot_be_built_says_why(spec, message):
 
 def test_a_network_that_cannot_take_the_image_is_refused_with_the_reason():
     with pytest.raises(UserError, match=r"cannot take this data \(1x10x10\).*shapes cannot be multiplied"):
-        count(Foreign(name=f"{USER}:Net"), data(1, 10))
+        count(UserComponent(name=f"{USER}:Net"), data(1, 10))
 
 
 def test_a_network_that_does_not_run_on_the_meta_device_is_counted_for_real():
-    assert count(Foreign(name=f"{USER}:Looks"), data(1, 8)).macs == 64 * 10
+    assert count(UserComponent(name=f"{USER}:Looks"), data(1, 8)).macs == 64 * 10
 
 
 def test_several_networks_have_the_sum_of_their_parameters_and_no_multiply_adds():
-    slot = {"coder": Foreign(name=f"{USER}:Coder"), "judge": Foreign(name=f"{USER}:Judge")}
-    nets = [build(each, data(1, 8)) for each in slot.values()]
-    assert count(slot, data(1, 8)) == Count(sum(each.numel() for net in nets for each in net.parameters()), None)
+    slot = {"coder": UserComponent(name=f"{USER}:Coder"), "judge": UserComponent(name=f"{USER}:Judge")}
+    nets = [build(spec, data(1, 8)) for spec in slot.values()]
+    assert count(slot, data(1, 8)) == NetworkCost(
+        sum(parameter.numel() for net in nets for parameter in net.parameters()), None
+    )
 
 
 def test_a_shared_weight_counts_once():
@@ -183,6 +187,8 @@ def test_specs_and_packages_import_no_torch():
     modules = (
         "architectures, architectures.specs, losses, losses.specs, optim, optim.specs, tasks, tasks.specs, training"
     )
-    code = f"import sys, {', '.join('expflow.' + each for each in modules.split(', '))}; print('torch' in sys.modules)"
+    code = (
+        f"import sys, {', '.join('expflow.' + module for module in modules.split(', '))}; print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

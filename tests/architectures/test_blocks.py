@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from expflow.architectures import blocks
+from expflow.architectures.map_sizes import map_size, output_size, smallest_image_size
 from expflow.architectures.specs import blocks as names
-from expflow.architectures.windows import map_size, output_size, smallest_size
 from expflow.data.dataspec import DataSpec, FieldSpec
 from expflow.errors import UnknownName, UserError
 from tests.architectures.nets import data
@@ -55,7 +55,7 @@ def test_activations_compute_their_formula(name, at_minus_two, at_three):
 
 def test_each_activation_has_its_value_in_the_test_above():
     (mark,) = test_activations_compute_their_formula.pytestmark
-    assert {each[0] for each in mark.args[1]} == set(blocks.ACTIVATIONS)
+    assert {case[0] for case in mark.args[1]} == set(blocks.ACTIVATIONS)
 
 
 def moments(x, dims):
@@ -196,7 +196,7 @@ def test_output_sizes_are_those_of_torch_also_where_pooling_rounds_up():
 
 def test_the_smallest_size_is_found_and_told():
     parts = [nn.Sequential(nn.Conv2d(3, 4, 5), nn.ReLU(), nn.MaxPool2d(2)), nn.Conv2d(4, 4, 3)]
-    assert smallest_size([parts[0][0], parts[0][2], parts[1]]) == 10
+    assert smallest_image_size([parts[0][0], parts[0][2], parts[1]]) == 10
     assert map_size("net", parts, data(size=12)) == (2, 2)
     with pytest.raises(UserError, match=r"model net cannot take images of 9x9.*smallest that it takes: 10x10"):
         map_size("net", parts, data(size=9))
@@ -212,9 +212,7 @@ def test_an_image_that_is_not_square_keeps_its_shape():
 
 def test_no_spec_of_an_architecture_imports_torch():
     folder = Path(names.__file__).parent
-    modules = [f"expflow.architectures.specs.{each.stem}" for each in folder.glob("*.py") if each.stem != "__init__"]
-    code = (
-        f"import sys, importlib; [importlib.import_module(each) for each in {modules}]; print('torch' in sys.modules)"
-    )
+    modules = [f"expflow.architectures.specs.{path.stem}" for path in folder.glob("*.py") if path.stem != "__init__"]
+    code = f"import importlib, sys; [*map(importlib.import_module, {modules})]; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

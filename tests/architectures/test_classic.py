@@ -12,15 +12,15 @@ from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional
 
-from expflow.architectures import Count, build, count
+from expflow.architectures import NetworkCost, build, count
 from expflow.architectures.accounting import count_parameters, multiply_adds
 from expflow.architectures.alexnet import layout as alexnet_layout
 from expflow.architectures.blocks import ACTIVATIONS, FEATURE_NORMS, INITS, NORMS
 from expflow.architectures.convnet import Conv, Pool, build_layout
 from expflow.architectures.googlenet import STAGES, stage_widths
 from expflow.architectures.lenet5 import C3_TABLE, TableConv
+from expflow.architectures.map_sizes import smallest_image_size, window_layers
 from expflow.architectures.outputs import WithAuxiliary
-from expflow.architectures.windows import smallest_size, windows_of
 from expflow.errors import UserError
 from expflow.registry import MODELS
 from tests.architectures.nets import large as data
@@ -40,17 +40,17 @@ def meta(name, data_spec, **arguments):
 def copy(ours, theirs):
     """Give ``ours`` the tensors of ``theirs``, in order; every shape must agree."""
     mine, given = ours.state_dict(), theirs.state_dict()
-    assert [each.shape for each in mine.values()] == [each.shape for each in given.values()]
+    assert [tensor.shape for tensor in mine.values()] == [tensor.shape for tensor in given.values()]
     ours.load_state_dict(dict(zip(mine, given.values(), strict=True)), assign=True)
 
 
 def shapes(network, x_bchw):
     """Name of each direct part, and the shape of one sample after it."""
-    found = {}
+    actual = {}
     for name, part in network.named_children():
         x_bchw = part(x_bchw)
-        found[name] = tuple(x_bchw.shape[1:])
-    return found
+        actual[name] = tuple(x_bchw.shape[1:])
+    return actual
 
 
 @pytest.mark.parametrize(
@@ -60,11 +60,11 @@ def shapes(network, x_bchw):
         ("alexnet", {"streams": 2}, (3, 227, 1000), 60_965_224, 724_406_816),
         ("zfnet", {}, (3, 224, 1000), 62_357_608, 1_168_032_896),
         ("zfnet", {"widths": "lecture"}, (3, 224, 1000), 107_627_624, 2_476_704_896),
-        ("vgg", {"layers": "M"}, (3, 224, 1000), 102_908_520, 1_676_172_320),
-        ("vgg", {"layers": 11}, (3, 224, 1000), 132_863_336, 7_609_090_048),
-        ("vgg", {"layers": 13}, (3, 224, 1000), 133_047_848, 11_308_466_176),
-        ("vgg", {"layers": 16}, (3, 224, 1000), 138_357_544, 15_470_264_320),  # the slide's 13.6 G omits conv1_2
-        ("vgg", {"layers": 19}, (3, 224, 1000), 143_667_240, 19_632_062_464),
+        ("vgg", {"depth": "M"}, (3, 224, 1000), 102_908_520, 1_676_172_320),
+        ("vgg", {"depth": 11}, (3, 224, 1000), 132_863_336, 7_609_090_048),
+        ("vgg", {"depth": 13}, (3, 224, 1000), 133_047_848, 11_308_466_176),
+        ("vgg", {"depth": 16}, (3, 224, 1000), 138_357_544, 15_470_264_320),  # the slide's 13.6 G omits conv1_2
+        ("vgg", {"depth": 19}, (3, 224, 1000), 143_667_240, 19_632_062_464),
         ("googlenet", {"norm": "batch", "large_kernel": 3}, (3, 224, 1000), 13_004_888, 1_498_376_192),
         (
             "googlenet",
@@ -80,7 +80,7 @@ def shapes(network, x_bchw):
     ],
 )
 def test_published_counts(name, arguments, image, params, macs):
-    assert count(spec(name, **arguments), data(*image)) == Count(params, macs)
+    assert count(spec(name, **arguments), data(*image)) == NetworkCost(params, macs)
 
 
 ALEXNET = [
@@ -174,8 +174,8 @@ def test_alexnet_responds_after_the_first_two_convolutions_and_drops_after_the_h
     ("name", "arguments", "sizes"),
     [
         ("zfnet", {}, {"conv1": 110, "pool1": 55, "conv2": 26, "pool2": 13, "conv5": 13, "pool5": 6}),
-        ("vgg", {"layers": "M"}, {"conv1": 109, "pool1": 54, "conv2": 26, "pool2": 13, "conv5": 13, "pool5": 6}),
-        ("vgg", {"layers": 16}, {"stage1": 112, "stage2": 56, "stage3": 28, "stage4": 14, "stage5": 7}),
+        ("vgg", {"depth": "M"}, {"conv1": 109, "pool1": 54, "conv2": 26, "pool2": 13, "conv5": 13, "pool5": 6}),
+        ("vgg", {"depth": 16}, {"stage1": 112, "stage2": 56, "stage3": 28, "stage4": 14, "stage5": 7}),
     ],
 )
 def test_sizes_from_224(name, arguments, sizes):
@@ -197,7 +197,7 @@ def test_vgg16_without_its_second_convolution_costs_what_the_slide_prints():
 
 
 def test_vgg16_down_to_28_pixels():
-    network = meta("vgg", data(), layers=16)[:3]
+    network = meta("vgg", data(), depth=16)[:3]
     # slides print 1.1 M and 7,485 M, which leave conv3_3 out
     assert count_parameters(network) == 1_735_488
     macs = multiply_adds(network, torch.zeros(1, 3, 224, 224, device="meta"))
@@ -230,7 +230,7 @@ def test_a_vgg_stage_at_half_the_size_and_twice_the_channels_costs_the_same():
 
 def test_vgg16_gives_what_torchvision_gives_with_its_weights():
     theirs = torchvision.models.vgg16(weights=None, init_weights=False).eval()
-    ours = meta("vgg", data(), layers=16)
+    ours = meta("vgg", data(), depth=16)
     copy(ours, theirs)
     x_bchw = torch.randn(1, 3, 224, 224)
     with torch.no_grad():
@@ -260,7 +260,7 @@ def test_vgg_with_batch_norm_gives_what_torchvision_gives():
 def test_vgg_with_batch_norm_has_as_many_parameters_as_torchvision(layers):
     with torch.device("meta"):
         theirs = getattr(torchvision.models, f"vgg{layers}_bn")(weights=None, init_weights=False)
-    assert count_parameters(meta("vgg", data(), layers=layers, norm="batch")) == count_parameters(theirs)
+    assert count_parameters(meta("vgg", data(), depth=layers, norm="batch")) == count_parameters(theirs)
 
 
 def test_alexnets_layers_give_what_torchvisions_narrower_alexnet_gives():
@@ -281,18 +281,18 @@ def test_alexnets_layers_give_what_torchvisions_narrower_alexnet_gives():
 def torchvision_googlenet():
     theirs = torchvision.models.googlenet(weights=None, aux_logits=True, init_weights=False)
     theirs.maxpool4 = nn.MaxPool2d(3, 2, ceil_mode=True)  # table 1 says 3x3 at stride 2; torchvision has 2x2
-    for each in theirs.modules():
-        if isinstance(each, nn.BatchNorm2d):
-            each.eps = 1e-5  # torchvision's is 1e-3
+    for module in theirs.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 1e-5  # torchvision's is 1e-3
     return theirs
 
 
 def test_googlenet_gives_what_torchvision_gives_with_its_weights():
     theirs = torchvision_googlenet()
-    for each in theirs.modules():
-        if isinstance(each, nn.BatchNorm2d):
-            each.running_mean.uniform_(-0.1, 0.1)
-            each.running_var.uniform_(0.1, 0.5)
+    for module in theirs.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.1, 0.1)
+            module.running_var.uniform_(0.1, 0.5)
     ours = meta("googlenet", data(), norm="batch", large_kernel=3)
     copy(ours, theirs)
     theirs.eval()
@@ -301,9 +301,9 @@ def test_googlenet_gives_what_torchvision_gives_with_its_weights():
         assert torch.allclose(ours(x_bchw), theirs(x_bchw), atol=1e-5, rtol=1e-4)
     ours.train(), theirs.train()
     for network in (ours, theirs):
-        for each in network.modules():
-            if isinstance(each, nn.BatchNorm2d | nn.Dropout):
-                each.eval()
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d | nn.Dropout):
+                module.eval()
     with torch.no_grad():
         scores, auxiliary = ours(x_bchw)
         given = theirs(x_bchw)
@@ -320,7 +320,11 @@ def test_the_stem_of_googlenet_is_the_lectures_table():
         "conv3": (192, 56, 56), "pool3": (192, 28, 28),
     }  # fmt: skip
     assert sum(torch.Size(shape).numel() for shape in after.values()) * 4 / 1024 == 7_644
-    assert [each.weight.numel() for each in stem.modules() if isinstance(each, nn.Conv2d)] == [9_408, 4_096, 110_592]
+    assert [module.weight.numel() for module in stem.modules() if isinstance(module, nn.Conv2d)] == [
+        9_408,
+        4_096,
+        110_592,
+    ]
     macs = multiply_adds(stem, x_bchw)
     assert macs == 118_013_952 + 12_845_056 + 346_816_512
     pools = 9 * (64 * 56**2 + 192 * 28**2)
@@ -352,9 +356,9 @@ def test_googlenet_of_any_length_learns_in_all_its_parts(middle, after):
     assert network.after == after
     out = network(torch.randn(2, 3, 32, 32))
     assert isinstance(out, WithAuxiliary)
-    assert [each.shape for each in (out.logits, *out.auxiliary)] == [(2, 4)] * (1 + len(after))
-    sum(each.sum() for each in (out.logits, *out.auxiliary)).backward()
-    assert all(each.grad is not None for each in network.parameters())
+    assert [scores.shape for scores in (out.logits, *out.auxiliary)] == [(2, 4)] * (1 + len(after))
+    sum(scores.sum() for scores in (out.logits, *out.auxiliary)).backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
     assert network.eval()(torch.randn(2, 3, 32, 32)).shape == (2, 4)
 
 
@@ -416,15 +420,15 @@ def test_the_lecture_net_is_the_lectures_code():
     copy(ours, theirs)
     x_bchw = torch.randn(3, 1, 28, 28)
     assert torch.allclose(ours(x_bchw).log_softmax(1), theirs(x_bchw), atol=1e-6)
-    parts = [count_parameters(each) for each in (ours.conv1, ours.conv2, ours.fc1, ours.head)]
+    parts = [count_parameters(layer) for layer in (ours.conv1, ours.conv2, ours.fc1, ours.head)]
     assert parts == [260, 5_020, 16_050, 510]
 
 
 SMALLEST = [
     ("alexnet", SMALL_HEAD, 67),
     ("zfnet", SMALL_HEAD, 53),
-    ("vgg", {"layers": 16, **SMALL_HEAD}, 32),
-    ("vgg", {"layers": "M", **SMALL_HEAD}, 41),
+    ("vgg", {"depth": 16, **SMALL_HEAD}, 32),
+    ("vgg", {"depth": "M", **SMALL_HEAD}, 41),
     ("vgg", {"stages": [[1, 4], [1, 8]], **SMALL_HEAD}, 4),
     ("googlenet", {"modules": [1, 1, 1]}, 31),
     ("lenet5", {}, 32),
@@ -453,14 +457,14 @@ def test_a_small_image_for_lenet_is_told_the_padding_that_would_do():
 
 
 def test_the_smallest_size_of_alexnet_follows_from_its_windows():
-    assert smallest_size(windows_of([meta("alexnet", data(size=227))])) == 67
+    assert smallest_image_size(window_layers([meta("alexnet", data(size=227))])) == 67
 
 
 @pytest.mark.parametrize(
     ("arguments", "field", "message"),
     [
-        ({}, "layers", "say layers"),
-        ({"layers": 16, "stages": [[1, 4]]}, "stages", "say one of the two"),
+        ({}, "depth", "say depth"),
+        ({"depth": 16, "stages": [[1, 4]]}, "stages", "say one of the two"),
     ],
 )
 def test_vgg_needs_exactly_one_layout(arguments, field, message):
@@ -472,7 +476,7 @@ def test_vgg_needs_exactly_one_layout(arguments, field, message):
 @pytest.mark.parametrize(
     ("name", "arguments", "legal"),
     [
-        ("vgg", {"layers": 12}, "11, 13, 16, 19 or 'M'"),
+        ("vgg", {"depth": 12}, "11, 13, 16, 19 or 'M'"),
         ("vgg", {"stages": [[0, 4]]}, "greater than or equal to 1"),
         ("alexnet", {"streams": 3}, "1 or 2"),
         ("zfnet", {"widths": "slide"}, "'paper' or 'lecture'"),
@@ -491,7 +495,7 @@ def test_wrong_arguments_are_refused_with_the_right_ones(name, arguments, legal)
 
 CHOOSING = [
     ("vgg", {"stages": [[1, 4], [2, 6]], "head": [5]}, 8, ("activation", "norm", "pool", "init")),
-    ("vgg", {"layers": "M", "head": []}, 41, ("norm", "pool")),
+    ("vgg", {"depth": "M", "head": []}, 41, ("norm", "pool")),
     ("alexnet", {"head": [4]}, 67, ("norm", "pool")),
     ("googlenet", {"modules": [1, 1, 1], "auxiliary": False}, 31, ("norm", "pool")),
     ("lenet5", {}, 32, ("activation", "pool", "init")),
@@ -510,7 +514,7 @@ def test_every_choice_of_a_block_trains(name, arguments, size, fields):
         for choice in [*FEATURE_NORMS] if (name, field) == ("mlp", "norm") else CHOICES[field]:
             network = build(spec(name, **arguments, **{field: choice}), data(1, size, 3))
             network(x_bchw).sum().backward()
-            assert all(each.grad is not None for each in network.parameters()), (field, choice)
+            assert all(parameter.grad is not None for parameter in network.parameters()), (field, choice)
 
 
 def test_perceptrons_by_hand():
@@ -521,7 +525,7 @@ def test_perceptrons_by_hand():
     by_hand = x_bchw.reshape(2, 9) @ scores.head.weight.T + scores.head.bias
     assert torch.allclose(scores(x_bchw), by_hand, atol=1e-6)
     assert torch.allclose(squeezed(x_bchw), 1 / (1 + torch.exp(-by_hand)), atol=1e-6)
-    assert count(spec("perceptron"), data(1, 3, 4)) == count(spec("linear"), data(1, 3, 4)) == Count(40, 36)
+    assert count(spec("perceptron"), data(1, 3, 4)) == count(spec("linear"), data(1, 3, 4)) == NetworkCost(40, 36)
 
 
 def test_the_linear_classifier_of_the_lecture_scores_with_its_bias():
@@ -539,7 +543,7 @@ def test_the_two_layer_net_by_hand():
     hidden = (x_bchw.reshape(2, 9) @ network.hidden.weight.T + network.hidden.bias).clamp(min=0)
     assert torch.allclose(network(x_bchw), hidden @ network.head.weight.T + network.head.bias, atol=1e-6)
     same = count(spec("mlp", hidden=5), data(1, 3, 4))
-    assert count(spec("two_layer", hidden=5), data(1, 3, 4)) == same == Count(50 + 24, 45 + 20)
+    assert count(spec("two_layer", hidden=5), data(1, 3, 4)) == same == NetworkCost(50 + 24, 45 + 20)
 
 
 def test_the_parts_of_a_perceptron_with_everything():

@@ -8,10 +8,10 @@ import torch
 
 from expflow.architectures import build, count
 from expflow.architectures.accounting import count_parameters, multiply_adds
-from expflow.architectures.catalogue import entry, shown_with, usual_data
+from expflow.architectures.catalogue import describe_architecture, image_data_spec, usual_data
+from expflow.architectures.layer_table import LayerTable, layer_rows, layer_table
 from expflow.architectures.outputs import WithAuxiliary
-from expflow.architectures.specs.adapters import FAMILIES
-from expflow.architectures.table import Table, layer_table, rows_of
+from expflow.architectures.specs.package_models import ALIASES
 from expflow.config import load
 from expflow.errors import ExperimentInvalid
 from expflow.registry import MODELS
@@ -22,6 +22,7 @@ SMALL = {
     # name -> arguments of a small one, and an image that it takes
     "alexnet": ({"head": [16]}, (3, 67, 67)),
     "convmixer": ({"patch": 2, "depth": 2, "width": 8, "kernel": 3}, (3, 8, 8)),
+    "fcn": ({"stages": [[1, 4], [1, 8]], "head": [8], "kernel": 3, "skips": 1}, (3, 9, 14)),
     "densenet": ({"depth": 10, "growth": 4}, (1, 8, 8)),
     "gmlp": ({"patch": 4, "depth": 2, "width": 8}, (3, 8, 8)),
     "googlenet": ({"modules": [1, 2, 1]}, (3, 96, 96)),
@@ -34,13 +35,21 @@ SMALL = {
     "perceptron": ({}, (1, 8, 8)),
     "resnet": ({"depth": 8, "width": 4}, (3, 9, 9)),
     "shufflenet_v1": ({"stem": "cifar", "width_factor": 0.25}, (3, 32, 32)),
+    "unet": ({"width": 4, "depth": 2, "norm": "batch"}, (3, 9, 14)),
     "two_layer": ({}, (1, 8, 8)),
     "vgg": ({"stages": [[1, 4], [2, 8]], "head": [8]}, (1, 9, 9)),
     "vit": ({"patch": 4, "depth": 2, "width": 8, "heads": 2}, (3, 8, 8)),
     "zfnet": ({"head": [16]}, (3, 64, 64)),
 }
-NATIVE = sorted(set(MODELS.names()) - FAMILIES.keys())
-OF_PACKAGES = [*sorted(FAMILIES), "timm/resnet10t", "torchvision/shufflenet_v2_x0_5"]
+REQUIRED = {
+    # name -> arguments that have no default
+    "densenet": {"depth": 40},
+    "fcn": {"depth": 16},
+    "resnet": {"depth": 20},
+    "vgg": {"depth": 11},
+}
+NATIVE = sorted(set(MODELS.names()) - ALIASES.keys())
+OF_PACKAGES = [*sorted(ALIASES), "timm/resnet10t", "torchvision/shufflenet_v2_x0_5"]
 NAMES = [*NATIVE, *OF_PACKAGES]
 COMPILED = [*NATIVE, "squeezenet", "timm/resnet10t"]
 """Of the packages' networks one each: what we add to them is the same for all."""
@@ -50,7 +59,12 @@ def small(name):
     """(spec, data): small for a family of ours, of the published size for a package's."""
     arguments, shape = SMALL.get(name, ({}, None))
     spec = MODELS.spec(name).model_validate_json(json.dumps({"name": name, **arguments}))
-    return spec, shown_with(shape, CLASSES) if shape else usual_data(spec, classes=CLASSES)
+    return spec, image_data_spec(shape, CLASSES) if shape else usual_data(spec, classes=CLASSES)
+
+
+def shape_of_scores(spec, data, batch):
+    """What the network of a spec gives."""
+    return (batch, data.num_classes, *(data.image_size if spec.gives == "maps" else ()))
 
 
 def learnt(network, x_bchw):
@@ -71,16 +85,28 @@ def test_it_is_built_counted_trained_and_pickled_without_memory(name):
     with torch.device("meta"):
         network = build(spec, data)
         x_bchw = torch.zeros(1, *data.image_shape)
-        table = Table(name, data.image_shape, tuple(rows_of(network, x_bchw)))
+        table = LayerTable(name, data.image_shape, tuple(layer_rows(network, x_bchw)))
         assert table.params == count_parameters(network)
         assert table.macs == multiply_adds(network, x_bchw) > 0
         assert network.training
-        assert network.eval()(x_bchw).shape == (1, CLASSES)
-        assert learnt(network, torch.zeros(2, *data.image_shape)).shape == (2, CLASSES)
-    without = [path for path, each in network.named_parameters() if each.grad is None]
+        assert network.eval()(x_bchw).shape == shape_of_scores(spec, data, 1)
+        assert learnt(network, torch.zeros(2, *data.image_shape)).shape == shape_of_scores(spec, data, 2)
+    without = [path for path, parameter in network.named_parameters() if parameter.grad is None]
     assert not without
     again = pickle.loads(pickle.dumps(network))
-    assert [tuple(each.shape) for each in again.parameters()] == [tuple(each.shape) for each in network.parameters()]
+    assert [tuple(parameter.shape) for parameter in again.parameters()] == [
+        tuple(parameter.shape) for parameter in network.parameters()
+    ]
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_it_is_built_from_its_defaults_for_its_usual_data(name):
+    spec = MODELS.spec(name)(name=name, **REQUIRED.get(name, {}))
+    data = usual_data(spec)
+    with torch.device("meta"):
+        network = build(spec, data).eval()
+        assert network(torch.zeros(2, *data.image_shape)).shape == shape_of_scores(spec, data, 2)
+    assert count(spec, data).params == count_parameters(network) > 0
 
 
 @pytest.mark.parametrize("name", NATIVE)
@@ -89,7 +115,7 @@ def test_a_small_one_computes_learns_and_comes_back_from_a_pickle(name):
     network = build(spec, data)
     x_bchw = torch.randn(3, *data.image_shape)
     assert learnt(network, x_bchw).isfinite().all()
-    assert all(each.grad is not None and each.grad.isfinite().all() for each in network.parameters())
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in network.parameters())
     again = pickle.loads(pickle.dumps(network)).eval()
     with torch.no_grad():
         assert torch.equal(again(x_bchw), network.eval()(x_bchw))
@@ -102,21 +128,22 @@ def test_a_small_one_computes_learns_and_comes_back_from_a_pickle(name):
 def test_a_wrong_argument_is_refused_with_the_right_ones(name, tmp_path):
     arguments = {"name": name, **SMALL.get(name, ({},))[0], "qqqq": 3}
     file = tmp_path / "wrong.yaml"
-    file.write_text(f"data: digits\nmodel: {json.dumps(arguments)}\ntask: classification\noptimizer: sgd\n")
+    task = "segmentation" if MODELS.spec(name).gives == "maps" else "classification"
+    file.write_text(f"data: digits\nmodel: {json.dumps(arguments)}\ntask: {task}\noptimizer: sgd\n")
     with pytest.raises(ExperimentInvalid) as raised:
         load(file)
     (problem,) = raised.value.problems
     assert (problem.line, problem.key) == (2, "model.qqqq")
     assert "unknown key; expected one of: " in problem.message
     if name in NATIVE:
-        assert all(each.name in problem.message for each in entry(name).arguments)
+        assert all(argument.name in problem.message for argument in describe_architecture(name).arguments)
 
 
 @pytest.mark.parametrize("name", NATIVE)
 def test_every_argument_has_a_description_and_the_family_a_source(name):
-    found = entry(name)
-    assert found.summary.endswith(".")
-    assert all(each.description.endswith(".") for each in found.arguments)
+    description = describe_architecture(name)
+    assert description.summary.endswith(".")
+    assert all(argument.description.endswith(".") for argument in description.arguments)
 
 
 @pytest.mark.parametrize("name", COMPILED)

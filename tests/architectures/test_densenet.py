@@ -8,13 +8,13 @@ from torch import nn
 
 from expflow.architectures import build, count
 from expflow.architectures.densenet import DenseBlock, DenseLayer
-from expflow.architectures.specs.densenet import DenseNet
+from expflow.architectures.specs.densenet import DenseNetSpec
 from expflow.errors import UserError
 from tests.architectures.nets import IMAGENET, assert_equal_outputs, data, meta, params
 
 
 def densenet(**arguments):
-    return DenseNet(name="densenet", **arguments)
+    return DenseNetSpec(name="densenet", **arguments)
 
 
 @pytest.mark.parametrize(
@@ -22,8 +22,8 @@ def densenet(**arguments):
     [(121, 7_978_856, 2.834), (161, 28_681_000, 7.728), (169, 14_149_480, 3.360), (201, 20_013_928, 4.291)],
 )
 def test_imagenet_nets_have_the_published_costs(depth, weights, gmacs):
-    found = count(densenet(layout="imagenet", depth=depth), IMAGENET)
-    assert (found.params, round(found.macs / 1e9, 3)) == (weights, gmacs)
+    cost = count(densenet(layout="imagenet", depth=depth), IMAGENET)
+    assert (cost.params, round(cost.macs / 1e9, 3)) == (weights, gmacs)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_layers_read_all_before_them():
 def test_the_bottleneck_stands_before_the_3x3():
     for bottleneck, shapes in ((4, [(48, 20, 1, 1), (12, 48, 3, 3)]), (0, [(12, 20, 3, 3)])):
         layer = DenseLayer(20, densenet(layout=[1], growth=12, bottleneck=bottleneck))
-        assert [tuple(each.weight.shape) for each in layer if isinstance(each, nn.Conv2d)] == shapes
+        assert [tuple(module.weight.shape) for module in layer if isinstance(module, nn.Conv2d)] == shapes
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_the_bottleneck_stands_before_the_3x3():
 def test_variants_train_on_images_of_8x8(arguments):
     network = build(densenet(**arguments), data(1, 8, 7))
     network(torch.randn(4, 1, 8, 8)).sum().backward()
-    assert all(each.grad is not None for each in network.parameters())
+    assert all(parameter.grad is not None for parameter in network.parameters())
     assert count(densenet(**arguments), data(1, 8, 7)).params == params(network)
 
 
@@ -90,7 +90,7 @@ def test_an_image_of_which_nothing_would_be_left_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({}, "missing"),
         ({"depth": 41}, "not 6n+4, as the cifar layout with bottleneck: 4 needs; nearest: 40 and 46"),
@@ -100,17 +100,17 @@ def test_an_image_of_which_nothing_would_be_left_is_refused():
         ({"layout": [6, 6], "depth": 121}, "leave it out"),
     ],
 )
-def test_depths_that_no_layout_has_are_refused(arguments, said):
+def test_depths_that_no_layout_has_are_refused(arguments, message):
     with pytest.raises(ValidationError) as raised:
         densenet(**arguments)
     error = raised.value.errors()[0]["ctx"]["error"]
     assert error.field == "depth"
-    assert said in str(error)
+    assert message in str(error)
 
 
 def test_growth_and_stem_follow_the_layout():
-    found = [densenet(depth=40), densenet(layout="imagenet", depth=161), densenet(layout=[2])]
-    assert [(each.growth, each.stem, each.stem_channels) for each in found] == [
+    specs = [densenet(depth=40), densenet(layout="imagenet", depth=161), densenet(layout=[2])]
+    assert [(spec.growth, spec.stem, spec.stem_channels) for spec in specs] == [
         (12, "cifar", 24),
         (48, "imagenet", 96),
         (32, "cifar", 64),

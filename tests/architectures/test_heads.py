@@ -8,9 +8,9 @@ import torch
 import torchvision
 from torch import nn
 
-from expflow.architectures.heads import check_paths, heads_of, selector
+from expflow.architectures.heads import check_paths, heads_of, path_selector
 from expflow.errors import UserError
-from expflow.training.transfer.weights import fitted
+from expflow.training.transfer.weight_loading import fitting_weights
 
 
 def network(name: str, classes: int = 7, **arguments) -> nn.Module:
@@ -36,20 +36,20 @@ HEADS = {
 
 @pytest.mark.parametrize("name", HEADS)
 def test_the_head_is_what_gives_scores(name):
-    found = network(name)
-    assert heads_of(found) == HEADS[name]
+    net = network(name)
+    assert heads_of(net) == HEADS[name]
     for path in HEADS[name]:
-        head = found.get_submodule(path)
+        head = net.get_submodule(path)
         assert getattr(head, "out_features", None) == 7 or head.out_channels == 7
 
 
 @pytest.mark.parametrize("name", HEADS)
 def test_weights_for_other_classes_fit_all_but_the_head(name):
-    found, weights = network(name), network(name, 11).state_dict()
-    taken = fitted(found, weights, head="new", origin="x")
-    left = found.state_dict().keys() - taken.keys()
+    net, weights = network(name), network(name, 11).state_dict()
+    taken = fitting_weights(net, weights, head="new", origin="x")
+    left = net.state_dict().keys() - taken.keys()
     assert left
-    assert all(any(each.startswith(f"{head}.") for head in HEADS[name]) for each in left)
+    assert all(any(key.startswith(f"{head}.") for head in HEADS[name]) for key in left)
 
 
 def test_auxiliary_classifiers_are_heads_and_may_be_absent():
@@ -57,22 +57,22 @@ def test_auxiliary_classifiers_are_heads_and_may_be_absent():
     without = network("torchvision/googlenet", aux_logits=False, init_weights=False)
     assert heads_of(with_them) == ("fc", "aux1", "aux2")
     assert heads_of(without) == ("fc",)
-    taken = fitted(without, with_them.state_dict(), head="keep", origin="x")
+    taken = fitting_weights(without, with_them.state_dict(), head="keep", origin="x")
     assert taken.keys() == without.state_dict().keys()
 
 
 def test_the_published_names_of_densenet_are_understood():
-    found = network("torchvision/densenet121")
+    net = network("torchvision/densenet121")
     published = {
-        re.sub(r"(denselayer\d+\.(?:norm|conv))([12]\.)", r"\1.\2", name): each
-        for name, each in found.state_dict().items()
+        re.sub(r"(denselayer\d+\.(?:norm|conv))([12]\.)", r"\1.\2", name): tensor
+        for name, tensor in net.state_dict().items()
     }
-    assert published.keys() != found.state_dict().keys()
-    assert fitted(found, published, head="keep", origin="x").keys() == found.state_dict().keys()
+    assert published.keys() != net.state_dict().keys()
+    assert fitting_weights(net, published, head="keep", origin="x").keys() == net.state_dict().keys()
 
 
 def test_what_holds_the_head_is_not_the_backbone():
-    chosen = selector(network("torchvision/vgg11"), ["backbone"])
+    chosen = path_selector(network("torchvision/vgg11"), ["backbone"])
     assert chosen("features.0")
     assert chosen("classifier.3.weight")
     assert not chosen("classifier")

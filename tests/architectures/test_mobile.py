@@ -8,24 +8,24 @@ from torch import nn
 
 from expflow.architectures import build, count
 from expflow.architectures.accounting import multiply_adds
-from expflow.architectures.mobilenet_v1 import full, separable
+from expflow.architectures.mobilenet_v1 import full_block, separable_block
 from expflow.architectures.shufflenet_v1 import ChannelShuffle
-from expflow.architectures.specs.mobilenet_v1 import MobileNetV1
-from expflow.architectures.specs.shufflenet_v1 import ShuffleNetV1
+from expflow.architectures.specs.mobilenet_v1 import MobileNetV1Spec
+from expflow.architectures.specs.shufflenet_v1 import ShuffleNetV1Spec
 from tests.architectures.nets import IMAGENET, assert_equal_outputs, data, meta, params
 
 
 def mobilenet(**arguments):
-    return MobileNetV1(name="mobilenet_v1", **arguments)
+    return MobileNetV1Spec(name="mobilenet_v1", **arguments)
 
 
 def shufflenet(**arguments):
-    return ShuffleNetV1(name="shufflenet_v1", **arguments)
+    return ShuffleNetV1Spec(name="shufflenet_v1", **arguments)
 
 
 def test_mobilenet_has_the_published_costs():
-    found = count(mobilenet(), IMAGENET)
-    assert (found.params, round(found.macs / 1e9, 3)) == (4_231_976, 0.569)
+    cost = count(mobilenet(), IMAGENET)
+    assert (cost.params, round(cost.macs / 1e9, 3)) == (4_231_976, 0.569)
 
 
 @pytest.mark.parametrize(
@@ -39,9 +39,9 @@ def test_mobilenet_has_the_published_costs():
     ],
 )
 def test_mobilenets_tables_4_to_6(arguments, millions, mmacs):
-    found = count(mobilenet(**arguments), IMAGENET)
-    assert round(found.params / 1e6, 1) == millions
-    assert found.macs / 1e6 == pytest.approx(mmacs, abs=1.5)  # the paper's tables cut digits off
+    cost = count(mobilenet(**arguments), IMAGENET)
+    assert round(cost.params / 1e6, 1) == millions
+    assert cost.macs / 1e6 == pytest.approx(mmacs, abs=1.5)  # the paper's tables cut digits off
 
 
 def test_with_timms_weights_mobilenets_output():
@@ -55,22 +55,22 @@ def block_macs(kind, channels, size):
 
 
 def test_a_separable_convolution_costs_9c_plus_c2():
-    assert block_macs(full, 64, 56) == 115_605_504 == 9 * 64**2 * 56**2
-    assert block_macs(separable, 64, 56) == 14_651_392 == (9 * 64 + 64**2) * 56**2
+    assert block_macs(full_block, 64, 56) == 115_605_504 == 9 * 64**2 * 56**2
+    assert block_macs(separable_block, 64, 56) == 14_651_392 == (9 * 64 + 64**2) * 56**2
 
 
 @pytest.mark.parametrize(
     ("channels", "ratio"), [(16, 5.76), (32, 7.02), (64, 7.89), (128, 8.41), (256, 8.69), (512, 8.84), (1024, 8.92)]
 )
 def test_the_ratio_goes_to_9(channels, ratio):
-    found = block_macs(full, channels, 7) / block_macs(separable, channels, 7)
-    assert found == pytest.approx(9 * channels / (9 + channels))
-    assert round(found, 2) == ratio
+    actual = block_macs(full_block, channels, 7) / block_macs(separable_block, channels, 7)
+    assert actual == pytest.approx(9 * channels / (9 + channels))
+    assert round(actual, 2) == ratio
 
 
 def test_shufflenet_has_the_published_number_of_parameters():
-    found = count(shufflenet(groups=3), IMAGENET)
-    assert (found.params, round(found.macs / 1e9, 3)) == (1_865_728, 0.137)
+    cost = count(shufflenet(groups=3), IMAGENET)
+    assert (cost.params, round(cost.macs / 1e9, 3)) == (1_865_728, 0.137)
 
 
 @pytest.mark.parametrize(
@@ -78,9 +78,9 @@ def test_shufflenet_has_the_published_number_of_parameters():
     [(1, 1_531_936, 143), (2, 1_733_848, 140), (3, 1_865_728, 137), (4, 1_968_344, 133), (8, 2_434_768, 137)],
 )
 def test_shufflenets_groups_cost_about_the_same(groups, weights, mmacs):
-    found = count(shufflenet(groups=groups), IMAGENET)
-    assert found.params == weights
-    assert found.macs / 1e6 == pytest.approx(mmacs, abs=1.5)  # as in table 1 of the paper
+    cost = count(shufflenet(groups=groups), IMAGENET)
+    assert cost.params == weights
+    assert cost.macs / 1e6 == pytest.approx(mmacs, abs=1.5)  # as in table 1 of the paper
 
 
 def test_channels_are_dealt_out_to_all_groups():
@@ -119,7 +119,7 @@ def test_every_width_divides_by_the_groups(groups, width_factor):
 def test_they_train_on_images_of_8x8(spec):
     network = build(spec, data(1, 8, 7))
     network(torch.randn(4, 1, 8, 8)).sum().backward()
-    assert all(each.grad is not None for each in network.parameters())
+    assert all(parameter.grad is not None for parameter in network.parameters())
     assert count(spec, data(1, 8, 7)).params == params(network)
 
 

@@ -14,7 +14,7 @@ from tests.architectures.test_refusals import NOTHING_LEFT
 
 PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
 COMMANDS = re.findall(r"^(expflow models.*)$", PAGE, re.MULTILINE)
-MODELS = [each.split("  #")[0] for each in re.findall(r"^model: (.*)$", PAGE, re.MULTILINE)]
+MODELS = [line.split("  #")[0] for line in re.findall(r"^model: (.*)$", PAGE, re.MULTILINE)]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

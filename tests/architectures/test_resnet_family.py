@@ -11,7 +11,7 @@ from expflow.architectures import build, count
 from expflow.architectures.accounting import multiply_adds
 from expflow.architectures.blocks import StochasticDepth
 from expflow.architectures.resnet import make_blocks
-from expflow.architectures.specs.resnet import ResNet
+from expflow.architectures.specs.resnet import ResNetSpec
 from expflow.config import load
 from expflow.config.components import recipe_from
 from expflow.config.identity import config_id, dump
@@ -22,7 +22,7 @@ from tests.config.files import BASE, problems, write
 
 
 def resnet(**arguments):
-    return ResNet(name="resnet", **arguments)
+    return ResNetSpec(name="resnet", **arguments)
 
 
 def imagenet(depth, **arguments):
@@ -54,8 +54,8 @@ def identifier(**arguments):
     ],
 )
 def test_imagenet_nets_have_the_published_costs(depth, weights, gmacs):
-    found = count(imagenet(depth), IMAGENET)
-    assert (found.params, round(found.macs / 1e9, 3)) == (weights, gmacs)
+    cost = count(imagenet(depth), IMAGENET)
+    assert (cost.params, round(cost.macs / 1e9, 3)) == (weights, gmacs)
 
 
 @pytest.mark.parametrize(
@@ -64,17 +64,17 @@ def test_imagenet_nets_have_the_published_costs(depth, weights, gmacs):
 )
 def test_stages_have_so_many_convolutions_and_with_stem_and_head_the_depth(depth, stages):
     network = meta(imagenet(depth), IMAGENET)
-    found = [
-        sum(isinstance(each, nn.Conv2d) for path, each in stage.named_modules() if "shortcut" not in path)
+    actual = [
+        sum(isinstance(module, nn.Conv2d) for path, module in stage.named_modules() if "shortcut" not in path)
         for stage in (network.layer1, network.layer2, network.layer3, network.layer4)
     ]
-    assert found == stages
-    assert 1 + sum(found) + 1 == depth
+    assert actual == stages
+    assert 1 + sum(actual) + 1 == depth
 
 
 def test_the_papers_stride_in_the_1x1_convolution_is_cheaper():
-    found = count(imagenet(50, stride_in="1x1"), IMAGENET)
-    assert (found.params, round(found.macs / 1e9, 3)) == (25_557_032, 3.858)
+    cost = count(imagenet(50, stride_in="1x1"), IMAGENET)
+    assert (cost.params, round(cost.macs / 1e9, 3)) == (25_557_032, 3.858)
 
 
 RESNEXT = [
@@ -93,8 +93,8 @@ RESNEXT = [
 
 @pytest.mark.parametrize(("depth", "groups", "group_width", "weights", "gmacs"), RESNEXT)
 def test_the_ten_resnext_rows(depth, groups, group_width, weights, gmacs):
-    found = count(imagenet(depth, groups=groups, group_width=group_width), IMAGENET)
-    assert (found.params, round(found.macs / 1e9, 3)) == (weights, gmacs)
+    cost = count(imagenet(depth, groups=groups, group_width=group_width), IMAGENET)
+    assert (cost.params, round(cost.macs / 1e9, 3)) == (weights, gmacs)
 
 
 @pytest.mark.parametrize(("depth", "more"), [(50, 0.044), (101, 0.036)])
@@ -115,8 +115,8 @@ def test_resnexts_of_one_depth_cost_about_the_same(depth, more):
     ],
 )
 def test_wide_squeezed_and_preactivated_nets_have_the_published_costs(arguments, weights, gmacs):
-    found = count(imagenet(**arguments), IMAGENET)
-    assert (found.params, round(found.macs / 1e9, 3)) == (weights, gmacs)
+    cost = count(imagenet(**arguments), IMAGENET)
+    assert (cost.params, round(cost.macs / 1e9, 3)) == (weights, gmacs)
 
 
 @pytest.mark.parametrize(
@@ -131,8 +131,8 @@ def test_wide_squeezed_and_preactivated_nets_have_the_published_costs(arguments,
 )
 @pytest.mark.parametrize("shortcut", ["none", "pad"])
 def test_cifar_nets_have_the_published_costs_with_and_without_shortcuts(depth, weights, gmacs, shortcut):
-    found = count(resnet(depth=depth, shortcut=shortcut), data())
-    assert (found.params, round(found.macs / 1e9, 4)) == (weights, gmacs)
+    cost = count(resnet(depth=depth, shortcut=shortcut), data())
+    assert (cost.params, round(cost.macs / 1e9, 4)) == (weights, gmacs)
 
 
 def test_wide_resnet_28_10():
@@ -143,8 +143,8 @@ def test_wide_resnet_28_10():
 
 @pytest.mark.parametrize(("depth", "weights", "millions"), [(164, 1_661_274, 1.7), (1001, 10_285_722, 10.2)])
 def test_bottleneck_nets_of_the_preactivation_paper(depth, weights, millions):
-    found = params(meta(resnet(depth=depth, block="bottleneck", preactivation=True), data()))
-    assert found == weights == pytest.approx(millions * 1e6, abs=1e5)
+    actual = params(meta(resnet(depth=depth, block="bottleneck", preactivation=True), data()))
+    assert actual == weights == pytest.approx(millions * 1e6, abs=1e5)
 
 
 def test_preactivation_200_agrees_with_timm():
@@ -176,13 +176,13 @@ def test_with_timms_weights_its_output(arguments, theirs):
 
 def projections_last(theirs):
     """The layers of timm's net, which lists a block's projection before its convolutions."""
-    found = []
+    actual = []
     for block in theirs.stages.modules():
         if isinstance(block, timm.models.resnetv2.PreActBottleneck):
             own = weighted(block)
-            first = [each for each in own if block.downsample is not None and each is block.downsample.conv]
-            found += [each for each in own if each not in first] + first
-    return [*weighted(theirs.stem), *found, theirs.norm, *weighted(theirs.head)]
+            first = [conv for conv in own if block.downsample is not None and conv is block.downsample.conv]
+            actual += [conv for conv in own if conv not in first] + first
+    return [*weighted(theirs.stem), *actual, theirs.norm, *weighted(theirs.head)]
 
 
 def test_preactivation_with_timms_weights_its_output():
@@ -215,9 +215,9 @@ def test_convolutions_at_the_bottlenecks_end_cost_a_tenth():
      (32, 4, 70_144, 1.0074)],
 )  # fmt: skip
 def test_resnexts_groups_keep_the_cost_within_3_percent(groups, width, macs, ratio):
-    found = block_macs(256, 1, width=64, block="bottleneck", groups=groups, group_width=width)
-    assert found == macs == groups * (4 * 64 * width + 9 * width**2 + 4 * 64 * width)
-    assert round(found / 69_632, 4) == ratio
+    actual = block_macs(256, 1, width=64, block="bottleneck", groups=groups, group_width=width)
+    assert actual == macs == groups * (4 * 64 * width + 9 * width**2 + 4 * 64 * width)
+    assert round(actual / 69_632, 4) == ratio
     assert ratio <= 1.03
 
 
@@ -249,7 +249,7 @@ def test_every_variant_trains_on_images_of_8x8(arguments):
     scores = network(torch.randn(4, 1, 8, 8))
     assert scores.shape == (4, 7)
     scores.sum().backward()
-    assert all(each.grad is not None and each.grad.isfinite().all() for each in network.parameters())
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in network.parameters())
 
 
 @pytest.mark.parametrize("arguments", VARIANTS[:4], ids=str)
@@ -279,7 +279,7 @@ def test_preactivation_sums_untouched_inputs_but_where_shapes_change():
 
 def test_stochastic_depth_rises_linearly_and_sleeps_in_eval_mode():
     network = build(resnet(depth=14, stochastic_depth=0.6), data())
-    drops = [each.p for each in network.modules() if isinstance(each, StochasticDepth)]
+    drops = [module.p for module in network.modules() if isinstance(module, StochasticDepth)]
     assert drops == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
     block, x_bchw = network.layer3[1], torch.rand(64, 64, 4, 4)
     kept = (block(x_bchw) != torch.relu(x_bchw)).flatten(1).any(1)
@@ -303,8 +303,8 @@ def test_squeeze_and_excitation_has_2c2_over_r_weights():
 
 
 def test_without_a_norm_convolutions_have_biases():
-    bias = [each.bias is not None for each in meta(resnet(depth=8, norm="none"), data()).modules()
-            if isinstance(each, nn.Conv2d)]  # fmt: skip
+    bias = [module.bias is not None for module in meta(resnet(depth=8, norm="none"), data()).modules()
+            if isinstance(module, nn.Conv2d)]  # fmt: skip
     assert bias == [True] * 7
 
 
@@ -325,23 +325,23 @@ def test_a_default_written_out_changes_no_id():
         layout="cifar", depth=20, width=16, shortcut="pad", block="basic", stem="cifar", groups=1
     )
     usual = {"layout": "imagenet", "depth": 50}
-    said = {**usual, "width": 64, "shortcut": "projection", "block": "bottleneck", "stem": "imagenet"}
-    assert identifier(**usual) == identifier(**said)
+    written = {**usual, "width": 64, "shortcut": "projection", "block": "bottleneck", "stem": "imagenet"}
+    assert identifier(**usual) == identifier(**written)
     assert identifier(**usual) != identifier(**usual, width=16)
     assert identifier(**usual) != identifier(**usual, shortcut="pad")
     assert dump(resnet(**usual))["width"] == 64
-    assert ResNet(**dump(resnet(**usual))) == resnet(**usual)
+    assert ResNetSpec(**dump(resnet(**usual))) == resnet(**usual)
 
 
 def test_a_list_of_stages_can_be_written_in_a_file(tmp_path):
     own = "{name: resnet, layout: [2, {blocks: 1, width: 24, stride: 1}, {blocks: 3}], width: 8}"
-    found = load(write(tmp_path, BASE.replace("{name: resnet, depth: 20}", own))).experiment.recipe
-    assert [(each.blocks, each.stride, each.channels) for each in found.model.stages] == [
+    loaded = load(write(tmp_path, BASE.replace("{name: resnet, depth: 20}", own))).experiment.recipe
+    assert [(stage.blocks, stage.stride, stage.channels) for stage in loaded.model.stages] == [
         (2, 1, 8),
         (1, 1, 24),
         (3, 2, 48),
     ]
-    assert recipe_from(dump(found), tmp_path) == found
+    assert recipe_from(dump(loaded), tmp_path) == loaded
     wrong = BASE.replace("{name: resnet, depth: 20}", own.replace("width: 24", "widht: 24"))
     assert problems(tmp_path, wrong) == [
         "exp.yaml:2:23: model.layout.1.widht: unknown key; expected blocks, width, stride"
@@ -359,7 +359,7 @@ def test_a_list_of_stages_can_be_written_in_a_file(tmp_path):
         ({"layout": "imagenet", "depth": 34, "block": "bottleneck"}, "depth", "with bottleneck blocks: 50, 101, 152,"
          " 200; nearest: 50"),
         ({"layout": "imagenet", "depth": 50, "block": "basic"}, "depth", "with basic blocks: 18, 34; nearest: 34"),
-        ({"layout": [2, 0]}, "1", "expected the blocks of a stage, a whole number of at least 1, or a mapping"),
+        ({"layout": [2, 0]}, "1", "expected the blocks of a stage, a whole number from 1 to 10,000, or a mapping"),
         ({"layout": ["x"]}, "0", "found 'x'"),
         ({"layout": [{"blocks": 2, "widht": 3}]}, "0.widht", "unknown key; expected blocks, width, stride"),
         ({"layout": [1, {"width": 3}]}, "1.blocks", "missing"),
@@ -376,6 +376,6 @@ def test_a_list_of_stages_can_be_written_in_a_file(tmp_path):
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_with_the_nearest_legal_value(arguments, field, message):
-    found, text = refused(**arguments)
-    assert found == field
+    actual, text = refused(**arguments)
+    assert actual == field
     assert message in text

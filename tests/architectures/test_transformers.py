@@ -16,29 +16,27 @@ from expflow.architectures.accounting import count_parameters
 from expflow.architectures.attention import (
     EncoderLayer,
     MultiHeadAttention,
-    causal_mask,
-    scaled_dot_product_attention,
     sine_positions,
 )
-from expflow.architectures.specs.convmixer import ConvMixer
-from expflow.architectures.specs.gmlp import GMLP
-from expflow.architectures.specs.mixer import Mixer
-from expflow.architectures.specs.vit import ViT
+from expflow.architectures.specs.convmixer import ConvMixerSpec
+from expflow.architectures.specs.gmlp import GMLPSpec
+from expflow.architectures.specs.mixer import MixerSpec
+from expflow.architectures.specs.vit import ViTSpec
 from expflow.errors import UserError
 from tests.architectures.nets import large as data
 
 SMALL = {
-    "vit": ViT(name="vit", patch=4, depth=2, width=24, heads=3),
-    "mixer": Mixer(name="mixer", patch=4, depth=2, width=24),
-    "gmlp": GMLP(name="gmlp", patch=4, depth=2, width=24),
-    "convmixer": ConvMixer(name="convmixer", patch=4, depth=2, width=24, kernel=3),
+    "vit": ViTSpec(name="vit", patch=4, depth=2, width=24, heads=3),
+    "mixer": MixerSpec(name="mixer", patch=4, depth=2, width=24),
+    "gmlp": GMLPSpec(name="gmlp", patch=4, depth=2, width=24),
+    "convmixer": ConvMixerSpec(name="convmixer", patch=4, depth=2, width=24, kernel=3),
 }
 
 
 def copy_in_order(ours, theirs):
     """Weights and buffers from one net to another that has the same ones in the same order."""
     state, given = ours.state_dict(), list(theirs.state_dict().values())
-    assert [each.shape for each in state.values()] == [each.shape for each in given]
+    assert [tensor.shape for tensor in state.values()] == [tensor.shape for tensor in given]
     ours.load_state_dict(dict(zip(state, given, strict=True)))
 
 
@@ -52,43 +50,30 @@ def same_scores(ours, theirs, size):
 
 
 def test_attention_by_hand():
-    q_bhqd = torch.tensor([[[[1.0, 0.0]]]])
-    k_bhkd = torch.tensor([[[[math.sqrt(2) * math.log(3), 5.0], [0.0, -1.0]]]])  # scores ln 3 and 0: weights 3/4, 1/4
-    v_bhkd = torch.tensor([[[[4.0, 0.0], [0.0, 8.0]]]])
-    context, weights = scaled_dot_product_attention(q_bhqd, k_bhkd, v_bhkd)
-    assert torch.allclose(weights, torch.tensor([0.75, 0.25]))
-    assert torch.allclose(context, torch.tensor([3.0, 2.0]))
-
-
-def test_a_causal_mask_hides_what_comes_later():
-    layer = MultiHeadAttention(8, 2)
-    x_btw = torch.randn(1, 5, 8)
-    changed = x_btw.clone()
-    changed[:, 3:] = 7
-    before, after = (layer(each, mask=causal_mask(5)) for each in (x_btw, changed))
-    assert torch.allclose(before[:, :3], after[:, :3])
-    assert not torch.allclose(before[:, 3:], after[:, 3:])
-    weights_bhqk = layer.weights(x_btw, mask=causal_mask(5))
-    assert weights_bhqk.triu(1).abs().max() == 0
-    assert torch.allclose(weights_bhqk.sum(-1), torch.ones(1, 2, 5))
+    layer = MultiHeadAttention(2, 1)
+    key = [[math.sqrt(2) * math.log(3), 0.0], [5.0, -1.0]]  # of the first token scores ln 3 and 0: weights 3/4, 1/4
+    weights = {"query": [[1.0, 0.0], [0.0, 0.0]], "key": key, "value": [[4.0, 0.0], [0.0, 8.0]], "output": torch.eye(2)}
+    for part, weight in weights.items():
+        getattr(layer, part).load_state_dict({"weight": torch.as_tensor(weight), "bias": torch.zeros(2)})
+    assert torch.allclose(layer(torch.eye(2)[None]), torch.tensor([[[3.0, 2.0], [2.0, 4.0]]]))
 
 
 def test_what_is_computed_is_what_the_formula_says():
-    layer, x_bqw, memory_bkw = MultiHeadAttention(12, 3), torch.randn(2, 4, 12), torch.randn(2, 6, 12)
-    context, _ = scaled_dot_product_attention(*layer._project(x_bqw, memory_bkw))
-    assert torch.allclose(layer(x_bqw, memory_bkw), layer.output(context.transpose(1, 2).flatten(2)), atol=1e-6)
+    layer, x_btw = MultiHeadAttention(12, 3), torch.randn(2, 4, 12)
+    q_bhtd, k_bhtd, v_bhtd = (
+        part(x_btw).view(2, 4, 3, 4).transpose(1, 2) for part in (layer.query, layer.key, layer.value)
+    )
+    context_bhtd = (q_bhtd @ k_bhtd.transpose(-2, -1) / math.sqrt(4)).softmax(dim=-1) @ v_bhtd
+    assert torch.allclose(layer(x_btw), layer.output(context_bhtd.transpose(1, 2).flatten(2)), atol=1e-6)
 
 
-@pytest.mark.parametrize("cross", [False, True])
-def test_multi_head_attention_is_that_of_torch(cross):
+def test_multi_head_attention_is_that_of_torch():
     ours, theirs = MultiHeadAttention(24, 4).eval(), nn.MultiheadAttention(24, 4, batch_first=True).eval()
     copy_attention(ours, theirs.in_proj_weight, theirs.in_proj_bias, theirs.out_proj)
-    x_bqw = torch.randn(2, 5, 24)
-    memory_bkw = torch.randn(2, 7, 24) if cross else x_bqw
+    x_btw = torch.randn(2, 5, 24)
     with torch.no_grad():
-        expected, weights = theirs(x_bqw, memory_bkw, memory_bkw, average_attn_weights=False)
-        assert torch.allclose(ours(x_bqw, memory_bkw if cross else None), expected, atol=1e-6)
-        assert torch.allclose(ours.weights(x_bqw, memory_bkw), weights, atol=1e-6)
+        expected_btw, _ = theirs(x_btw, x_btw, x_btw)
+        assert torch.allclose(ours(x_btw), expected_btw, atol=1e-6)
 
 
 def copy_attention(ours, weight, bias, output):
@@ -110,9 +95,9 @@ def test_an_encoder_layer_is_that_of_torch(place):
     copy_attention(
         ours.attention, theirs.self_attn.in_proj_weight, theirs.self_attn.in_proj_bias, theirs.self_attn.out_proj
     )
-    x_btw, mask = torch.randn(2, 5, 16), causal_mask(5)
+    x_btw = torch.randn(2, 5, 16)
     with torch.no_grad():
-        assert torch.allclose(ours(x_btw, mask), theirs.train()(x_btw, ~mask), atol=1e-5)  # torch's mask hides
+        assert torch.allclose(ours(x_btw), theirs.train()(x_btw), atol=1e-5)
 
 
 def test_512_features_and_8_heads_have_the_counted_parameters():
@@ -124,7 +109,7 @@ def test_heads_that_do_not_divide_are_refused():
     with pytest.raises(UserError, match=r"512 features .* 6 heads; nearest: 4 and 8"):
         MultiHeadAttention(512, 6)
     with pytest.raises(ValidationError) as raised:
-        ViT(name="vit", width=512, heads=6)
+        ViTSpec(name="vit", width=512, heads=6)
     error = raised.value.errors()[0]["ctx"]["error"]
     assert error.field == "heads"
     assert str(error).endswith("nearest: 4 and 8")
@@ -144,13 +129,13 @@ def test_sine_positions():
 @pytest.mark.parametrize(
     ("spec", "params", "giga_macs"),
     [
-        (ViT(name="vit"), 86_567_656, 17.564),
-        (ViT(name="vit", depth=24, width=1024, heads=16), 304_326_632, 61.555),
-        (Mixer(name="mixer"), 59_880_472, 12.602),
-        (Mixer(name="mixer", depth=24, width=1024), 208_196_168, 44.548),
-        (GMLP(name="gmlp"), 19_422_656, 4.392),
-        (ConvMixer(name="convmixer"), 21_110_248, 20.677),
-        (ConvMixer(name="convmixer", width=1536, depth=20, kernel=9), 51_625_960, 51.099),
+        (ViTSpec(name="vit"), 86_567_656, 17.564),
+        (ViTSpec(name="vit", depth=24, width=1024, heads=16), 304_326_632, 61.555),
+        (MixerSpec(name="mixer"), 59_880_472, 12.602),
+        (MixerSpec(name="mixer", depth=24, width=1024), 208_196_168, 44.548),
+        (GMLPSpec(name="gmlp"), 19_422_656, 4.392),
+        (ConvMixerSpec(name="convmixer"), 21_110_248, 20.677),
+        (ConvMixerSpec(name="convmixer", width=1536, depth=20, kernel=9), 51_625_960, 51.099),
     ],
 )
 def test_published_sizes(spec, params, giga_macs):
@@ -163,7 +148,7 @@ def test_published_sizes(spec, params, giga_macs):
 @pytest.mark.parametrize(("patch", "tokens", "kept"), [(14, 256, (64, 51)), (16, 196, (49, 39))])
 def test_224_pixels_are_so_many_tokens(patch, tokens, kept):
     with torch.device("meta"):
-        net = build(ViT(name="vit", patch=patch, depth=1, pooling="average"), data())
+        net = build(ViTSpec(name="vit", patch=patch, depth=1, pooling="average"), data())
     assert net.positions.table_tw.shape == (tokens, 768)
     assert (tokens * 25 // 100, tokens * 20 // 100) == kept
 
@@ -176,7 +161,7 @@ def test_small_ones_train(name, activation):
     scores = net(torch.randn(3, 1, 8, 12))
     assert scores.shape == (3, 7)
     scores.logsumexp(1).sum().backward()
-    assert all(each.grad is not None and each.grad.isfinite().all() for each in net.parameters())
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in net.parameters())
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -202,7 +187,7 @@ def test_choices_of_a_vision_transformer(pooling, positions, place):
 
 
 def test_stochastic_depth_grows_with_the_layers_and_skips_in_training_only():
-    net = build(ViT(name="vit", patch=4, depth=3, width=8, heads=2, stochastic_depth=0.5), data(3, 8, 5))
+    net = build(ViTSpec(name="vit", patch=4, depth=3, width=8, heads=2, stochastic_depth=0.5), data(3, 8, 5))
     assert [layer.skip.p for layer in net.layers] == [0.0, 0.25, 0.5]
     x_bchw = torch.randn(4, 3, 8, 8)
     assert not torch.equal(net(x_bchw), net(x_bchw))
@@ -220,16 +205,16 @@ def test_a_gate_begins_open():
 def test_a_gate_needs_two_halves(ratio, nearest):
     width = 4 if ratio == 0.25 else 12
     with pytest.raises(ValidationError, match="two halves") as raised:
-        GMLP(name="gmlp", width=width, mlp_ratio=ratio)
+        GMLPSpec(name="gmlp", width=width, mlp_ratio=ratio)
     error = raised.value.errors()[0]["ctx"]["error"]
     assert error.field == "mlp_ratio"
-    for each in str(error).rpartition("nearest: ")[2].split(" and "):
-        GMLP(name="gmlp", width=width, mlp_ratio=float(each))
+    for value in str(error).rpartition("nearest: ")[2].split(" and "):
+        GMLPSpec(name="gmlp", width=width, mlp_ratio=float(value))
 
 
 def test_an_even_kernel_is_refused():
     with pytest.raises(ValidationError, match="nearest: 7 and 9"):
-        ConvMixer(name="convmixer", kernel=8)
+        ConvMixerSpec(name="convmixer", kernel=8)
 
 
 # -- against the packages --------------------------------------------------------------------------------------------
@@ -250,7 +235,7 @@ def copy_timm_vit(ours, theirs):
 
 
 def test_vit_b_16_is_that_of_timm():
-    spec = ViT(name="vit")
+    spec = ViTSpec(name="vit")
     theirs = timm.create_model("vit_base_patch16_224", img_size=32, num_classes=10)
     ours = build(spec, data(3, 32, 10))
     copy_timm_vit(ours, theirs)
@@ -261,7 +246,7 @@ def test_vit_b_16_is_that_of_timm():
 def test_vit_b_16_has_the_shapes_of_torchvision():
     with torch.device("meta"):
         theirs = torchvision.models.vit_b_16()
-        ours = build(ViT(name="vit"), data())
+        ours = build(ViTSpec(name="vit"), data())
     assert count_parameters(ours) == count_parameters(theirs)
 
 
@@ -306,7 +291,7 @@ def copy_mixer_block(layer, block):
 def test_mixer_b_16_is_that_of_timm():
     theirs = timm.create_model("mixer_b16_224", img_size=32, num_classes=10)
     nn.init.normal_(theirs.head.weight)
-    ours = build(Mixer(name="mixer"), data(3, 32, 10))
+    ours = build(MixerSpec(name="mixer"), data(3, 32, 10))
     copy_token_net(ours, theirs, copy_mixer_block)
     assert isinstance(theirs.blocks[0], MixerBlock)
     assert count_parameters(ours) == count_parameters(theirs)
@@ -323,7 +308,7 @@ def copy_gated_block(layer, block):
 
 def test_gmlp_is_that_of_timm():
     theirs = timm.create_model("gmlp_s16_224", img_size=32, num_classes=10)
-    ours = build(GMLP(name="gmlp"), data(3, 32, 10))
+    ours = build(GMLPSpec(name="gmlp"), data(3, 32, 10))
     for block in theirs.blocks:
         nn.init.normal_(block.mlp_channels.gate.proj.weight, std=0.5)
     nn.init.normal_(theirs.head.weight)
@@ -337,7 +322,7 @@ def test_convmixer_is_that_of_timm():
     theirs = TimmConvMixer(24, 3, kernel_size=5, patch_size=4, num_classes=10)
     for parameter in theirs.parameters():
         nn.init.normal_(parameter, std=0.2)
-    ours = build(ConvMixer(name="convmixer", width=24, depth=3, kernel=5, patch=4), data(3, 16, 10))
+    ours = build(ConvMixerSpec(name="convmixer", width=24, depth=3, kernel=5, patch=4), data(3, 16, 10))
     copy_in_order(ours, theirs)
     same_scores(ours, theirs, 16)
 

@@ -27,7 +27,7 @@ def test_without_a_gpu_it_says_so():
 def test_all_contenders_train():
     done = run("--cpu-smoke")
     assert done.returncode == 0, done.stderr
-    found = {each["name"]: each for each in json.loads(done.stdout.splitlines()[-1])["figures"]}
-    assert set(found) == {f"resnet50_eager{kind}" for kind in ("", "_fed", "_overhead", "_of_bound")}
-    assert all(each["ours"] > 0 and each["peer"] > 0 for each in found.values())
+    figures = {figure["name"]: figure for figure in json.loads(done.stdout.splitlines()[-1])["figures"]}
+    assert set(figures) == {f"resnet50_eager{kind}" for kind in ("", "_fed", "_overhead", "_of_bound")}
+    assert all(figure["ours"] > 0 and figure["peer"] > 0 for figure in figures.values())
     assert "Lightning and all around it" in done.stdout

@@ -13,17 +13,17 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "loader.py"
 def figures(cache, *options):
     command = [sys.executable, SCRIPT, "--images", "70", "--rounds", "1", "--cache", cache, *options]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return {each["name"]: each for each in json.loads(done.stdout.splitlines()[-1])["figures"]}, done.stdout
+    return {figure["name"]: figure for figure in json.loads(done.stdout.splitlines()[-1])["figures"]}, done.stdout
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_it_measures_loader_reader_and_feed(tmp_path):
-    found, said = figures(tmp_path, "--ours-only")
-    assert set(found) == {"read_vs_tarfile"}
-    assert found["read_vs_tarfile"]["ours"] > 0
-    assert "in_process, round 1: expflow" in said
-    assert "decoding alone" in said
+    rows, output = figures(tmp_path, "--ours-only")
+    assert set(rows) == {"read_vs_tarfile"}
+    assert rows["read_vs_tarfile"]["ours"] > 0
+    assert "in_process, round 1: expflow" in output
+    assert "decoding alone" in output
     sizes = [path.stat().st_size for path in tmp_path.glob("*/images/*/*.jpg")]
     assert len(sizes) == 70
     assert max(sizes) <= 110_000

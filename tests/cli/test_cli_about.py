@@ -5,7 +5,7 @@ import json
 import pytest
 
 from expflow import cli, doctor
-from expflow.doctor import Check
+from expflow.doctor import CheckResult
 
 
 def call(*arguments):
@@ -15,43 +15,46 @@ def call(*arguments):
 
 
 @pytest.fixture
-def found(monkeypatch):
+def give_checks(monkeypatch):
     def set_to(*checks):
-        monkeypatch.setattr(doctor, "examine", lambda where, quick: iter(checks))
+        monkeypatch.setattr(doctor, "run_checks", lambda where, quick: iter(checks))
 
     return set_to
 
 
-def test_all_well(found, capsys):
-    found(Check("python", "ok", "3.11"))
+def test_all_well(give_checks, capsys):
+    give_checks(CheckResult("python", "ok", "3.11"))
     assert call("doctor") == 0
     assert capsys.readouterr().out == "ok   python: 3.11\nall is well\n"
 
 
-def test_a_failure_is_3_and_says_how_to_mend_it(found, capsys):
-    found(
-        Check("ray", "fail", "not installed", "pip install 'ray>=2.56'"), Check("git", "warn", "not installed", "apt")
+def test_a_failure_is_3_and_says_how_to_mend_it(give_checks, capsys):
+    give_checks(
+        CheckResult("ray", "fail", "not installed", "pip install 'ray>=2.56'"),
+        CheckResult("git", "warn", "not installed", "apt"),
     )
     assert call("doctor") == 3
-    said = capsys.readouterr().out
-    assert "fail ray: not installed\n      -> pip install 'ray>=2.56'\n" in said
-    assert said.endswith("1 to mend, 1 to look at\n")
+    printed = capsys.readouterr().out
+    assert "fail ray: not installed\n      -> pip install 'ray>=2.56'\n" in printed
+    assert printed.endswith("1 to mend, 1 to look at\n")
 
 
-def test_a_warning_alone_is_0(found):
-    found(Check("git", "warn", "not installed", "apt"))
+def test_a_warning_alone_is_0(give_checks):
+    give_checks(CheckResult("git", "warn", "not installed", "apt"))
     assert call("doctor") == 0
 
 
-def test_as_json(found, capsys):
-    found(Check("ray", "fail", "gone", "get it"))
+def test_as_json(give_checks, capsys):
+    give_checks(CheckResult("ray", "fail", "gone", "get it"))
     assert call("doctor", "--json") == 3
-    assert json.loads(capsys.readouterr().out) == [{"name": "ray", "state": "fail", "found": "gone", "mend": "get it"}]
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["document"], answer["version"], answer["state"]) == ("doctor", 1, "fail")
+    assert answer["checks"] == [{"name": "ray", "state": "fail", "finding": "gone", "mend": "get it"}]
 
 
 def test_this_machines_own_settings_reach_the_doctor(monkeypatch, tmp_path):
     seen = []
-    monkeypatch.setattr(doctor, "examine", lambda where, quick: seen.append((where, quick)) or iter(()))
+    monkeypatch.setattr(doctor, "run_checks", lambda where, quick: seen.append((where, quick)) or iter(()))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EXPFLOW_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://head:1")

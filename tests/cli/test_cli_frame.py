@@ -56,29 +56,29 @@ def test_a_stop_that_was_asked_for_is_not_called_an_error(failing, number, code)
 
 def test_every_problem_of_an_experiment_stands_on_a_line_of_its_own(failing):
     problems = [Problem("a.yaml", 3, 7, "model.depth", "expected 6n+2"), Problem("a.yaml", 9, 1, "loss", "unknown")]
-    code, said = failing(ExperimentInvalid(problems))
+    code, printed = failing(ExperimentInvalid(problems))
     assert code == 2
-    assert said == "error: a.yaml:3:7: model.depth: expected 6n+2\nerror: a.yaml:9:1: loss: unknown\n"
+    assert printed == "error: a.yaml:3:7: model.depth: expected 6n+2\nerror: a.yaml:9:1: loss: unknown\n"
 
 
 def test_debug_adds_the_traceback(failing, monkeypatch):
     monkeypatch.setenv("EXPFLOW_DEBUG", "1")
-    code, said = failing(ServerUnreachable("no server"))
+    code, printed = failing(ServerUnreachable("no server"))
     assert code == 3
-    assert "Traceback" in said
-    assert said.endswith("error: no server\n")
+    assert "Traceback" in printed
+    assert printed.endswith("error: no server\n")
 
 
 def test_a_bug_is_said_to_be_one_and_shows_where(failing):
-    code, said = failing(ZeroDivisionError("division by zero"))
+    code, printed = failing(ZeroDivisionError("division by zero"))
     assert code == 1
-    assert "Traceback" in said
-    assert f"bug in expflow {expflow.__version__}" in said
+    assert "Traceback" in printed
+    assert f"bug in expflow {expflow.__version__}" in printed
 
 
 def test_ctrl_c_is_130(failing):
-    code, said = failing(KeyboardInterrupt())
-    assert (code, said) == (130, "")
+    code, printed = failing(KeyboardInterrupt())
+    assert (code, printed) == (130, "")
 
 
 def test_the_version():
@@ -97,8 +97,8 @@ def test_a_reader_that_leaves_early_gets_no_traceback():
     command = [sys.executable, "-m", "expflow", "schema"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
-        said = process.stderr.read()
-    assert b"Traceback" not in said
+        printed = process.stderr.read()
+    assert b"Traceback" not in printed
 
 
 def test_help_lists_the_exit_codes():
@@ -122,10 +122,10 @@ def test_the_shell_completes_verbs_files_and_names(tmp_path, monkeypatch):
 
 
 def test_names_are_those_with_results(tmp_path, monkeypatch):
-    from expflow.cli.complete import complete_name
+    from expflow.cli.completion import complete_result_name
 
     (tmp_path / "runs" / "depth" / "ledger").mkdir(parents=True)
     (tmp_path / "runs" / "other").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert list(complete_name("d")) == ["depth"]
-    assert list(complete_name("nothing")) == []
+    assert list(complete_result_name("d")) == ["depth"]
+    assert list(complete_result_name("nothing")) == []

@@ -23,7 +23,7 @@ def call(*arguments):
     return left.value.code
 
 
-def said(capsys, *arguments):
+def printed(capsys, *arguments):
     assert call(*arguments) == 0
     return capsys.readouterr().out
 
@@ -34,19 +34,34 @@ def refused(capsys, *arguments):
 
 
 def test_without_a_name_all_are_listed(capsys):
-    lines = said(capsys).splitlines()
-    assert {line.split()[0] for line in lines[1:]} >= set(MODELS.names())
+    families, _, _ = printed(capsys).partition("\n\n")
+    assert {line.split()[0] for line in families.splitlines()[1:]} >= set(MODELS.names())
 
 
 def test_the_list_as_json_has_every_key_with_its_meaning(capsys):
-    found = json.loads(said(capsys, "--json"))
-    assert [each["name"] for each in found["models"]] == MODELS.names()
-    keys = [key for each in found["models"] for key in each["arguments"]]
+    data = json.loads(printed(capsys, "--json"))
+    assert [entry["name"] for entry in data["models"]] == MODELS.names()
+    keys = [key for entry in data["models"] for key in entry["arguments"]]
     assert all(key["description"] for key in keys)
 
 
+def test_well_known_names_are_listed_below_their_families(capsys):
+    lines = " ".join(printed(capsys).split())
+    assert "resnet: resnet18, resnet34, resnet50" in lines
+    assert "vit: vit_ti_16, vit_s_16" in lines
+    presets = json.loads(printed(capsys, "--json"))["presets"]
+    assert {"name": "vgg16_bn", "component": "vgg", "arguments": {"depth": 16, "norm": "batch"}} in presets
+
+
+def test_a_well_known_name_is_shown_and_its_keys_can_be_set(capsys):
+    assert json.loads(printed(capsys, "show", "resnet50", "--json"))["totals"]["params"] == 25_557_032
+    deeper = json.loads(printed(capsys, "show", "resnet50,depth=101", "--json"))
+    assert deeper["totals"]["params"] == 44_549_160
+    assert deeper["keys"]["name"] == "resnet"
+
+
 def test_alexnets_table(capsys):
-    out = said(capsys, "show", "alexnet")
+    out = printed(capsys, "show", "alexnet")
     lines = out.splitlines()
     first = next(line for line in lines if line.startswith("conv1"))
     assert first.split() == "conv1 Conv2d 3x227x227 11 4 0 96x55x55 1,134.4 34,944 105,415,200 11".split()  # noqa: SIM905
@@ -55,22 +70,22 @@ def test_alexnets_table(capsys):
 
 
 def test_keys_input_and_classes_of_the_network_can_be_set(capsys):
-    out = said(
+    out = printed(
         capsys, "show", "mlp", "--set", "hidden=7", "--set", "model.depth=2", "--input", "1x4x5", "--classes", "3"
     )
     assert "parameters     227" in out  # 20 * 7 + 7, 7 * 7 + 7, 7 * 3 + 3
 
 
 def test_a_table_as_json(capsys):
-    found = json.loads(said(capsys, "show", "mlp,hidden=5", "--input", "1x2x2", "--classes", "2", "--json"))
-    assert found["totals"]["params"] == 4 * 5 + 5 + 5 * 2 + 2
-    assert found["keys"]["hidden"] == 5
-    assert (found["input"], found["classes"]) == ([1, 2, 2], 2)
-    assert [row["layer"] for row in found["rows"] if row["macs"]] == ["hidden1", "head"]
+    data = json.loads(printed(capsys, "show", "mlp,hidden=5", "--input", "1x2x2", "--classes", "2", "--json"))
+    assert data["totals"]["params"] == 4 * 5 + 5 + 5 * 2 + 2
+    assert data["keys"]["hidden"] == 5
+    assert (data["input"], data["classes"]) == ([1, 2, 2], 2)
+    assert [row["layer"] for row in data["rows"] if row["macs"]] == ["hidden1", "head"]
 
 
 def test_a_table_as_csv_adds_up(capsys):
-    rows = list(csv.DictReader(io.StringIO(said(capsys, "show", "alexnet", "--csv"))))
+    rows = list(csv.DictReader(io.StringIO(printed(capsys, "show", "alexnet", "--csv"))))
     assert sum(int(row["params"]) for row in rows) == 62_378_344
     assert rows[0]["output"] == "96x55x55"
 
@@ -78,12 +93,12 @@ def test_a_table_as_csv_adds_up(capsys):
 @pytest.mark.parametrize("ending", ["png", "svg"])
 def test_bars_are_drawn(capsys, tmp_path, ending):
     file = tmp_path / f"bars.{ending}"
-    assert "figure" in said(capsys, "show", "lenet5", "--bars", str(file))
+    assert "figure" in printed(capsys, "show", "lenet5", "--bars", str(file))
     assert file.read_bytes()[:5] in (b"\x89PNG\r", b"<?xml")
 
 
 def test_several_names_are_compared(capsys):
-    lines = said(capsys, "vgg,layers=11", "alexnet").splitlines()
+    lines = printed(capsys, "vgg,layers=11", "alexnet").splitlines()
     assert lines[1].split()[:4] == ["vgg,layers=11", "3x224x224", "132,863,336", "7,609,090,048"]
     assert lines[1].split()[-3:] == ["69.02", "ImageNet", "VGG11_Weights.IMAGENET1K_V1"]
     assert lines[2].split()[:4] == ["alexnet", "3x227x227", "62,378,344", "1,135,256,096"]
@@ -91,13 +106,13 @@ def test_several_names_are_compared(capsys):
 
 def test_compare_may_be_said(capsys):
     names = ("vgg,layers=11", "alexnet")
-    assert said(capsys, "compare", *names) == said(capsys, *names)
+    assert printed(capsys, "compare", *names) == printed(capsys, *names)
 
 
 def test_a_comparison_as_json_with_a_chart_keeps_stdout_clean(capsys, tmp_path):
     file = tmp_path / "chart.png"
-    found = json.loads(said(capsys, "vgg,layers=11", "alexnet", "--json", "--out", str(file)))
-    assert [each["top1"] for each in found] == [0.6902, None]
+    data = json.loads(printed(capsys, "vgg,layers=11", "alexnet", "--json", "--out", str(file)))
+    assert [entry["top1"] for entry in data["models"]] == [0.6902, None]
     assert file.read_bytes()[:4] == b"\x89PNG"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,8 @@ import pytest
 from PIL import Image
 
 from expflow import cli
-from expflow.events import AttemptFailed, Proposed, Reported, TrialEnded, TrialStarted
-from expflow.ledger import load
+from expflow.events import AttemptFailed, TrialEnded, TrialProposed, TrialReported, TrialStarted
+from expflow.ledger import load_state
 from tests.tracking import stories
 
 DIGITS = """\
@@ -88,9 +89,9 @@ def call(place: Path, capsys: pytest.CaptureFixture[str]):
     def run(*words: object) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as left:
             cli.main([str(word) for word in words])
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return int(left.value.code or 0), said.out, said.err
+        message = capsys.readouterr()
+        assert "Traceback" not in message.err
+        return int(left.value.code or 0), message.out, message.err
 
     return run
 
@@ -106,7 +107,7 @@ def _untracked(monkeypatch: pytest.MonkeyPatch) -> None:
         def stop(self) -> None:
             pass
 
-    monkeypatch.setattr("expflow.api.running.start", lambda folder, uri: Nobody())
+    monkeypatch.setattr("expflow.tracking.follower_process.start_follower", lambda folder, uri: Nobody())
 
 
 @pytest.fixture
@@ -127,7 +128,7 @@ ALL = ", ".join(map(str, range(1, 1001)))
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("depth: 20", "depth: 21", "exp.yaml:2:45: model.depth: depth 21 is not 6n+2, as the cifar layout needs"),
         ("[8, 20]", "[8, 21]", "exp.yaml:9:22: model.depth: depth 21 is not 6n+2, as the cifar layout needs"),
@@ -143,13 +144,13 @@ ALL = ", ".join(map(str, range(1, 1001)))
         ("lr: 0.1", "lr: fast", "exp.yaml:5:28: optimizer.lr: expected a number, found 'fast'"),
     ],
 )
-def test_plan_refuses_with_the_place_and_what_to_write(place, call, old, new, said):
+def test_plan_refuses_with_the_place_and_what_to_write(place, call, old, new, message):
     text = DIGITS.replace(old, new, 1)
     assert text != DIGITS
     (place / "exp.yaml").write_text(text)
     code, out, err = call("plan", "exp.yaml")
     assert (code, out) == (2, "")
-    assert said in err
+    assert message in err
     assert all(line.startswith("error: exp.yaml:") for line in err.splitlines())
 
 
@@ -195,11 +196,13 @@ def test_a_folder_of_the_site_that_is_not_there_is_missing(own, call):
 
 def test_broken_images_are_named_all_at_once(own, call):
     (own.parent / "mine" / "dark" / "3.png").write_text("no image")
-    (own.parent / "mine" / "light" / "notes.txt").write_text("roses")
+    (own.parent / "mine" / "light" / "5.png").write_text("roses")
+    (own.parent / "mine" / "light" / "notes.txt").write_text("no image by its name")
     code, _, err = call("data", "build", "own.yaml")
     assert code == 2
-    assert "2 of 41 images" in err
-    assert err.index("dark/3.png") < err.index("light/notes.txt")
+    assert "2 of 40 images" in err
+    assert err.index("dark/3.png") < err.index("light/5.png")
+    assert "notes.txt" not in err
 
 
 def test_a_network_that_cannot_take_the_images_is_refused_at_its_place(own, call):
@@ -215,6 +218,12 @@ def test_a_network_that_cannot_take_the_images_is_refused_at_its_place(own, call
 def test_a_network_that_fails_in_training_is_told_by_plan(own, call):
     own.write_text(FOLDER.replace("my_net:Net", "my_net:Fails"))
     code, _, err = call("plan", "own.yaml")
+    assert code == 2
+    assert err == (
+        "error: own.yaml:2:8: model: one batch of training and one of validation fail: RuntimeError: my mistake"
+        " (my_net.py:19) (in the config width=2; the same in width=4)\n"
+    )
+    code, _, err = call("plan", "own.yaml", "--no-check")
     assert code == 2
     assert "own.yaml:2:8: model: a few steps of training fail: RuntimeError: my mistake (in the config width=2;" in err
 
@@ -251,7 +260,7 @@ def test_training_a_network_of_ones_own(own, call):
     assert "own+train: 1 trial, judged by val/top1" in out
     assert "base recipe s0" in out
     assert out.endswith("result   expflow show own+train/best\n")
-    (trial,) = load(Path("runs/own+train")).trials
+    (trial,) = load_state(Path("runs/own+train")).trials
 
     code, out, _ = call("status")
     assert out.splitlines()[1].split() == ["own+train", "1", "done"]
@@ -299,17 +308,17 @@ def test_fresh_results_are_the_ones_that_go_on(scripted, call):
 
 
 def test_what_continues_fresh_results_starts_no_fresh_ones(monkeypatch):
-    from expflow.cli.running import _command
+    from expflow.cli.views.run import typed_command
 
     monkeypatch.setattr(sys, "argv", ["/usr/bin/expflow", "sweep", "my file.yaml", "--fresh", "--set", "sweep.seeds=2"])
-    assert _command() == "expflow sweep 'my file.yaml' --set sweep.seeds=2"
+    assert typed_command() == "expflow sweep 'my file.yaml' --set sweep.seeds=2"
 
 
 @pytest.mark.usefixtures("_untracked")
 def test_a_failed_trial_is_named_with_its_reason_and_its_log(scripted, call):
     scripted.write_text(SCRIPTED.replace("{report: {val/top1: 0.75}}", "{raise: 'no [luck] today'}"))
     code, out, _ = call("train", "exp.yaml")
-    (trial,) = load(Path("runs/exp")).trials
+    (trial,) = load_state(Path("runs/exp")).trials
     assert code == 1
     assert f"failed: base recipe s0 ({trial}): code: no [luck] today\n" in out
     assert f"in full: expflow logs exp/{trial[:4]}\n" in out
@@ -339,7 +348,7 @@ def cut_short(place: Path) -> Path:
         *stories.whole_trial(20, 0),
         stories.proposed(56, 0),
         TrialStarted("t56s0", 1, "gang-1"),
-        Reported("t56s0", 1, 10, {"val/top1": 0.25}, 0.5),
+        TrialReported("t56s0", 1, 10, {"val/top1": 0.25}, 0.5),
         stories.proposed(56, 1),
         TrialStarted("t56s1", 1, "gang-2"),
         AttemptFailed("t56s1", 1, "worker_lost", "the worker died"),
@@ -363,18 +372,32 @@ def test_status_of_a_killed_sweep(cut_short, call):
     )
 
 
+def test_status_prints_what_continues_a_sweep(place, call):
+    command = "expflow sweep depth.yaml --set 'model.width=[8, 16]'"
+    stories.write(place / "runs" / "depth", [stories.proposed(56, 0)], close=None, command=command)
+    assert call("status", "depth")[1].endswith(f"not running now; to continue: {command}\n")
+    stories.write(place / "runs" / "over", stories.whole_trial(20, 0), command=command)
+    assert call("status", "over")[1].endswith("1 done; not running now\n")
+
+
 def test_names_that_lead_nowhere_say_what_is_there(cut_short, call):
-    for words, said in [
+    for words, message in [
         (("status", "deph"), "did you mean depth?"),
         (("report", "other"), "there are: depth"),
         (("logs", "depth"), "name one of its trials"),
+        (("logs", "depth/4"), "2 to 12 characters of a trial's id, which is hexadecimal"),
+        (("show", "depth/T20"), "`expflow status depth` lists the ids"),
+        (("show", "depth", "--out", "there"), "--out there: there is nothing to write; add --filters"),
+        (("show", "depth", "--soup", "--out", "there"), "--out there: there is nothing to write"),
+        (("show", "depth", "depth", "--filters"), "a second result (depth) goes with no pictures"),
+        (("logs", "depth/x", "--follow"), "2 to 12 characters"),
         (("logs", "depth/abcd"), "`expflow status depth` lists them"),
-        (("show", "depth"), "depth/best, or a trial"),
+        (("show", "depth/abcd"), "`expflow status depth` lists them"),
     ]:
         code, _, err = call(*words)
         assert code == 2
         assert err.startswith("error: ")
-        assert said in err
+        assert message in err
 
 
 def test_logs_tell_every_attempt_and_what_was_printed(place, call):
@@ -383,11 +406,11 @@ def test_logs_tell_every_attempt_and_what_was_printed(place, call):
     stories.write(
         folder,
         [
-            Proposed(trial, "c", 0, {"model.depth": 8}, {}),
+            TrialProposed(trial, "c", 0, {"model.depth": 8}, {}),
             TrialStarted(trial, 1, "gang-1"),
             AttemptFailed(trial, 1, "worker_lost", "the worker died"),
             TrialStarted(trial, 2, "gang-2"),
-            Reported(trial, 2, 10, {"val/top1": 0.5, "progress/epoch": 1.0, "cost/params": 3.0}, 1.0),
+            TrialReported(trial, 2, 10, {"val/top1": 0.5, "progress/epoch": 1.0, "cost/params": 3.0}, 1.0),
             TrialEnded(trial, 2, "done", 10, 1.5),
         ],
     )
@@ -434,4 +457,25 @@ def test_training_one_trial_needs_no_ray(place):
     (place / "exp.yaml").write_text("".join([text[0], small, *text[2:]]))
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert load(place / "runs" / "exp").plan_trials()[0].status == "done"
+    assert load_state(place / "runs" / "exp").plan_trials()[0].status == "done"
+
+
+@pytest.mark.usefixtures("_untracked")
+def test_after_the_data_have_changed_plan_says_what_the_next_run_says(call, own: Path) -> None:
+    text = own.read_text().partition("sweep:")[0].replace("epochs: 2", "epochs: 1")
+    own.write_text(text)
+    assert call("train", own)[0] == 0
+    code, out, _ = call("plan", own, "--no-time", "--no-check")
+    assert code == 0
+    assert "note:" not in out
+    other = own.parent / "other"
+    shutil.copytree(own.parent / "mine", other)
+    Image.new("RGB", (9, 9)).save(other / "dark" / "0.png")
+    own.write_text(text.replace("path: mine", "path: other"))
+    code, out, _ = call("plan", own, "--no-time", "--no-check")
+    assert code == 0
+    (note,) = [line for line in out.splitlines() if line.startswith("note: ")]
+    code, _, error = call("train", own)
+    assert code == 2
+    assert error == note.replace("note: ", "error: ") + "\n"
+    assert "--fresh" in note

@@ -8,8 +8,10 @@ import time
 
 import pytest
 
-from expflow import cluster
-from expflow.cluster import head, sending
+from expflow.cluster import ray_launcher
+from expflow.cluster.project_package import pack_project
+from expflow.cluster.ray_head import connect
+from expflow.cluster.specs import RayLauncherSpec
 from expflow.errors import AddressUnknown, ServerUnreachable
 
 pytestmark = [
@@ -44,58 +46,68 @@ def project(tmp_path):
     return folder
 
 
+def launcher(where):
+    return ray_launcher.RayLauncher(RayLauncherSpec(address=where.address))
+
+
 def send(where, project, tmp_path, name, *arguments):
-    package = cluster.pack(project, tmp_path / "project.zip")
-    command = sending.python_command(["job.py", *arguments])
-    return sending.start(head.connect(where.address), f"expflow-{name}-00000000", command, package.path, name)
+    package = pack_project(project, tmp_path / "project.zip")
+    command = ray_launcher.python_command(["job.py", *arguments])
+    return ray_launcher.start_job(
+        connect(where.address),
+        f"expflow-{name}-00000000",
+        command,
+        package.path,
+        {"expflow.experiment": name},
+    )
 
 
 def test_a_job_from_its_start_to_its_exit_code(with_token, project, tmp_path):
-    job, already = send(with_token, project, tmp_path, "ends", "7", "a b", "$HOME")
-    assert not already
+    job, already_running = send(with_token, project, tmp_path, "ends", "7", "a b", "$HOME")
+    assert not already_running
     text = []
-    over = cluster.follow(job, text.append, with_token.address)
+    over = launcher(with_token).follow(job, text.append)
     assert (over.status, over.exit_code, over.experiment) == ("FAILED", 7, "ends")
-    said = json.loads(next(line for line in "".join(text).splitlines() if line.startswith("{")))
-    assert said["arguments"] == ["a b", "$HOME"]
-    assert said["files"] == ["expflow", "job.py"]
-    assert "working_dir_files" in said["expflow"]
-    assert cluster.logs(job, with_token.address) == "".join(text)
-    assert job in {each.id for each in cluster.jobs(with_token.address)}
-    again, already = send(with_token, project, tmp_path, "ends", "0")
-    assert (again, already) == (f"{job}-2", False)
-    assert cluster.follow(again, text.append, with_token.address).exit_code == 0
+    facts = json.loads(next(line for line in "".join(text).splitlines() if line.startswith("{")))
+    assert facts["arguments"] == ["a b", "$HOME"]
+    assert facts["files"] == ["expflow", "job.py"]
+    assert "working_dir_files" in facts["expflow"]
+    assert launcher(with_token).logs(job) == "".join(text)
+    assert job in {listed.id for listed in launcher(with_token).jobs()}
+    again, already_running = send(with_token, project, tmp_path, "ends", "0")
+    assert (again, already_running) == (f"{job}-2", False)
+    assert launcher(with_token).follow(again, text.append).exit_code == 0
 
 
 def test_stopping_lets_a_job_save(with_token, project, tmp_path):
     job, _ = send(with_token, project, tmp_path, "waits", "wait")
     assert send(with_token, project, tmp_path, "waits", "wait") == (job, True)
-    until(lambda: "{" in cluster.logs(job, with_token.address))
-    assert not cluster.stop(job, with_token.address).over
-    over = cluster.follow(job, lambda text: None, with_token.address)
+    until(lambda: "{" in launcher(with_token).logs(job))
+    assert not launcher(with_token).stop(job).over
+    over = launcher(with_token).follow(job, lambda text: None)
     assert (over.status, over.exit_code) == ("STOPPED", 143)
-    assert cluster.logs(job, with_token.address).endswith("saved\n")
-    assert cluster.stop(job, with_token.address).over
+    assert launcher(with_token).logs(job).endswith("saved\n")
+    assert launcher(with_token).stop(job).over
 
 
 def test_an_unknown_job_names_those_that_are_there(with_token):
     with pytest.raises(AddressUnknown, match="has no job 'expflow-none-00000000'"):
-        cluster.logs("expflow-none-00000000", with_token.address)
+        launcher(with_token).logs("expflow-none-00000000")
 
 
 def test_a_variable_does_not_overrule_the_address(with_token, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:1")
-    cluster.jobs(with_token.address)
+    launcher(with_token).jobs()
     assert os.environ["RAY_ADDRESS"] == "http://127.0.0.1:1"
 
 
 def test_without_the_token_and_with_a_wrong_one(ray_head, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(ServerUnreachable, match="wants a token"):
-        cluster.jobs(ray_head.address)
+        launcher(ray_head).jobs()
     monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
     with pytest.raises(ServerUnreachable, match="refuses the token from RAY_AUTH_TOKEN"):
-        cluster.jobs(ray_head.address)
+        launcher(ray_head).jobs()
 
 
 def test_the_command_says_what_is_missing_and_leaves_with_3(ray_head, tmp_path):

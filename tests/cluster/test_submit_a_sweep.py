@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from expflow import cluster
+from expflow.cluster.ray_launcher import RayLauncher
+from expflow.cluster.specs import RayLauncherSpec
 from expflow.events import DriverStopped, TrialEnded, TrialStarted
 from expflow.ledger import Record, exists, read
 
@@ -125,15 +126,15 @@ def test_a_stopped_sweep_ends_in_order_and_goes_on(project: Project) -> None:
     project.write(slow_dot_yaml=SLOW)
     sent = project.submit("slow")
     assert sent.returncode == 0, sent.stderr
-    found = re.match(r"job (\S+) at", sent.stdout)
-    assert found
-    job = found[1]
+    match = re.match(r"job (\S+) at", sent.stdout)
+    assert match
+    job = match[1]
     assert job in project.expflow("status").stdout
     until(lambda: project.records("slow", TrialEnded))
     assert "asked to save and end" in project.expflow("stop", job).stdout
 
     text: list[str] = []
-    over = cluster.follow(job, text.append, project.address)
+    over = RayLauncher(RayLauncherSpec(address=project.address)).follow(job, text.append)
     assert (over.status, over.exit_code) == ("STOPPED", 143)
     assert f"to continue: expflow submit experiments/slow.yaml --storage {project.runs}" in "".join(text)
     assert project.expflow("logs", job).stdout == "".join(text)

@@ -4,7 +4,7 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def _modules_as_before(monkeypatch):
+def modules_as_before(monkeypatch):
     """The users' modules of one test are not those of the next."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)

@@ -7,7 +7,7 @@ from textwrap import dedent
 
 import pytest
 
-from expflow.config import Loaded, load
+from expflow.config import LoadedExperiment, load
 from expflow.errors import ExperimentInvalid
 
 BASE = """\
@@ -24,7 +24,7 @@ def write(folder: Path, text: str, name: str = "exp.yaml") -> Path:
     return file
 
 
-def loaded(folder: Path, text: str, sets=()) -> Loaded:
+def loaded(folder: Path, text: str, sets=()) -> LoadedExperiment:
     return load(write(folder, text), sets)
 
 
@@ -35,4 +35,4 @@ def problems(folder: Path, text: str, sets=(), *, check: bool = False) -> list[s
         experiment = load(file, sets)
         if check:
             experiment.check()
-    return [str(each).replace(f"{folder}/", "") for each in error.value.problems]
+    return [str(problem).replace(f"{folder}/", "") for problem in error.value.problems]

@@ -44,8 +44,8 @@ class Halving:
 def hooks(monkeypatch, tmp_path):
     """Registries as they are, hooks on, and a folder whose modules can be imported."""
     monkeypatch.setenv("EXPFLOW_HOOKS", "on")
-    for each in REGISTRIES.values():
-        monkeypatch.setattr(each, "_hooked", {})
+    for registry_ in REGISTRIES.values():
+        monkeypatch.setattr(registry_, "_short_names", {})
     monkeypatch.syspath_prepend(tmp_path)
     before = set(sys.modules)
     registry._all_entry_points.cache_clear()
@@ -129,7 +129,7 @@ def test_a_decorated_name_is_taken_only_once(hooks):
         give(json.JSONDecoder)
     with pytest.raises(UserError, match="the model 'resnet' is registered twice"):
         expflow.register("model", "resnet")(json.JSONDecoder)
-    assert MODELS.hooked("resnet") is None
+    assert MODELS.path_of_short_name("resnet") is None
 
 
 def test_what_other_processes_cannot_import_is_refused():
@@ -145,11 +145,12 @@ def test_what_other_processes_cannot_import_is_refused():
 @pytest.mark.parametrize("name", ["my_search:Halving", "halving"])
 def test_a_searcher_of_the_users_proposes(hooks, name):
     from expflow.sweep.plan import make_plan
+    from expflow.sweep.trial_expansion import proposed_configs
 
     write(hooks / "my_search.py", SEARCH)
     install(hooks, "my_package", "[expflow.searcher]\nhalving = my_search:Halving\n")
     sweep = {"space": {"optimizer.lr": {"uniform": [0.01, 0.8]}}, "searcher": {"name": name, "trials": 2}}
     plan = make_plan(experiment(hooks, "linear", sweep=sweep), storage=hooks / "runs")
-    assert [each["optimizer.lr"] for each in plan.configs()] == [0.4, 0.2]
+    assert [values["optimizer.lr"] for values in proposed_configs(plan)] == [0.4, 0.2]
     with pytest.raises(ExperimentInvalid, match=r"sweep\.searcher\.trails: .*nearest: trials"):
         make_plan(experiment(hooks, "linear", sweep={**sweep, "searcher": {"name": name, "trails": 2}}))

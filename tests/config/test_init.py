@@ -6,7 +6,7 @@ import pytest
 
 from expflow.config.components import recipe_from
 from expflow.config.identity import config_id, dump, identity_tree, recipe_from_identity
-from expflow.config.initial import Init
+from expflow.config.initial_weights import Init
 from expflow.config.jsonschema import json_schema
 from tests.config.files import BASE, loaded, problems
 
@@ -49,7 +49,7 @@ def test_its_parts_can_be_searched_with_conditions(tmp_path):
     )
     experiment = loaded(tmp_path, BASE + space)
     made = [experiment.configure(values).init for values in experiment.grid()]
-    assert [each and (each.frozen, dict(each.lr_scale)) for each in made] == [
+    assert [init and (init.frozen, dict(init.lr_scale)) for init in made] == [
         None,
         ((), {}),
         ((), {"backbone": 0.1}),
@@ -67,7 +67,7 @@ FOREIGN = BASE.replace("{name: sgd, lr: 0.1}", "{name: 'torch.optim:SGD', lr: 0.
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         (BASE + "init: {form: a/best}", "exp.yaml:5:8: init.form: unknown key; nearest valid key: from"),
         (BASE + "init: {head: old}", "exp.yaml:5:14: init.head: expected new or keep, found 'old'"),
@@ -99,11 +99,11 @@ FOREIGN = BASE.replace("{name: sgd, lr: 0.1}", "{name: 'torch.optim:SGD', lr: 0.
         ),
     ],
 )
-def test_what_is_wrong_is_said_where_it_stands(tmp_path, text, said):
-    found = problems(tmp_path, text, check=True)
-    assert any(each.startswith(said) for each in found), "\n".join(found)
+def test_what_is_wrong_is_said_where_it_stands(tmp_path, text, expected):
+    messages = problems(tmp_path, text, check=True)
+    assert any(message.startswith(expected) for message in messages), "\n".join(messages)
 
 
 def test_editors_know_it():
     section = json_schema()["properties"]["init"]
-    assert set(section["properties"]) == {each.alias or name for name, each in Init.model_fields.items()}
+    assert set(section["properties"]) == {field.alias or name for name, field in Init.model_fields.items()}

@@ -6,7 +6,9 @@ import pytest
 
 from expflow.config import Site, load
 from expflow.config.schema import Resources
+from expflow.config.tree import plain
 from expflow.errors import ExperimentInvalid, UserError
+from expflow.tasks.specs import ScriptedSpec
 from tests.config.files import BASE, loaded, write
 
 ROOT = Path(__file__).parents[2]
@@ -49,12 +51,13 @@ def test_extends_a_list_of_files_of_other_folders(tmp_path):
     write(tmp_path / "recipes", BASE, "deep.yaml")
     write(tmp_path / "recipes", "optimizer: adam\nschedule: cosine\n", "b.yaml")
     text = "extends: [recipes/a.yaml, recipes/b.yaml]\nmodel: {depth: 56}\nschedule: null\n"
-    found = loaded(tmp_path, text)
-    recipe = found.experiment
+    experiment = loaded(tmp_path, text)
+    recipe = experiment.experiment
     assert (recipe.model.depth, recipe.optimizer.name, recipe.schedule.name) == (56, "adam", "constant")
-    assert (found.name, recipe.about.question, recipe.sweep) == ("exp", "", None)
-    assert found.text == text
-    assert found.recipe_tree == {
+    assert (experiment.name, recipe.about.question, recipe.sweep) == ("exp", "", None)
+    assert experiment.text == text
+    about_the_sweep = {"name", "about", "extends"}
+    assert {key: value for key, value in plain(experiment.tree).items() if key not in about_the_sweep} == {
         "data": {"name": "digits"},
         "model": {"name": "resnet", "depth": 56},
         "task": {"name": "classification"},
@@ -88,8 +91,8 @@ def test_setting_nothing_deletes(tmp_path, nothing):
 
 def test_a_setting_replaces_a_dimension_whole(tmp_path):
     text = BASE + "sweep: {space: {optimizer.lr: {uniform: [0, 1]}}, searcher: {name: random, trials: 3}}\n"
-    found = loaded(tmp_path, text, ["sweep.space.optimizer.lr={loguniform: [1e-3, 1]}"])
-    assert found.experiment.sweep.space[0].kind == "loguniform"
+    experiment = loaded(tmp_path, text, ["sweep.space.optimizer.lr={loguniform: [1e-3, 1]}"])
+    assert experiment.experiment.sweep.space[0].kind == "loguniform"
 
 
 def test_several_components_under_names_of_the_users(tmp_path):
@@ -101,12 +104,12 @@ def test_several_components_under_names_of_the_users(tmp_path):
     sweep: {space: {model.critic.hidden: [8, 16]}}
     """
     (tmp_path / "own_gan.py").write_text("class Gan:\n    def __init__(self, model, lr=0.1): pass\n")
-    found = loaded(tmp_path, text)
-    assert found.experiment.model["critic"].hidden == 8
-    assert found.experiment.model["generator"].name == "mlp"
-    configs = [found.configure(each) for each in found.grid()]
-    assert [each.model["critic"].hidden for each in configs] == [8, 16]
-    assert len({config_id(each) for each in configs}) == 2
+    experiment = loaded(tmp_path, text)
+    assert experiment.experiment.model["critic"].hidden == 8
+    assert experiment.experiment.model["generator"].name == "mlp"
+    configs = [experiment.configure(values) for values in experiment.grid()]
+    assert [config.model["critic"].hidden for config in configs] == [8, 16]
+    assert len({config_id(config) for config in configs}) == 2
 
 
 def test_searched_mappings_replace_or_merge_by_name(tmp_path):
@@ -121,18 +124,18 @@ sweep:
     optimizer.momentum: {choice: [0.5, 0.9], when: {optimizer.name: sgd}}
 """
     )
-    found = loaded(tmp_path, text)
-    found.check()
-    configs = found.grid()
+    experiment = loaded(tmp_path, text)
+    experiment.check()
+    configs = experiment.grid()
     assert len(configs) == 3 * (2 + 1)
-    first = found.configure(configs[0])
+    first = experiment.configure(configs[0])
     assert (first.model.depth, first.model.shortcut, first.optimizer.momentum) == (20, "none", 0.5)
     assert configs[2] == {
         "model": {"name": "resnet", "shortcut": "none"},
         "optimizer.name": "adam",
         "optimizer.lr": 0.5,
     }
-    assert found.configure(configs[-1]).model.name == "linear"
+    assert experiment.configure(configs[-1]).model.name == "linear"
 
 
 def test_values_that_make_the_same_config_are_one(tmp_path):
@@ -145,9 +148,9 @@ def test_values_that_make_the_same_config_are_one(tmp_path):
 
 def test_a_drawn_value_that_is_wrong_is_said_at_its_dimension(tmp_path):
     text = BASE + "sweep:\n  searcher: {name: random, trials: 3}\n  space:\n    model.depth: {int: [8, 20]}\n"
-    found = loaded(tmp_path, text)
+    experiment = loaded(tmp_path, text)
     with pytest.raises(ExperimentInvalid, match=r"exp.yaml:8:18: model.depth: depth 9 is not 6n\+2"):
-        found.configure({"model.depth": 9})
+        experiment.configure({"model.depth": 9})
 
 
 def test_the_ends_of_an_interval_are_checked(tmp_path):
@@ -163,10 +166,10 @@ def test_a_continuous_space_has_no_grid(tmp_path):
 
 
 def test_an_experiment_without_a_sweep_is_one_config(tmp_path):
-    found = loaded(tmp_path, BASE)
-    found.check()
-    assert found.grid() == [{}]
-    assert found.configure({}) == found.experiment.recipe
+    experiment = loaded(tmp_path, BASE)
+    experiment.check()
+    assert experiment.grid() == [{}]
+    assert experiment.configure({}) == experiment.experiment.recipe
 
 
 def test_the_site_gives_defaults_for_resources(tmp_path):
@@ -182,3 +185,12 @@ def test_configuration_needs_no_heavy_import():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_sweep_without_a_metric_is_judged_by_its_tasks_main_metric(tmp_path, monkeypatch):
+    file = tmp_path / "exp.yaml"
+    file.write_text("task: scripted\ntrainer: {epochs: 1}\nsweep: {space: {task.value: [0.1, 0.2]}}\n")
+    monkeypatch.setattr(ScriptedSpec, "main_metric", "val/loss")
+    assert load(file).experiment.sweep.metric == "val/loss"
+    file.write_text(file.read_text().replace("sweep: {", "sweep: {metric: val/top5, "))
+    assert load(file).experiment.sweep.metric == "val/top5"

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from expflow.config.merge import merge, nest
+from expflow.config.merge import merge, tree_of_values
 from expflow.config.tree import Mark, from_plain, plain
 
 MARK = Mark("f", 1, 1)
@@ -22,8 +22,8 @@ trees = st.dictionaries(
 
 def merged(*values):
     tree = None
-    for each in values:
-        tree = merge(tree, from_plain(each, MARK))
+    for value in values:
+        tree = merge(tree, from_plain(value, MARK))
     return plain(tree)
 
 
@@ -63,13 +63,13 @@ def test_the_root_is_never_replaced():
 def test_searched_values_become_one_tree():
     base = {"optimizer": {"name": "sgd", "momentum": 0.9}}
     values = {"optimizer.lr": 0.5, "optimizer.name": "lamb"}
-    over = nest({key: from_plain(value, MARK) for key, value in values.items()}, MARK)
+    over = tree_of_values({key: from_plain(value, MARK) for key, value in values.items()}, MARK)
     assert plain(merge(from_plain(base, MARK), over)) == {"optimizer": {"name": "lamb", "lr": 0.5}}
 
 
 def test_a_key_below_a_searched_mapping_adds_to_it():
     values = {"model.width": 8, "model": {"name": "resnet", "depth": 20}}
-    over = nest({key: from_plain(value, MARK) for key, value in values.items()}, MARK)
+    over = tree_of_values({key: from_plain(value, MARK) for key, value in values.items()}, MARK)
     assert plain(over) == {"model": {"name": "resnet", "depth": 20, "width": 8}}
 
 

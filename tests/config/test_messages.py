@@ -8,7 +8,7 @@ SWEEP = BASE + "sweep:\n  space:\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         pytest.param(
             BASE + "modle: mlp\n", "exp.yaml:5:1: modle: unknown key; nearest valid key: model", id="root key"
@@ -55,13 +55,13 @@ SWEEP = BASE + "sweep:\n  space:\n"
         ),
         pytest.param(
             BASE.replace("data: digits", "data: {batch_size: 64}"),
-            "exp.yaml:1:7: data.name: missing; expected one of: cifar10, cifar100, digits, fashion_mnist, folder,",
+            "exp.yaml:1:7: data.name: missing; expected one of: cifar10, cifar100, digit_scenes, digits,",
             id="missing data source",
         ),
         pytest.param(
             BASE.replace("data: digits\n", ""),
-            "exp.yaml:2:7: data: missing; the task classification needs it: one of cifar10, cifar100, digits,"
-            " fashion_mnist, folder, imagenet, imagenet22k, mnist, shards, your own package.module:Name",
+            "exp.yaml:2:7: data: missing; the task classification needs it: one of cifar10, cifar100, digit_scenes,"
+            " digits, fashion_mnist, folder, imagenet, imagenet22k, mnist, shards, your own package.module:Name",
             id="needed slot",
         ),
         pytest.param(
@@ -224,13 +224,13 @@ SWEEP = BASE + "sweep:\n  space:\n"
         ),
     ],
 )
-def test_one_wrong_thing(tmp_path, text, said):
-    found = problems(tmp_path, text)
-    assert any(each.startswith(said) for each in found), "\n".join(found)
+def test_one_wrong_thing(tmp_path, text, expected):
+    messages = problems(tmp_path, text)
+    assert any(message.startswith(expected) for message in messages), "\n".join(messages)
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "expected"),
     [
         ("model.dept=8", "--set model.dept=8: model.dept: unknown key; nearest valid key: depth"),
         ("modle.depth=8", "--set modle.depth=8: modle.depth: unknown key; nearest valid key: model"),
@@ -243,9 +243,9 @@ def test_one_wrong_thing(tmp_path, text, said):
         ("sweep.seeds=none", "--set sweep.seeds=none: sweep.seeds: expected a count"),
     ],
 )
-def test_a_wrong_setting(tmp_path, setting, said):
-    found = problems(tmp_path, BASE, [setting])
-    assert any(each.startswith(said) for each in found), "\n".join(found)
+def test_a_wrong_setting(tmp_path, setting, expected):
+    messages = problems(tmp_path, BASE, [setting])
+    assert any(message.startswith(expected) for message in messages), "\n".join(messages)
 
 
 def test_everything_wrong_is_said_at_once_in_the_order_of_the_file(tmp_path):
@@ -261,14 +261,16 @@ def test_everything_wrong_is_said_at_once_in_the_order_of_the_file(tmp_path):
       seeds: -1
     reports: {}
     """
-    places = [each.split(": ")[0] for each in problems(tmp_path, text)]
+    places = [message.split(": ")[0] for message in problems(tmp_path, text)]
     assert places == [f"exp.yaml:{place}" for place in ("1:7", "2:34", "4:28", "5:19", "6:20", "8:11", "9:10", "10:1")]
 
 
 def test_a_problem_in_an_extended_file_is_said_there(tmp_path):
     (tmp_path / "base.yaml").write_text("model: {name: resnet,\n  depth: 21}\n")
-    found = problems(tmp_path, "extends: base.yaml\ndata: digits\ntask: classification\noptimizer: sgd\n")
-    assert found == ["base.yaml:2:10: model.depth: depth 21 is not 6n+2, as the cifar layout needs; nearest: 20 and 26"]
+    messages = problems(tmp_path, "extends: base.yaml\ndata: digits\ntask: classification\noptimizer: sgd\n")
+    assert messages == [
+        "base.yaml:2:10: model.depth: depth 21 is not 6n+2, as the cifar layout needs; nearest: 20 and 26"
+    ]
 
 
 def test_a_missing_file_names_the_nearest(tmp_path):
@@ -299,11 +301,11 @@ def test_a_wrong_searched_value_is_said_at_its_place_in_the_list(tmp_path):
 
 def test_a_wrong_combination_of_searched_values_names_the_config(tmp_path):
     text = SWEEP + "    optimizer.name: [sgd, adam]\n    optimizer.momentum: [0.5, 0.9]\n"
-    found = problems(tmp_path, text, check=True)
-    assert found == [
+    messages = problems(tmp_path, text, check=True)
+    assert messages == [
         "exp.yaml:8:5: optimizer.momentum: unknown key; expected one of: beta1, beta2, eps, lr, name, weight_decay"
         " (in the config optimizer=adam momentum=0.5)"
-    ] or all("optimizer.momentum: unknown key" in each for each in found)
+    ] or all("optimizer.momentum: unknown key" in message for message in messages)
 
 
 def test_claims_speak_of_what_is_searched(tmp_path):

@@ -1,16 +1,23 @@
 """The JSON schema and the reference page agree with what the loader takes."""
 
+import re
 from pathlib import Path
 
 import jsonschema
 import pytest
+import typer.main
 
+from expflow.cli import app
 from expflow.config import json_schema
-from expflow.config.reading import read
-from expflow.config.reference import render
-from expflow.config.schema import Experiment
+from expflow.config.initial_weights import Init
+from expflow.config.reference import render, render_site
+from expflow.config.schema import Dimension, Experiment, Trainer
+from expflow.config.site import Site, load_site
+from expflow.config.spec import Spec
 from expflow.config.tree import plain
-from expflow.registry import SLOTS
+from expflow.config.validation import model_in
+from expflow.config.yaml_reader import read
+from expflow.registry import SCHEDULERS, SEARCHERS, SLOTS
 from tests.config.files import BASE, write
 
 ROOT = Path(__file__).parents[2]
@@ -101,3 +108,111 @@ def test_the_reference_page_names_every_key_and_component():
 def test_the_reference_page_is_current():
     """`python -m expflow.config.reference > docs/reference/experiment.md` writes it anew."""
     assert (ROOT / "docs/reference/experiment.md").read_text() == render()
+
+
+def models_of(cls, seen):
+    """Every model that stands in a field of ``cls``, down to the last level; components are read elsewhere."""
+    for name, field in cls.model_fields.items():
+        inner = model_in(field.annotation)
+        if inner is None or inner in seen or issubclass(inner, Spec | Dimension) or name == "confirm":
+            continue
+        seen.add(inner)
+        models_of(inner, seen)
+    return seen
+
+
+def tables(page):
+    """The keys of each table of a page."""
+    return [
+        {line.split("`")[1] for line in block.splitlines()[2:]}
+        for block in page.split("\n\n")
+        if block.startswith("| key | value |")
+    ]
+
+
+def test_every_key_has_its_table_down_to_the_last_level():
+    components = [
+        registry.spec(name)
+        for registry in (*SLOTS.values(), SEARCHERS, SCHEDULERS)
+        for name in (*registry.names(), *(f"{prefix}x" for prefix in registry.prefixes()))
+    ]
+    every = {model for cls in (Experiment, *components) for model in models_of(cls, set())}
+    assert {"Checkpointing", "RandAugment", "ResNetStage", "Action", "WarmStart"} <= {cls.__name__ for cls in every}
+    shown = tables(render())
+    for cls in every - {Trainer, Init}:
+        filled_in = getattr(cls, "filled_in", ())
+        keys = {field.alias or name for name, field in cls.model_fields.items() if name not in filled_in}
+        assert keys in shown, cls.__name__
+
+
+def test_links_of_the_reference_lead_to_its_headings():
+    page = render()
+    anchors = {
+        "".join(letter for letter in line.lstrip("# ").lower().replace(" ", "-") if letter.isalnum() or letter in "-_")
+        for line in page.splitlines()
+        if line.startswith("#")
+    }
+    links = {link.split(")")[0] for link in page.split("](#")[1:]}
+    assert links
+    assert links <= anchors
+
+
+def test_the_site_page_is_current():
+    """`python -m expflow.config.reference site > docs/reference/site.md` writes it anew."""
+    assert (ROOT / "docs/reference/site.md").read_text() == render_site()
+
+
+def test_the_site_page_has_every_key_with_its_variable(tmp_path):
+    page = render_site()
+    for name in Site.model_fields:
+        assert f"| `{name}` |" in page
+        suffix = {"data": "_<SOURCE>", "metrics": "_<KEY>", "resources": "_<KEY>"}.get(name, "")
+        assert f"`EXPFLOW_{name.upper()}{suffix}`" in page
+    environment = {"HOME": str(tmp_path), "EXPFLOW_PRICE": "3", "EXPFLOW_RESOURCES_RANKS": "2"}
+    site = load_site(tmp_path, environment)
+    assert (site.price, site.resources.ranks) == (3, 2)
+
+
+def test_every_variable_that_the_code_reads_is_on_the_site_page():
+    sources = [path.read_text() for path in (ROOT / "expflow").rglob("*.py")]
+    named = {name for text in sources for name in re.findall(r'"(EXPFLOW_[A-Z]+(?:_[A-Z]+)*)"', text)}
+    assert {"EXPFLOW_DEBUG", "EXPFLOW_HOOKS", "EXPFLOW_CONTINUE"} <= named
+    assert not [name for name in named if f"`{name}`" not in render_site()]
+
+
+OPTIONS = {
+    # option of a command -> the key that means the same
+    ("data build", "--max-bad"): ("data", "bad_limit"),
+    ("data build", "--max-side"): ("data", "max_side"),
+    ("data build", "--quality"): ("data", "quality"),
+    ("data build", "--from"): ("data", "path"),
+}
+
+
+@pytest.mark.parametrize(("command", "option"), OPTIONS, ids=lambda part: part)
+def test_options_and_keys_that_mean_the_same_name_each_other(command, option):
+    slot, key = OPTIONS[command, option]
+    group, verb = command.split()
+    parameters = typer.main.get_command(app).commands[group].commands[verb].params
+    text = next(parameter.help for parameter in parameters if option in parameter.opts)
+    assert f"{slot}.{key}" in text
+    described = [
+        spec.model_fields[key].description
+        for name in SLOTS[slot].names()
+        if key in (spec := SLOTS[slot].spec(name)).model_fields
+    ]
+    assert described
+    assert all(option in text for text in described)
+
+
+def test_the_storage_option_and_its_keys_name_each_other():
+    options = [
+        parameter
+        for command in typer.main.get_command(app).commands.values()
+        for parameter in command.params
+        if "--storage" in parameter.opts
+    ]
+    assert len(options) > 5
+    assert all("key storage" in option.help and "EXPFLOW_STORAGE" in option.help for option in options)
+    assert "--storage" in Experiment.model_fields["storage"].description
+    assert "--storage" in Site.model_fields["storage"].description

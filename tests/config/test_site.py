@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from expflow.config import load_site
+from expflow.config.variables import unknown_variables
 from expflow.errors import ExperimentInvalid
 
 
@@ -52,8 +53,35 @@ def test_what_is_wrong_is_said_with_its_place(places):
     (cwd / "expflow.site.yaml").write_text("storge: x\ncache_limit: lots\ndata:\n  folder: 3\n")
     with pytest.raises(ExperimentInvalid) as error:
         load_site(cwd, {**env, "EXPFLOW_RESOURCES_CPUS_PER_RANK": "two"})
-    said = str(error.value).replace(f"{cwd}/", "")
-    assert "expflow.site.yaml:1:1: storge: unknown key; nearest valid key: storage" in said
-    assert "expflow.site.yaml:2:14: cache_limit: expected a size such as 50 GB, found 'lots'" in said
-    assert "expflow.site.yaml:4:11: data.folder: expected text, found 3" in said
-    assert "EXPFLOW_RESOURCES_CPUS_PER_RANK: resources.cpus_per_rank: expected a whole number, found 'two'" in said
+    message = str(error.value).replace(f"{cwd}/", "")
+    assert "expflow.site.yaml:1:1: storge: unknown key; nearest valid key: storage" in message
+    assert "expflow.site.yaml:2:14: cache_limit: expected a size such as 50 GB, found 'lots'" in message
+    assert "expflow.site.yaml:4:11: data.folder: expected text, found 3" in message
+    assert "EXPFLOW_RESOURCES_CPUS_PER_RANK: resources.cpus_per_rank: expected a whole number, found 'two'" in message
+
+
+def test_metrics_are_exported_only_where_it_is_said(places):
+    cwd, _, env = places
+    assert load_site(cwd, env).metrics is None
+    (cwd / "expflow.site.yaml").write_text("metrics: {discovery: targets}\n")
+    metrics = load_site(cwd, {**env, "EXPFLOW_METRICS_PORT": "9108"}).metrics
+    assert (metrics.port, metrics.address, metrics.discovery) == (9108, "127.0.0.1", cwd / "targets")
+    with pytest.raises(ExperimentInvalid, match=r"EXPFLOW_METRICS_PORT: metrics\.port: expected at most 65535"):
+        load_site(cwd, {**env, "EXPFLOW_METRICS_PORT": "70000"})
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("EXPFLOW_CACHES", "EXPFLOW_CACHE"),
+        ("EXPFLOW_RESSOURCES_RANKS", "EXPFLOW_RESOURCES_RANKS"),
+        ("EXPFLOW_METRIC_PORT", "EXPFLOW_METRICS_PORT"),
+        ("EXPFLOW_DEBUGG", "EXPFLOW_DEBUG"),
+        ("EXPFLOW_QQQQ", "docs/reference/site.md"),
+    ],
+)
+def test_a_variable_that_nothing_reads_is_named_with_the_nearest_one(variable, meant):
+    known = {"EXPFLOW_STORAGE": "x", "EXPFLOW_DATA_MINE": "y", "EXPFLOW_RANK": "z", "EXPFLOWS": "", "HOME": "/"}
+    (line,) = unknown_variables({**known, variable: "1"})
+    assert f"sets {variable}, which" in line
+    assert meant in line

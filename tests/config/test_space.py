@@ -6,7 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expflow.config.schema import Dimension
-from expflow.config.space import contains, grid, grid_size, metric_mode, ordered, probes, same, sample
+from expflow.config.space import (
+    contains,
+    grid,
+    grid_size,
+    in_condition_order,
+    probe_configs,
+    range_notes,
+    same_value,
+    sample,
+)
 from expflow.errors import UserError
 from tests.config.files import BASE, loaded
 
@@ -42,23 +51,23 @@ def values_of(dimension):
 
 def by_brute_force(space):
     """All combinations, inactive keys removed until nothing changes, each once."""
-    found = []
-    for combination in itertools.product(*(values_of(each) for each in space)):
-        config = dict(zip((each.key for each in space), combination, strict=True))
+    configs = []
+    for combination in itertools.product(*(values_of(dimension) for dimension in space)):
+        config = dict(zip((dimension.key for dimension in space), combination, strict=True))
         while True:
             dead = [
-                each.key
-                for each in space
-                if each.key in config
-                and any(key not in config or config[key] not in on for key, on in each.when.items())
+                dimension.key
+                for dimension in space
+                if dimension.key in config
+                and any(key not in config or config[key] not in on for key, on in dimension.when.items())
             ]
             if not dead:
                 break
             for key in dead:
                 del config[key]
-        if config not in found:
-            found.append(config)
-    return found
+        if config not in configs:
+            configs.append(config)
+    return configs
 
 
 @given(spaces())
@@ -67,7 +76,7 @@ def test_a_grid_holds_every_config_once_and_its_size_is_known_before(space):
     configs = list(grid(space))
     expected = by_brute_force(space)
     assert len(configs) == len(expected) == grid_size(space)
-    assert all(each in expected for each in configs)
+    assert all(config in expected for config in configs)
     assert grid_size(space, seeds=range(3)) == 3 * len(configs)
 
 
@@ -76,7 +85,7 @@ def test_a_sample_is_a_config_of_the_grid(space, seed):
     config = sample(space, random.Random(seed))
     assert config in list(grid(space))
     assert config == sample(space, random.Random(seed))
-    assert list(config) == [each.key for each in space if each.key in config]
+    assert list(config) == [dimension.key for dimension in space if dimension.key in config]
 
 
 @given(st.floats(1e-6, 1e6), st.floats(1.001, 1e6), st.integers(0, 2**32))
@@ -97,7 +106,7 @@ def test_whole_numbers_on_a_log_scale_reach_both_ends():
 
 def test_the_last_key_of_the_file_runs_fastest():
     space = [Dimension(key=key, kind="choice", values=(1, 2)) for key in "ab"]
-    assert [tuple(each.values()) for each in grid(space)] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    assert [tuple(config.values()) for config in grid(space)] == [(1, 1), (1, 2), (2, 1), (2, 2)]
 
 
 def test_a_huge_grid_is_counted_without_expanding_it():
@@ -116,16 +125,16 @@ def test_many_conditions_are_counted_quickly():
 
 
 def test_true_is_not_one():
-    assert not same(True, 1)
-    assert same(1, 1.0)
-    assert same({"a": [1]}, {"a": [1]})
-    assert not same("1", 1)
+    assert not same_value(True, 1)
+    assert same_value(1, 1.0)
+    assert same_value({"a": [1]}, {"a": [1]})
+    assert not same_value("1", 1)
 
 
 def test_a_circle_of_conditions_is_refused():
     space = [Dimension(key=a, kind="choice", values=(1,), when={b: (1,)}) for a, b in ("ab", "ba")]
     with pytest.raises(UserError, match="circle: a, b"):
-        ordered(space)
+        in_condition_order(space)
 
 
 def test_probes_show_every_choice_and_both_ends():
@@ -134,30 +143,12 @@ def test_probes_show_every_choice_and_both_ends():
         Dimension(key="rate", kind="loguniform", low=0.1, high=1.0),
         Dimension(key="only", kind="int", low=1, high=9, when={"name": ("y",)}),
     ]
-    found = probes(space)
-    assert {each["rate"] for each in found} == {0.1, 1.0}
-    assert {each.get("only") for each in found} == {None, 1, 9}
-    assert len(probes([Dimension(key=key, kind="choice", values=tuple(range(20))) for key in "abc"], most=50)) == 50
-
-
-@pytest.mark.parametrize(
-    ("metric", "mode"),
-    [
-        ("val/top1", "max"),
-        ("fit/loss", "min"),
-        ("cost/params", "min"),
-        ("test/error", "min"),
-        ("train/accuracy", "max"),
-    ],
-)
-def test_metrics_know_their_direction(metric, mode):
-    assert metric_mode(metric) == mode
-    assert metric_mode(metric, "max") == "max"
-
-
-def test_a_metric_of_the_users_needs_its_direction():
-    with pytest.raises(UserError, match="mode: max"):
-        metric_mode("val/sharpness")
+    configs = probe_configs(space)
+    assert {config["rate"] for config in configs} == {0.1, 1.0}
+    assert {config.get("only") for config in configs} == {None, 1, 9}
+    assert (
+        len(probe_configs([Dimension(key=key, kind="choice", values=tuple(range(20))) for key in "abc"], most=50)) == 50
+    )
 
 
 def test_a_condition_on_a_part_of_a_searched_mapping(tmp_path):
@@ -172,11 +163,14 @@ sweep:
     data.batch_size: {choice: [32, 64], when: {optimizer.name: [sgd, adam]}}
 """
     )
-    found = loaded(tmp_path, text)
-    configs = found.grid()
+    experiment = loaded(tmp_path, text)
+    configs = experiment.grid()
     assert len(configs) == 2 * (2 * 2 + 2 + 1)
-    assert [each.when for each in found.experiment.sweep.space][3] == {}
-    assert {found.configure(each).model.width for each in configs if each["model"]["name"] == "resnet"} == {8, 16}
+    assert [dimension.when for dimension in experiment.experiment.sweep.space][3] == {}
+    assert {experiment.configure(values).model.width for values in configs if values["model"]["name"] == "resnet"} == {
+        8,
+        16,
+    }
 
 
 def test_conditions_may_come_before_what_they_name(tmp_path):
@@ -190,10 +184,25 @@ sweep:
     optimizer.name: [sgd, adam]
 """
     )
-    found = loaded(tmp_path, text, ["optimizer.momentum=0.1"])
-    assert found.grid() == [
+    experiment = loaded(tmp_path, text, ["optimizer.momentum=0.1"])
+    assert experiment.grid() == [
         {"optimizer.momentum": 0.5, "optimizer.nesterov": True, "optimizer.name": "sgd"},
         {"optimizer.momentum": 0.9, "optimizer.nesterov": True, "optimizer.name": "sgd"},
         {"optimizer.nesterov": False, "optimizer.name": "sgd"},
         {"optimizer.name": "adam"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "step", "note"),
+    [
+        (1, 8, 2, "sweep.space.model.depth: 8 is never taken: steps of 2 from 1 end at 7"),
+        (0, 10, 3, "sweep.space.model.depth: 10 is never taken: steps of 3 from 0 end at 9"),
+        (1, 2, 5, "sweep.space.model.depth: 2 is never taken: steps of 5 from 1 end at 1"),
+        (1, 9, 2, ""),
+        (1, 8, 1, ""),
+    ],
+)
+def test_an_end_that_the_step_never_reaches_is_named(low, high, step, note):
+    dimension = Dimension(key="model.depth", kind="int", low=low, high=high, step=step)
+    assert "".join(range_notes([dimension])) == note

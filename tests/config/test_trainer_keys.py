@@ -5,16 +5,16 @@ import re
 import pytest
 
 from expflow.config.identity import config_id, dump, identity_tree, recipe_from_identity
-from expflow.config.reading import parse
 from expflow.config.schema import Recipe, Trainer
-from expflow.config.wording import check_model
-from expflow.tasks.specs import Scripted
+from expflow.config.validation import check_model
+from expflow.config.yaml_reader import parse
+from expflow.tasks.specs import ScriptedSpec
 
 
 def read(text):
     problems = []
     trainer = check_model(Trainer, parse(text, "x.yaml"), ("trainer",), problems)
-    return trainer, [str(each) for each in problems]
+    return trainer, [str(problem) for problem in problems]
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def read(text):
 def test_a_key_that_is_used_makes_another_config_and_reads_back(text):
     trainer, problems = read(text)
     assert problems == []
-    plain, used = (Recipe(task=Scripted(name="scripted"), trainer=each) for each in (Trainer(), trainer))
+    plain, used = (Recipe(task=ScriptedSpec(name="scripted"), trainer=settings) for settings in (Trainer(), trainer))
     assert config_id(plain) != config_id(used)
     assert recipe_from_identity(identity_tree(used))["trainer"] == dump(trainer)
 

@@ -5,24 +5,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from expflow.data.build import Prepared, prepare
-from expflow.data.memory import forget
-from expflow.data.specs import Digits, Folder
-from expflow.data.streaming.crew import dismiss_all
+from expflow.data.prepare.build import prepare
+from expflow.data.prepare.prepared import PreparedData
+from expflow.data.specs import DigitsSpec, FolderSpec
+from expflow.data.streaming import decoded_cache
+from expflow.data.streaming.thread_pool import shut_down_pools
 
 
 @pytest.fixture(autouse=True)
 def _nothing_kept() -> Iterator[None]:
-    forget()
+    decoded_cache._process_cache.clear()
     yield
-    forget()
-    dismiss_all()
+    decoded_cache._process_cache.clear()
+    shut_down_pools()
 
 
 @pytest.fixture(scope="session")
-def digits(tmp_path_factory) -> Prepared:
+def digits(tmp_path_factory) -> PreparedData:
     """Shared by all tests: treat as read-only."""
-    return prepare(Digits(name="digits"), cache=tmp_path_factory.mktemp("cache"))
+    return prepare(DigitsSpec(name="digits"), cache=tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture
@@ -42,8 +43,8 @@ def images(tmp_path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def many_shards(images, tmp_path, monkeypatch) -> Prepared:
+def many_shards(images, tmp_path, monkeypatch) -> PreparedData:
     """103 images in eleven shards of train, with no room for a permutation over all of them at once."""
-    monkeypatch.setattr("expflow.data.shards.SHARD_SAMPLES", 9)
-    spec = Folder(name="folder", path=images({"a": 60, "b": 43}), image_size=4, val_fraction=0.05, test_fraction=0)
+    monkeypatch.setattr("expflow.data.prepare.shard_plan.SHARD_SAMPLES", 9)
+    spec = FolderSpec(name="folder", path=images({"a": 60, "b": 43}), image_size=4, val_fraction=0.05, test_fraction=0)
     return prepare(spec, cache=tmp_path / "cache")

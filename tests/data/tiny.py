@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from expflow.data.dataspec import DataSpec, FieldSpec
-from expflow.data.manifest import Manifest, Shard, write_manifest
+from expflow.data.shards.manifest import ShardEntry, ShardManifest, write_manifest
 
 
 def png(value: int) -> bytes:
@@ -41,7 +41,7 @@ def tiny_shards(root: Path, sizes: list[int], bad: tuple[int, ...] = ()) -> Path
         content = tar_of(members)
         name = f"train-{number:06d}.tar"
         (root / name).write_bytes(content)
-        shards.append(Shard(name, size, len(content), hashlib.sha256(content).hexdigest()))
+        shards.append(ShardEntry(name, size, len(content), hashlib.sha256(content).hexdigest()))
         first += size
     spec = DataSpec(
         {"image": FieldSpec((1, 2, 2), "uint8"), "label": FieldSpec((), "int64")},
@@ -51,5 +51,5 @@ def tiny_shards(root: Path, sizes: list[int], bad: tuple[int, ...] = ()) -> Path
         std=(0.2,),
     )
     fields = {"image": "png", "label": "cls"}
-    write_manifest(root, Manifest("tiny", {}, fields, {"train": tuple(shards)}, spec, f"{sizes}{bad}"))
+    write_manifest(root, ShardManifest("tiny", {}, fields, {"train": tuple(shards)}, spec, f"{sizes}{bad}"))
     return root

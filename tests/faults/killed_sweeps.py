@@ -14,8 +14,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from expflow.events import CheckpointSaved, Reported, TrialEnded, TrialStarted
-from expflow.ledger import load
+from expflow.events import CheckpointSaved, TrialEnded, TrialReported, TrialStarted
+from expflow.ledger import load_state
 from tests.sweep.runs import Workplace
 
 SAVING = """
@@ -43,7 +43,7 @@ STEPS = 6
 
 def lines(workplace: Workplace) -> int:
     """Whole lines in the ledger now."""
-    return sum(each.read_bytes().count(b"\n") for each in (workplace.results / "ledger").glob("*.jsonl"))
+    return sum(file.read_bytes().count(b"\n") for file in (workplace.results / "ledger").glob("*.jsonl"))
 
 
 def kill_until_done(workplace: Workplace, kills: int, seed: int) -> int:
@@ -66,7 +66,7 @@ def kill_until_done(workplace: Workplace, kills: int, seed: int) -> int:
 
 def check(workplace: Workplace, trials: int) -> None:
     """Every planned trial once, its reports complete and none twice, and none began at 0 that had a checkpoint."""
-    state = load(workplace.results)
+    state = load_state(workplace.results)
     assert len(state.trials) == len(state.plan_trials()) == trials
     assert {trial.status for trial in state.plan_trials()} == {"done"}
     reports: Counter[tuple[str, int, int]] = Counter()
@@ -74,7 +74,7 @@ def check(workplace: Workplace, trials: int) -> None:
     saved: dict[str, int] = {}
     for record in workplace.records():
         match record.body:
-            case Reported(trial=trial, attempt=attempt, step=step):
+            case TrialReported(trial=trial, attempt=attempt, step=step):
                 reports[trial, attempt, step] += 1
             case CheckpointSaved(trial=trial, step=step):
                 saved[trial] = step
@@ -86,7 +86,7 @@ def check(workplace: Workplace, trials: int) -> None:
     assert set(ends) == set(state.trials)
     assert set(reports.values()) == {1}
     for trial in state.plan_trials():
-        assert [each.step for each in trial.reports] == list(range(1, STEPS + 1))
+        assert [report.step for report in trial.reports] == list(range(1, STEPS + 1))
 
 
 def main() -> None:

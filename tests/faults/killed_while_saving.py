@@ -9,20 +9,26 @@ import signal
 import sys
 from pathlib import Path
 
-from expflow.training.checkpoints import found, verify
-from expflow.training.checkpoints.folder import Draft, Hashed, Manifest, prune, sweep_up
+from expflow.training.checkpoints import list_checkpoints, verify_checkpoint
+from expflow.training.checkpoints.storage import (
+    CheckpointDraft,
+    CheckpointManifest,
+    HashingWriter,
+    prune_checkpoints,
+    remove_leftover_drafts,
+)
 
 STEPS = ("mkdir", "open", "fsync", "rename", "replace", "unlink", "rmdir")
 
 
 def save(parent: Path, step: int) -> None:
     """As a trial does it: write, put into place, verify, prune."""
-    draft = Draft(parent, step, "-e1-a1")
+    draft = CheckpointDraft(parent, step, "-e1-a1")
     draft.write("weights.pt", lambda file: file.write(b"weights" * step * 1000))
     draft.write("state-0.pt", lambda file: file.write(b"state" * step))
-    draft.commit(Manifest(step, "config", 0), (), lambda: None)
-    verify(draft.final)
-    prune(parent, 2, draft.final)
+    draft.commit(CheckpointManifest(step, "config", 0), (), lambda: None)
+    verify_checkpoint(draft.final)
+    prune_checkpoints(parent, 2, draft.final)
 
 
 def die_at(death: int, tell: int) -> None:
@@ -46,7 +52,7 @@ def die_at(death: int, tell: int) -> None:
 
     for name in STEPS:
         setattr(os, name, counted(name, getattr(os, name)))
-    Hashed.write = counted("write", Hashed.write)
+    HashingWriter.write = counted("write", HashingWriter.write)
 
 
 def one_death(parent: Path, death: int) -> dict:
@@ -63,13 +69,13 @@ def one_death(parent: Path, death: int) -> dict:
     _, status = os.waitpid(child, 0)
     named = os.read(hear, 100).decode()
     os.close(hear)
-    left = found(parent)
-    valid = [verify(path).step for path in left]
+    left = list_checkpoints(parent)
+    valid = [verify_checkpoint(path).step for path in left]
     hidden = [path.name for path in parent.iterdir() if path.name.startswith(".")]
-    sweep_up(parent, "-e1-a2")
+    remove_leftover_drafts(parent, "-e1-a2")
     after = sorted(path.name for path in parent.iterdir())
     save(parent, 3)
-    again = [verify(path).step for path in found(parent)]
+    again = [verify_checkpoint(path).step for path in list_checkpoints(parent)]
     killed = os.WIFSIGNALED(status)
     return {"at": named, "killed": killed, "valid": valid, "hidden": hidden, "after": after, "again": again}
 

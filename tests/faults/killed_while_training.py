@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from expflow.training.checkpoints import found, verify
+from expflow.training.checkpoints import list_checkpoints, verify_checkpoint
 from tests.training.test_checkpoint_resume import recipe, train
 
 LIVELY = recipe(20, checkpoint={"every_steps": 1})
@@ -18,7 +18,7 @@ LIVELY = recipe(20, checkpoint={"every_steps": 1})
 
 def newest(folder: Path) -> int:
     """The step of the newest folder that bears a checkpoint's name; 0 without one."""
-    paths = found(folder / "checkpoints")
+    paths = list_checkpoints(folder / "checkpoints")
     return int(paths[0].name.removeprefix("step-")) if paths else 0
 
 
@@ -34,7 +34,7 @@ def main(root: Path, folder: Path, deaths: int) -> None:
             time.sleep(0.001)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        step = verify(found(folder / "checkpoints")[0]).step
+        step = verify_checkpoint(list_checkpoints(folder / "checkpoints")[0]).step
         sys.stdout.write(f"{step}\n")
 
 

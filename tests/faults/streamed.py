@@ -15,22 +15,22 @@ from pathlib import Path
 from typing import Any
 
 from expflow import cli, ledger, tracking
-from expflow.cli import running
+from expflow.cli.views import run as views
 from expflow.config import load
 from expflow.config.schema import Recipe
-from expflow.data import shards
-from expflow.data.build import prepare
-from expflow.data.manifest import read_manifest
-from expflow.sweep import alone, plan
+from expflow.data.prepare import shard_plan
+from expflow.data.prepare.build import prepare
+from expflow.data.shards.manifest import read_manifest
+from expflow.sweep import in_process, plan
 from expflow.training import Attempt, Began, World, lightning_runner, ranks, run_trial
 from tests.training import photographs
 from tests.training.comparing import comparable
 
-IMPORTED = (running, alone, plan, lightning_runner)
+IMPORTED = (views, in_process, plan, lightning_runner)
 """Once, by the parent of all courses."""
 
 
-def said(name: str, **content: Any) -> None:
+def print_course(name: str, **content: Any) -> None:
     """A line about a course, written whole."""
     os.write(sys.stdout.fileno(), (json.dumps({"course": name, **content}) + "\n").encode())
 
@@ -38,7 +38,7 @@ def said(name: str, **content: Any) -> None:
 def train(name: str, recipe: Recipe, root: Path, folder: Path | None, world: World, killed_at: int) -> None:
     """One rank's part; it kills itself after its batch number ``killed_at``, before that is saved."""
     reports: dict[int, Any] = {}
-    began = asked = 0
+    began, asked = 0, -1  # the first question comes before the first step
 
     def on_report(report: Any) -> bool:
         reports[report.step] = comparable(report.metrics)
@@ -51,12 +51,12 @@ def train(name: str, recipe: Recipe, root: Path, folder: Path | None, world: Wor
     def leave() -> bool:
         nonlocal asked
         asked += 1
-        if asked == killed_at:
+        if killed_at and asked == killed_at:
             os.kill(os.getpid(), signal.SIGKILL)
         return False
 
     outcome = run_trial(Attempt(recipe, 0, root, folder), world, on_report, on_notice=on_notice, leave=leave)
-    said(name, rank=world.rank, began=began, step=outcome.step, weights=outcome.weights, reports=reports)
+    print_course(name, rank=world.rank, began=began, step=outcome.step, weights=outcome.weights, reports=reports)
 
 
 class Courses:
@@ -102,14 +102,14 @@ class Courses:
     ) -> None:
         if count > 1:
             if rank == 0:
-                port = ranks.host("127.0.0.1", count)
+                port = ranks.host_rendezvous("127.0.0.1", count)
                 os.write(pipe[1], f"{port}\n".encode() * (count - 1))
             else:
                 port = int(os.read(pipe[0], 6).split()[0])
-            ranks.join(rank, count, "127.0.0.1", port)
+            ranks.join_group(rank, count, "127.0.0.1", port, "127.0.0.1")
         assert self.root is not None
         train(name, recipe, self.root, folder, World(rank, count), killed_at if rank == count - 1 else 0)
-        ranks.part()
+        ranks.leave_group()
 
     def command(self, name: str, file: Path, shorted: str = "") -> None:
         """``expflow train FILE`` in a process of its own.
@@ -120,15 +120,15 @@ class Courses:
         if child == 0:
             _as_child(name, lambda: self._typed(file, shorted))
         _, status = os.waitpid(child, 0)
-        state = ledger.load(self.folder / "runs" / file.stem)
+        state = ledger.load_state(self.folder / "runs" / file.stem)
         [trial] = state.trials.values()
-        said(
+        print_course(
             name,
             exit=-os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status),
             status=trial.status,
             weights=trial.weights,
-            reports={each.step: comparable(each.metrics) for each in trial.reports},
-            failures=[each.message for each in trial.failures],
+            reports={report.step: comparable(report.metrics) for report in trial.reports},
+            failures=[failure.message for failure in trial.failures],
             saved=trial.checkpoint.step if trial.checkpoint else 0,
         )
 
@@ -136,8 +136,9 @@ class Courses:
         os.chdir(self.folder)
         os.environ |= {"EXPFLOW_CACHE": str(self.folder / "cache"), "SHORTED": shorted or "0 0"}
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-        for module in [each for each in sys.modules.values() if getattr(each, "start", None) is tracking.start]:
-            module.start = lambda folder, uri: Untracked()  # MLflow has tests of its own
+        start = tracking.start_follower
+        for module in [loaded for loaded in sys.modules.values() if getattr(loaded, "start_follower", None) is start]:
+            module.start_follower = lambda folder, uri: Untracked()  # MLflow has tests of its own
         try:
             cli.main(["train", file.name])
         except SystemExit as left:
@@ -157,8 +158,8 @@ class Untracked:
 def _as_child(name: str, act: Callable[[], None]) -> None:
     try:
         act()
-    except BaseException as error:  # noqa: BLE001  told; only who lost the rank that was killed may fail
-        said("failed", of=name, error=f"{type(error).__name__}: {error}")
+    except BaseException as error:  # noqa: BLE001  printed; only a rank whose sister was killed may fail
+        print_course("failed", of=name, error=f"{type(error).__name__}: {error}")
     finally:
         os._exit(0)
 
@@ -166,7 +167,7 @@ def _as_child(name: str, act: Callable[[], None]) -> None:
 def main(folder: Path) -> None:
     """All courses."""
     photographs.make_folder(folder)
-    shards.SHARD_SAMPLES = 5  # nine shards of train, which are more than one window
+    shard_plan.SHARD_SAMPLES = 5  # nine shards of train, which are more than one window
     courses = Courses(folder)
     all_of_it = courses.recipe()
     for count in (1, 2):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from expflow.events import AttemptFailed, TrialStarted
+from expflow.events import AttemptFailed, TrialReported, TrialStarted
 from tests.faults.killed_sweeps import SAVING, check, kill_until_done
 from tests.sweep.runs import Workplace
 
@@ -45,7 +47,50 @@ def test_a_trainable_that_is_lost_costs_not_even_an_attempt(workplace: Workplace
     assert process.returncode == 0, output
     assert "Traceback" not in output
     check(workplace, 6)
-    assert not [each for each in workplace.records() if isinstance(each.body, AttemptFailed)]
+    assert not [record for record in workplace.records() if isinstance(record.body, AttemptFailed)]
+
+
+SLEEPING = SAVING.replace("sleep: 0.15", "sleep: 3.0")
+
+
+def test_a_lost_head_of_ray_ends_the_sweep_with_the_line_that_continues_it(workplace: Workplace) -> None:
+    workplace.write(SLEEPING.format(searcher="random", trials=2))
+    process = workplace.start("sweep", "exp.yaml")
+    workplace.wait_for(TrialReported, 1, process)
+    (head,) = [pid for pid in workplace.descendants(process.pid, "") if "gcs_server" in command(pid)]
+    os.kill(head, signal.SIGKILL)
+    output, _ = process.communicate(timeout=100)
+    assert process.returncode == 3, output
+    assert re.search(r"Everything that was finished is saved.*\nto continue: .*expflow.* sweep exp.yaml", output), (
+        output
+    )
+    assert "Traceback" not in output
+    workplace.run("sweep", "exp.yaml")
+    check(workplace, 4)
+
+
+def test_sigterm_to_the_whole_tree_ends_the_sweep_as_sigterm_to_its_driver(workplace: Workplace) -> None:
+    """As a batch system sends it: to the driver, Ray's processes, ranks and all."""
+    workplace.write(SLEEPING.format(searcher="random", trials=2))
+    process = workplace.start("sweep", "exp.yaml")
+    workplace.wait_for(TrialReported, 1, process)
+    for pid in workplace.descendants(process.pid, ""):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    output, _ = process.communicate(timeout=100)
+    assert process.returncode == 143, output
+    assert "WARNING" not in output, "Ray was started again"
+    assert re.search(r"stopped by SIGTERM.*\nto continue: .*expflow.* sweep exp.yaml", output), output
+    assert "Traceback" not in output
+    assert not [record for record in workplace.records() if getattr(record.body, "failure", "") == "code"]
+    workplace.run("sweep", "exp.yaml")
+    check(workplace, 4)
+
+
+def command(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+    return ""
 
 
 @pytest.fixture
@@ -58,9 +103,9 @@ def second_raylet(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as cluster:
         assert cluster.stdin is not None
         assert cluster.stdout is not None
-        found = next(json.loads(line) for line in cluster.stdout if line.startswith("{"))
-        monkeypatch.setenv("RAY_ADDRESS", found["address"])
-        yield found["raylet"]
+        head = next(json.loads(line) for line in cluster.stdout if line.startswith("{"))
+        monkeypatch.setenv("RAY_ADDRESS", head["address"])
+        yield head["raylet"]
         cluster.stdin.close()
         cluster.wait(60)
 
@@ -74,5 +119,5 @@ def test_a_node_that_dies_costs_one_attempt(workplace: Workplace, second_raylet:
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     check(workplace, 4)
-    failures = [each.body.failure for each in workplace.records() if isinstance(each.body, AttemptFailed)]
+    failures = [record.body.failure for record in workplace.records() if isinstance(record.body, AttemptFailed)]
     assert failures in (["node_lost"], ["worker_lost"])  # which of the two Ray knew when the attempt was lost

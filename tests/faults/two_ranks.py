@@ -10,7 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
-from expflow.training import Attempt, Began, World, ranks, run_trial
+from expflow.training import Attempt, Began, Saved, World, ranks, run_trial
 from tests.training.comparing import comparable
 from tests.training.resumed_code import Dropped
 from tests.training.test_checkpoint_resume import recipe
@@ -20,22 +20,22 @@ RECIPE = recipe(3, checkpoint={"every_steps": 1})
 
 def train(rank: int, root: Path, folder: Path | None, tell: int) -> None:
     """One rank's part; rank 0 says what came of it."""
-    said = {"began": 0, "reports": {}, "saved": []}
+    result = {"began": 0, "reports": {}, "saved": []}
 
     def on_report(report):
-        said["reports"][report.step] = comparable(report.metrics)
+        result["reports"][report.step] = comparable(report.metrics)
         return True
 
     def on_notice(notice):
         if isinstance(notice, Began):
-            said["began"] = notice.step
-        else:
-            said["saved"].append(notice.step)
+            result["began"] = notice.step
+        elif isinstance(notice, Saved):
+            result["saved"].append(notice.step)
 
     outcome = run_trial(Attempt(RECIPE, 0, root, folder), World(rank, 2), on_report, on_notice=on_notice)
-    ranks.part()
-    said |= {"rank": rank, "weights": outcome.weights, "step": outcome.step}
-    os.write(tell, (json.dumps(said) + "\n").encode())
+    ranks.leave_group()
+    result |= {"rank": rank, "weights": outcome.weights, "step": outcome.step}
+    os.write(tell, (json.dumps(result) + "\n").encode())
 
 
 def course(root: Path, folder: Path | None, killed_at: int = 0) -> None:
@@ -47,12 +47,12 @@ def course(root: Path, folder: Path | None, killed_at: int = 0) -> None:
         if child == 0:
             try:
                 if rank == 0:
-                    port = ranks.host("127.0.0.1", 2)
+                    port = ranks.host_rendezvous("127.0.0.1", 2)
                     os.write(tell, f"{port}\n".encode())
                 else:
                     port = int(os.read(meet, 100).split()[0])
                     Dropped.killed_at = killed_at
-                ranks.join(rank, 2, "127.0.0.1", port)
+                ranks.join_group(rank, 2, "127.0.0.1", port, "127.0.0.1")
                 train(rank, root, folder, sys.stdout.fileno())
             finally:
                 sys.stdout.flush()

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from expflow.data.dataspec import DataSpec, FieldSpec
-from expflow.losses.penalties import PENALTIES, penalised, penalty
+from expflow.losses.penalties import PENALTIES, penalised_weights, penalty
 from expflow.tasks.classification import Classification
-from expflow.tasks.specs import Classification as ClassificationSpec
+from expflow.tasks.specs import ClassificationSpec
 
 WEIGHTS = torch.tensor([1.0, -2.0, 3.0])
 DATA = DataSpec({"image": FieldSpec((1, 2, 2), "uint8")}, ("a", "b"))
@@ -40,9 +40,9 @@ def test_their_gradients_by_hand(name, gradient):
 
 def test_biases_and_scales_of_norms_are_left_alone():
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 2))
-    assert [tuple(each.shape) for each in penalised(network)] == [(2, 1, 3, 3), (2, 2)]
+    assert [tuple(weight.shape) for weight in penalised_weights(network)] == [(2, 1, 3, 3), (2, 2)]
     network[0].requires_grad_(False)
-    assert len(penalised(network)) == 1
+    assert len(penalised_weights(network)) == 1
 
 
 def test_a_network_without_weights_has_no_penalty():
@@ -53,9 +53,9 @@ def test_a_network_without_weights_has_no_penalty():
 def test_the_task_minimises_loss_plus_penalty_and_reports_the_loss_alone(name):
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     plain, added = task(model), task(model, penalty=name, penalty_strength=0.5)
-    loss, both = (each.training_step(batch(), 0) for each in (plain, added))
+    loss, both = (variant.training_step(batch(), 0) for variant in (plain, added))
     assert both.item() == pytest.approx(loss.item() + penalty(name, [model[1].weight], 0.5).item())
-    assert torch.equal(added._sums.total(), plain._sums.total())
+    assert torch.equal(added._epoch_means.total(), plain._epoch_means.total())
 
 
 def test_half_l2_is_the_weight_decay_of_sgd():

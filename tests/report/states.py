@@ -6,7 +6,7 @@ import math
 import random
 from typing import Any
 
-from expflow.events import AttemptFailed, Reported
+from expflow.events import AttemptFailed, TrialReported
 from expflow.ledger.header import Header
 from expflow.ledger.state import SweepState, TrialState
 
@@ -102,7 +102,8 @@ def trial(
     config = repr(sorted(values.items()))
     name = f"{config}/{seed}"
     reported = [
-        Reported(name, 1, 22 * (at + 1), dict(each), (at + 1) / len(reports)) for at, each in enumerate(reports)
+        TrialReported(name, 1, 22 * (at + 1), dict(metrics), (at + 1) / len(reports))
+        for at, metrics in enumerate(reports)
     ]
     failures = [AttemptFailed(name, 1, *failure, traceback="Traceback …")] if failure else []
     return TrialState(
@@ -123,10 +124,12 @@ def trial(
 
 def sweep(trials: list[TrialState], **changes: Any) -> SweepState:
     changes.setdefault("expected_trials", len(trials))
-    state = SweepState(header=header(**changes))
-    for each in trials:
-        state.trials[each.trial] = each
-        state.current[each.trial] = None
+    state = SweepState()
+    state.start(header(**changes))
+    for trial in trials:
+        state.trials[trial.trial] = trial
+        state.current[trial.trial] = None
+        state.starts[-1].planned[trial.trial] = trial.budget
     return state
 
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from expflow.report.statistics import MOST_SEEDS, estimate, holm, paired_test, power, seeds_needed
+from expflow.intervals import estimate
+from expflow.report.statistics import MOST_SEEDS, holm, paired_test, power, seeds_needed
 
 SLEEP_1 = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
 SLEEP_2 = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
@@ -16,17 +17,17 @@ SLEEP_2 = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
 
 
 def test_students_own_example():
-    found = paired_test(SLEEP_2, SLEEP_1)
-    assert found.difference.mean == pytest.approx(1.58)
-    assert found.p == pytest.approx(0.002833, abs=1e-6)
-    assert (found.difference.low, found.difference.high) == pytest.approx((0.7001, 2.4599), abs=1e-4)
+    result = paired_test(SLEEP_2, SLEEP_1)
+    assert result.difference.mean == pytest.approx(1.58)
+    assert result.p == pytest.approx(0.002833, abs=1e-6)
+    assert (result.difference.low, result.difference.high) == pytest.approx((0.7001, 2.4599), abs=1e-4)
 
 
 @pytest.mark.parametrize(("n", "kind"), [(1, "none"), (2, "range"), (3, "t"), (10, "t")])
 def test_rule_3_chooses_the_interval(n, kind):
-    found = estimate(SLEEP_2[:n])
-    assert (found.n, found.kind) == (n, kind)
-    assert (found.low is None) == (n == 1)
+    result = estimate(SLEEP_2[:n])
+    assert (result.n, result.kind) == (n, kind)
+    assert (result.low is None) == (n == 1)
 
 
 def test_two_seeds_give_their_range_and_nothing_is_refused():
@@ -37,29 +38,29 @@ def test_two_seeds_give_their_range_and_nothing_is_refused():
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=3, max_size=12))
 def test_the_t_interval_is_scipys(numbers):
-    found = estimate(numbers)
+    result = estimate(numbers)
     error = np.std(numbers, ddof=1) / math.sqrt(len(numbers))
-    low, high = stats.t.interval(0.95, len(numbers) - 1, found.mean, error) if error else (found.mean, found.mean)
-    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-6)
-    assert found.low - 1e-9 <= found.mean <= found.high + 1e-9
+    low, high = stats.t.interval(0.95, len(numbers) - 1, result.mean, error) if error else (result.mean, result.mean)
+    assert (result.low, result.high) == pytest.approx((low, high), abs=1e-6)
+    assert result.low - 1e-9 <= result.mean <= result.high + 1e-9
 
 
 @given(st.lists(st.tuples(st.floats(-10, 10), st.floats(-10, 10)), min_size=2, max_size=10))
 def test_the_paired_test_is_scipys(pairs):
     of, against = [left for left, _ in pairs], [right for _, right in pairs]
-    found = paired_test(of, against)
-    if found.p is None:
-        assert "same in all" in found.why
+    result = paired_test(of, against)
+    if result.p is None:
+        assert "same in all" in result.why
     elif np.std([left - right for left, right in pairs]) > 1e-6:
-        assert found.p == pytest.approx(stats.ttest_rel(of, against).pvalue, abs=1e-6)
+        assert result.p == pytest.approx(stats.ttest_rel(of, against).pvalue, abs=1e-6)
 
 
 def test_a_margin_makes_it_one_sided():
     margin = 0.5
-    found = paired_test(SLEEP_1, SLEEP_2, margin=margin)
+    result = paired_test(SLEEP_1, SLEEP_2, margin=margin)
     shifted = [left + margin for left in SLEEP_1]
-    assert found.p == pytest.approx(stats.ttest_rel(shifted, SLEEP_2, alternative="greater").pvalue)
-    assert found.bound < found.difference.mean
+    assert result.p == pytest.approx(stats.ttest_rel(shifted, SLEEP_2, alternative="greater").pvalue)
+    assert result.bound < result.difference.mean
 
 
 def test_identical_differences_and_single_pairs_are_not_tested():

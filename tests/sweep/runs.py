@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from expflow.events import Proposed, Reported, TrialEnded, TrialStarted
-from expflow.ledger import Record, SweepState, exists, load, read
+from expflow.events import TrialEnded, TrialProposed, TrialReported, TrialStarted
+from expflow.ledger import Record, SweepState, exists, load_state, read
 
 SCRIPTED = """
 task:
@@ -36,10 +37,10 @@ class Workplace:
 
     def leave(self) -> None:
         """Kill what a failed test left behind."""
-        for each in self.started:
-            if each.poll() is None:
-                os.killpg(each.pid, signal.SIGKILL)
-                each.communicate()
+        for process in self.started:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
 
     @property
     def results(self) -> Path:
@@ -82,22 +83,22 @@ class Workplace:
     @staticmethod
     def descendants(pid: int, title: str) -> list[int]:
         """Processes under ``pid`` whose command line starts with ``title``."""
-        parents, found = {}, []
+        parents, processes = {}, []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 with contextlib.suppress(OSError):
                     parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-        for each in parents:
-            ancestor = each
+        for process in parents:
+            ancestor = process
             while ancestor not in (pid, 0):
                 ancestor = parents.get(ancestor, 0)
             with contextlib.suppress(OSError):
-                if ancestor and Path(f"/proc/{each}/cmdline").read_bytes().decode().startswith(title):
-                    found.append(each)
-        return found
+                if ancestor and Path(f"/proc/{process}/cmdline").read_bytes().decode().startswith(title):
+                    processes.append(process)
+        return processes
 
     def state(self) -> SweepState:
-        return load(self.results)
+        return load_state(self.results)
 
     def records(self) -> list[Record]:
         return list(read(self.results)) if exists(self.results) else []
@@ -110,14 +111,22 @@ class Workplace:
             assert time.monotonic() < deadline, "the sweep made no progress"
             time.sleep(0.1)
 
+    def wait_until(self, condition: Callable[[], object], process: subprocess.Popen[str], seconds: float = 200) -> None:
+        """Wait for whatever a condition asks for."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < deadline, "what was waited for did not come"
+            time.sleep(0.1)
+
     def wait_for_gangs(self, count: int, process: subprocess.Popen[str], seconds: float = 200) -> None:
         """Wait until ``count`` gangs have begun a trial."""
         deadline = time.monotonic() + seconds
-        while len({each.body.gang for each in self.records() if isinstance(each.body, TrialStarted)}) < count:
+        while len({record.body.gang for record in self.records() if isinstance(record.body, TrialStarted)}) < count:
             assert process.poll() is None, process.communicate()[0]
             assert time.monotonic() < deadline, "the sweep made no progress"
             time.sleep(0.1)
 
     def counts(self) -> dict[str, int]:
-        kinds = {"proposed": Proposed, "started": TrialStarted, "reported": Reported, "ended": TrialEnded}
+        kinds = {"proposed": TrialProposed, "started": TrialStarted, "reported": TrialReported, "ended": TrialEnded}
         return {name: sum(isinstance(record.body, kind) for record in self.records()) for name, kind in kinds.items()}

@@ -1,4 +1,4 @@
-"""A sweep without Ray: a real plan, conductor and course, a ledger in memory, and a gang that plays scripted trials.
+"""A sweep without Ray: a real plan and conductor, a ledger in memory, and a gang that plays scripted trials.
 
 The gang's clock is the order of its steps, so nothing here waits. ``kill_at`` ends a driver in the middle of writing
 its n-th event, as a kill would: what was written stays, what was in memory is gone.
@@ -13,16 +13,35 @@ from pathlib import Path
 from typing import Any
 
 from expflow.errors import TrialError
-from expflow.events import AttemptFailed, Decided, Event, Forked, Proposed, Report, Reported, TrialEnded, from_json
+from expflow.events import (
+    AttemptFailed,
+    Event,
+    Report,
+    SchedulerDecided,
+    TrialEnded,
+    TrialForked,
+    TrialProposed,
+    TrialReported,
+    from_json,
+)
 from expflow.ledger import Header, Record, SweepState
 from expflow.ledger.records import decode, encode
 from expflow.ledger.state import fold
-from expflow.sweep.budgets import Limits
-from expflow.sweep.conductor import Conductor, Work
+from expflow.sweep.conductor import Conductor, PlannedAttempt
 from expflow.sweep.driver import replay
-from expflow.sweep.files import trial_folder
+from expflow.sweep.ledger_header import ledger_header
+from expflow.sweep.limits import SweepLimits
+from expflow.sweep.messages import (
+    AttemptFailedMessage,
+    AttemptStartedMessage,
+    Message,
+    ReportMessage,
+    TrialEndedMessage,
+    notice_message,
+)
 from expflow.sweep.plan import Plan, make_plan
-from expflow.training.contract import Attempt, Began, Notice, World
+from expflow.sweep.result_files import make_trial_folder
+from expflow.training.contract import Attempt, Notice, Outcome, World
 from expflow.training.scripted import play
 
 __all__ = ["Killed", "Memory", "Stage", "from_json"]
@@ -45,11 +64,12 @@ class Memory:
         if self.kill_at is not None and len(self.lines) >= self.kill_at:
             raise Killed
         self.clock += 1.0
-        self.lines.append(encode(self.clock, event))
+        self.lines.append(encode(self.clock, len(self.lines) + 1, event))
         return Record(1, len(self.lines), self.clock, event, 0)
 
     def read(self) -> list[tuple[float, Header | Event]]:
-        return [decode(line) for line in self.lines]
+        decoded = [decode(line) for line in self.lines]
+        return [(line.at, line.body) for line in decoded]
 
     def events(self, *kinds: type[Event]) -> list[Any]:
         return [body for _, body in self.read() if isinstance(body, kinds)]
@@ -60,10 +80,17 @@ class Memory:
 
 @dataclass
 class _Lease:
-    work: Work
-    play: Generator[Report, bool, Any]
-    said: list[dict[str, Any]]
+    """A trial that the gang plays."""
+
+    attempt: PlannedAttempt
+    play: Generator[Report, bool, Outcome]
+    unsent: list[Message]
+    """What it gave notice of since its last report."""
     last: int = 0
+
+    @property
+    def trial(self) -> str:
+        return self.attempt.planned.trial
 
 
 class Stage:
@@ -86,11 +113,11 @@ class Stage:
         plan = self.plan()
         self.ledger.kill_at, self.ledger.epoch = None, self.ledger.epoch + 1
         before = self.ledger.state().header
-        self.ledger.append(plan.header(tracking="", code={}, before=before))
-        state, course = replay(plan, self.ledger.read())
+        self.ledger.append(ledger_header(plan, tracking="", code={}, before=before))
+        state, search_state = replay(plan, self.ledger.read())
         self.ledger.kill_at = kill_at
-        limits = more.pop("limits", None) or Limits(plan.sweep.budget, devices=1.0, clock=lambda: 0.0)
-        return Conductor(plan, self.ledger, state, course, limits=limits, **more)  # type: ignore[arg-type]
+        limits = more.pop("limits", None) or SweepLimits(plan.sweep.budget, devices=1.0, clock=lambda: 0.0)
+        return Conductor(plan, self.ledger, state, search_state, limits=limits, **more)  # type: ignore[arg-type]
 
     def run(self, kill_at: int | None = None, **more: Any) -> Conductor:
         """Drive to the end. Raises :class:`Killed`."""
@@ -104,20 +131,24 @@ class Stage:
     def story(self) -> dict[str, Any]:
         """What must not depend on where a driver was killed."""
         events = [body for _, body in self.ledger.read() if isinstance(body, Event)]
-        reports = {(each.trial, each.step): each.metrics for each in events if isinstance(each, Reported)}
+        reports = {(event.trial, event.step): event.metrics for event in events if isinstance(event, TrialReported)}
         return {
-            "proposed": [(each.trial, each.draw, each.phase) for each in events if isinstance(each, Proposed)],
+            "proposed": [
+                (event.trial, event.draw, event.phase) for event in events if isinstance(event, TrialProposed)
+            ],
             "decided": list(  # a pause may be written again, after its checkpoint was made anew
-                dict.fromkeys((each.trial, each.step, each.decision) for each in events if isinstance(each, Decided))
+                dict.fromkeys(
+                    (event.trial, event.step, event.decision) for event in events if isinstance(event, SchedulerDecided)
+                )
             ),
             "forked": [
-                (each.trial, each.source, each.step, json.dumps(each.values))
-                for each in events
-                if isinstance(each, Forked)
+                (event.trial, event.source, event.step, json.dumps(event.values))
+                for event in events
+                if isinstance(event, TrialForked)
             ],
             "reported": reports,
-            "ended": {each.trial: (each.status, each.step) for each in events if isinstance(each, TrialEnded)},
-            "table": [(each.trial, each.status, each.metrics) for each in self.state().plan_trials()],
+            "ended": {event.trial: (event.status, event.step) for event in events if isinstance(event, TrialEnded)},
+            "table": [(trial.trial, trial.status, trial.metrics) for trial in self.state().plan_trials()],
         }
 
 
@@ -130,8 +161,8 @@ class Gang:
 
     def run(self) -> None:
         while True:
-            while len(self.leases) < self.slots and (work := self.conductor.propose()) is not None:
-                self.leases.append(self._begin(work))
+            while len(self.leases) < self.slots and (attempt := self.conductor.propose()) is not None:
+                self.leases.append(self._begin(attempt))
             self.conductor.tick()
             if not self.leases:
                 assert not self.conductor.waiting
@@ -141,69 +172,51 @@ class Gang:
             for lease in list(self.leases):
                 self._step(lease)
 
-    def _begin(self, work: Work) -> _Lease:
-        plan = self.conductor._plan
-        folder = trial_folder(plan, work.planned)
-        attempt = Attempt(work.recipe, work.planned.seed, folder=folder, forks=work.forks, number=work.attempt)
-        said: list[dict[str, Any]] = []
+    def _begin(self, planned: PlannedAttempt) -> _Lease:
+        plan, trial = self.conductor._plan, planned.planned
+        folder = make_trial_folder(plan, trial)
+        attempt = Attempt(
+            planned.recipe,
+            trial.seed,
+            folder=folder,
+            forks=planned.forks,
+            number=planned.attempt,
+            judged_by=plan.metric,
+        )
+        unsent: list[Message] = []
 
         def notify(notice: Notice) -> None:
-            if isinstance(notice, Began):
-                said.append(self._message(work, "began", step=notice.step))
-            else:
-                path = str(notice.path.relative_to(plan.folder))
-                said.append(self._message(work, "saved", step=notice.step, path=path, sha256=notice.sha256))
+            unsent.append(notice_message(trial.trial, planned.attempt, notice, plan.folder))
 
-        self.conductor.take([self._message(work, "started", gang="gang-1")])
-        return _Lease(work, play(attempt, World(), notify), said)
-
-    @staticmethod
-    def _message(work: Work, kind: str, **content: Any) -> dict[str, Any]:
-        return {"kind": kind, "trial": work.planned.trial, "attempt": work.attempt, **content}
+        self.conductor.take([AttemptStartedMessage(trial.trial, planned.attempt, "gang-1")])
+        return _Lease(planned, play(attempt, World(), notify), unsent)
 
     def _step(self, lease: _Lease) -> None:
         """One report, or the end. The answer to a report is the conductor's word about the trial as it stands."""
-        go_on = lease.last == 0 or self.conductor.goes_on([{"kind": "report", "trial": lease.work.planned.trial}])
+        trial, number = lease.trial, lease.attempt.attempt
+        go_on = lease.last == 0 or self.conductor.goes_on(trial)
         try:
             report = lease.play.send(None if lease.last == 0 else go_on)  # type: ignore[arg-type]
         except StopIteration as end:
-            outcome = end.value
-            status = "stopped" if outcome.stopped else "done"
-            last = self._message(lease.work, "ended", status=status, step=outcome.step, seconds=1.0, weights="")
-            self._over(lease, [last])
+            self._over(lease, TrialEndedMessage.from_outcome(trial, number, end.value, seconds=1.0))
         except TrialError as error:
-            failed = self._message(
-                lease.work, "attempt_failed", failure=error.failure, message=str(error), traceback=""
-            )
-            last = self._message(lease.work, "ended", status="failed", step=lease.last, seconds=1.0, weights="")
-            self._over(lease, [failed, last])
+            failed = AttemptFailedMessage.from_error(trial, number, error, seconds=1.0)
+            self._over(lease, failed, TrialEndedMessage.from_failure(failed, lease.last))
         else:
             lease.last = report.step
-            self._say(
-                lease,
-                [
-                    self._message(
-                        lease.work,
-                        "report",
-                        step=report.step,
-                        metrics=dict(report.metrics),
-                        progress=report.progress,
-                        seconds=1.0,
-                    )
-                ],
-            )
+            self._send(lease, ReportMessage.from_report(trial, number, report))
 
-    def _say(self, lease: _Lease, messages: list[dict[str, Any]]) -> None:
-        earlier = list(lease.said)
-        lease.said.clear()
-        for message in (*earlier, *messages):
+    def _send(self, lease: _Lease, *messages: Message) -> None:
+        unsent = list(lease.unsent)
+        lease.unsent.clear()
+        for message in (*unsent, *messages):
             self.conductor.take([message])
 
-    def _over(self, lease: _Lease, messages: list[dict[str, Any]]) -> None:
+    def _over(self, lease: _Lease, *messages: Message) -> None:
         self.leases.remove(lease)
-        self._say(lease, messages)
-        self.conductor.returned(lease.work.planned.trial)
+        self._send(lease, *messages)
+        self.conductor.returned(lease.trial)
 
 
 def failures(ledger: Memory) -> list[str]:
-    return [each.failure for each in ledger.events(AttemptFailed)]
+    return [event.failure for event in ledger.events(AttemptFailed)]

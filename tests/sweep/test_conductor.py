@@ -8,13 +8,25 @@ from pathlib import Path
 
 import pytest
 
-from expflow.events import AttemptFailed, Decided, Event, Proposed, Reported, TrialEnded, TrialStarted
+from expflow.errors import ExperimentInvalid, Problem
+from expflow.events import (
+    AttemptFailed,
+    Event,
+    SchedulerDecided,
+    TrialEnded,
+    TrialProposed,
+    TrialReported,
+    TrialStarted,
+)
 from expflow.ledger import SweepState
+from expflow.sweep.batch_checks import RankChecks
 from expflow.sweep.conductor import Conductor
-from expflow.sweep.files import trial_folder
-from expflow.sweep.journal import FILE, Journal
-from expflow.training.contract import Attempt, World
+from expflow.sweep.messages import BatchTriedMessage, Message
+from expflow.sweep.report_journal import FILE, ReportJournal
+from expflow.sweep.result_files import make_trial_folder
+from expflow.training.contract import Attempt, BatchFinding, World
 from expflow.training.scripted import play
+from tests.sweep.gang_messages import began, ended, failed, lost, report, saved, started
 from tests.sweep.stage import Stage
 
 EXPERIMENT = """
@@ -36,43 +48,22 @@ def experiment(*values: float, epochs: int = 4, more: str = "") -> str:
     return EXPERIMENT.format(values=list(values), epochs=epochs, more=more)
 
 
-def message(kind: str, trial: str, **more: object) -> dict[str, object]:
-    return {"kind": kind, "trial": trial, "attempt": 1, **more}
-
-
-def started(trial: str) -> dict[str, object]:
-    return message("started", trial, gang="gang-1")
-
-
-def report(trial: str, step: int, value: float = 0.5) -> dict[str, object]:
-    return message("report", trial, step=step, metrics={"val/top1": value}, progress=step / 4, seconds=float(step))
-
-
-def ended(trial: str, status: str = "done") -> dict[str, object]:
-    return message("ended", trial, status=status, step=4, seconds=3.0, weights="w")
-
-
-def failed(trial: str, kind: str = "code", text: str = "boom") -> list[dict[str, object]]:
-    lost = message("attempt_failed", trial, failure=kind, message=text, traceback="")
-    return [lost, {**ended(trial, "failed"), "step": 0}]
-
-
 def handed_out(conductor: Conductor) -> list[tuple[float, int]]:
     """Value and seed of everything that is handed out without anything coming back."""
-    found = []
-    while (work := conductor.propose()) is not None:
-        found.append((work.planned.values["task.value"], work.planned.seed))
-    return found
+    attempts = []
+    while (attempt := conductor.propose()) is not None:
+        attempts.append((attempt.planned.values["task.value"], attempt.planned.seed))
+    return attempts
 
 
 def begin(conductor: Conductor) -> str:
-    work = conductor.propose()
-    assert work is not None
-    conductor.take([started(work.planned.trial)])
-    return work.planned.trial
+    attempt = conductor.propose()
+    assert attempt is not None
+    conductor.take([started(attempt.planned.trial)])
+    return attempt.planned.trial
 
 
-def finish(conductor: Conductor, trial: str, *messages: dict[str, object]) -> None:
+def finish(conductor: Conductor, trial: str, *messages: Message) -> None:
     conductor.take([*messages] or [report(trial, 1), report(trial, 4), ended(trial)])
     conductor.returned(trial)
 
@@ -85,9 +76,9 @@ def test_trials_are_proposed_in_the_order_of_the_file_and_each_once(tmp_path: Pa
     stage = Stage(tmp_path, experiment(0.1, 0.2, 0.3, more="seeds: 2"))
     wanted = [(value, seed) for value in (0.1, 0.2, 0.3) for seed in (0, 1)]
     assert handed_out(stage.open()) == wanted
-    assert [(each.values["task.value"], each.seed) for each in stage.ledger.events(Proposed)] == wanted
+    assert [(proposal.values["task.value"], proposal.seed) for proposal in stage.ledger.events(TrialProposed)] == wanted
     assert handed_out(stage.open()) == wanted  # none of them has ended
-    assert len(stage.ledger.events(Proposed)) == 6
+    assert len(stage.ledger.events(TrialProposed)) == 6
 
 
 def test_finished_trials_are_answered_from_the_ledger(tmp_path: Path) -> None:
@@ -98,9 +89,9 @@ def test_finished_trials_are_answered_from_the_ledger(tmp_path: Path) -> None:
     conductor.take([report(cut_off, 1)])
 
     again = stage.open()
-    work = again.propose()
-    assert work is not None
-    assert (work.planned.trial, work.attempt) == (cut_off, 2)
+    attempt = again.propose()
+    assert attempt is not None
+    assert (attempt.planned.trial, attempt.attempt) == (cut_off, 2)
     assert again.propose() is None
     assert not stage.open().state.running  # their driver is gone
 
@@ -111,7 +102,7 @@ def test_more_seeds_and_another_value_are_all_that_runs(tmp_path: Path) -> None:
     stage.write(experiment(0.3, 0.2, more="seeds: 2"))
     assert handed_out(stage.open()) == [(0.3, 0), (0.3, 1), (0.2, 1)]
     state = stage.state()
-    assert [(each.values["task.value"], each.seed) for each in state.plan_trials()] == [
+    assert [(trial.values["task.value"], trial.seed) for trial in state.plan_trials()] == [
         (0.3, 0),
         (0.3, 1),
         (0.2, 0),
@@ -141,7 +132,7 @@ def test_failed_trials_run_again_only_when_asked(
     finish(conductor, trial, *failed(trial))
     again = stage.open(retry_failed=retry)
     assert handed_out(again) == expected
-    assert [each.failure for each in stage.ledger.events(AttemptFailed)] == ["code"]
+    assert [failure.failure for failure in stage.ledger.events(AttemptFailed)] == ["code"]
 
 
 def test_a_failed_trial_that_is_tried_again_is_recorded_as_a_new_attempt(tmp_path: Path) -> None:
@@ -151,10 +142,9 @@ def test_a_failed_trial_that_is_tried_again_is_recorded_as_a_new_attempt(tmp_pat
     finish(conductor, trial, *failed(trial))
     again = stage.open(retry_failed=True)
     assert handed_out(again) == [(0.1, 0)]
-    said = [started(trial), report(trial, 1), report(trial, 4), ended(trial)]
-    again.take([{**each, "attempt": 2} for each in said])
+    again.take([started(trial, 2), report(trial, 1, attempt=2), report(trial, 4, attempt=2), ended(trial, attempt=2)])
     assert statuses(stage) == {0.1: "done"}
-    assert [each.attempt for each in stage.ledger.events(TrialStarted)] == [1, 2]
+    assert [start.attempt for start in stage.ledger.events(TrialStarted)] == [1, 2]
 
 
 def test_a_stop_is_written_before_it_is_told(tmp_path: Path) -> None:
@@ -162,11 +152,11 @@ def test_a_stop_is_written_before_it_is_told(tmp_path: Path) -> None:
     conductor = stage.open()
     good, bad = begin(conductor), begin(conductor)
     conductor.take([report(good, 1, 0.9)])
-    assert conductor.goes_on([report(good, 1)])
+    assert conductor.goes_on(good)
     conductor.take([report(bad, 1, 0.1)])
     kinds = [type(body).__name__ for _, body in stage.ledger.read()][-2:]
-    assert kinds == ["Decided", "TrialEnded"]
-    assert not conductor.goes_on([report(bad, 1)])
+    assert kinds == ["SchedulerDecided", "TrialEnded"]
+    assert not conductor.goes_on(bad)
     conductor.take([ended(bad, "stopped")])  # what the gang sends afterwards says nothing new
     assert len(stage.ledger.events(TrialEnded)) == 1
     assert statuses(stage) == {0.1: "running", 0.2: "stopped"}
@@ -177,7 +167,7 @@ def test_a_recorded_stop_wins_over_what_the_scheduler_would_say_now(tmp_path: Pa
     conductor = stage.open()
     trial = begin(conductor)
     conductor.take([report(trial, 1)])
-    conductor.record(Decided(trial, 1, 1, "stop"))  # and killed right here
+    conductor.record(SchedulerDecided(trial, 1, 1, "stop"))  # and killed right here
     assert handed_out(stage.open()) == []
     assert statuses(stage) == {0.1: "stopped"}
 
@@ -186,8 +176,8 @@ def test_a_report_that_came_before_its_decision_is_decided_by_the_next_driver(tm
     stage = Stage(tmp_path, experiment(0.1, 0.2, more="scheduler: {name: asha, reduction: 2}"))
     conductor = stage.open()
     good, bad = begin(conductor), begin(conductor)
-    conductor.take([report(good, 1, 0.9), message("began", bad, step=0)])
-    conductor.record(Reported(bad, 1, 1, {"val/top1": 0.1}, 0.25))  # and killed before the scheduler was asked
+    conductor.take([report(good, 1, 0.9), began(bad, 0)])
+    conductor.record(TrialReported(bad, 1, 1, {"val/top1": 0.1}, 0.25))  # and killed before the scheduler was asked
     stage.open()
     assert statuses(stage)[0.2] == "stopped"
 
@@ -197,7 +187,7 @@ def test_a_report_that_repeats_is_dropped(tmp_path: Path) -> None:
     conductor = stage.open()
     trial = begin(conductor)
     conductor.take([report(trial, 1), report(trial, 1), report(trial, 2)])
-    assert [each.step for each in stage.ledger.events(Reported)] == [1, 2]
+    assert [report.step for report in stage.ledger.events(TrialReported)] == [1, 2]
 
 
 def test_a_start_is_recorded_with_the_step_that_it_goes_on_from(tmp_path: Path) -> None:
@@ -205,8 +195,8 @@ def test_a_start_is_recorded_with_the_step_that_it_goes_on_from(tmp_path: Path) 
     conductor = stage.open()
     trial = begin(conductor)
     assert stage.ledger.events(TrialStarted) == []  # where it begins is not known yet
-    conductor.take([message("began", trial, step=7, refused=["manifest differs"])])
-    assert [(each.gang, each.from_step) for each in stage.ledger.events(TrialStarted)] == [("gang-1", 7)]
+    conductor.take([began(trial, 7, "manifest differs")])
+    assert [(start.gang, start.from_step) for start in stage.ledger.events(TrialStarted)] == [("gang-1", 7)]
 
 
 def test_an_interrupted_sweep_hands_out_nothing_more(tmp_path: Path) -> None:
@@ -228,7 +218,7 @@ def test_a_failing_observer_costs_no_event(tmp_path: Path, caplog: pytest.LogCap
 
     stage = Stage(tmp_path, experiment(0.1))
     handed_out(stage.open(observers=(bad, lambda event, state: seen.append(event))))
-    assert [type(event).__name__ for event in seen] == ["Proposed"]
+    assert [type(event).__name__ for event in seen] == ["TrialProposed"]
     assert "an observer failed" in caplog.text
 
 
@@ -236,24 +226,22 @@ def test_messages_that_are_told_again_are_no_news(tmp_path: Path) -> None:
     stage = Stage(tmp_path, experiment(0.1))
     conductor = stage.open()
     trial = begin(conductor)
-    saved = [message("saved", trial, step=step, path=f"c{step}", sha256=str(step)) for step in (1, 2)]
-    lost = message("attempt_failed", trial, failure="worker_lost", message="gone", traceback="")
-    again = {**started(trial), "attempt": 2}
-    first = [started(trial), message("began", trial, step=0, refused=["damaged"]), report(trial, 1), *saved]
-    rest = [report(trial, 2), lost, again, {**report(trial, 3), "attempt": 2}, {**ended(trial), "attempt": 2}]
+    first = [started(trial), began(trial, 0, "damaged"), report(trial, 1), saved(trial, 1), saved(trial, 2)]
+    second = [started(trial, 2), report(trial, 3, attempt=2), ended(trial, attempt=2)]
+    rest = [report(trial, 2), lost(trial), *second]
     for batch in (first, first, first + rest[:2], rest[:2], first + rest, rest):
         conductor.take(batch)
     kinds = [type(body).__name__ for _, body in stage.ledger.read()][2:]
     assert kinds == [
         "TrialStarted",
         "CheckpointRefused",
-        "Reported",
+        "TrialReported",
         "CheckpointSaved",
         "CheckpointSaved",
-        "Reported",
+        "TrialReported",
         "AttemptFailed",
         "TrialStarted",
-        "Reported",
+        "TrialReported",
         "TrialEnded",
     ]
 
@@ -261,22 +249,22 @@ def test_messages_that_are_told_again_are_no_news(tmp_path: Path) -> None:
 def ran_unheard(stage: Stage, steps: int, *, save_at: int) -> str:
     """A rank that ran on after its driver had been killed: it noted its reports, and nobody recorded them."""
     conductor = stage.open()
-    work = conductor.propose()
-    assert work is not None
+    planned = conductor.propose()
+    assert planned is not None
     plan = stage.plan()
-    folder = trial_folder(plan, work.planned)
-    attempt = Attempt(work.recipe, work.planned.seed, folder=folder, number=work.attempt)
-    journal = Journal(work.planned.trial, folder)
+    folder = make_trial_folder(plan, planned.planned)
+    attempt = Attempt(planned.recipe, planned.planned.seed, folder=folder, number=planned.attempt)
+    journal = ReportJournal(planned.planned.trial, folder)
     trial = play(attempt, World(), lambda notice: None)
     report, go_on = next(trial), True
     while go_on:
-        journal.note(work.attempt, report.step, report.metrics, report.progress)
+        journal.write(planned.attempt, report.step, report.metrics, report.progress)
         go_on = report.step < save_at
         with contextlib.suppress(StopIteration):
             report = trial.send(go_on)
     for step in range(save_at + 1, steps + 1):
-        journal.note(work.attempt, step, {"val/top1": 0.0}, step / 4)
-    return work.planned.trial
+        journal.write(planned.attempt, step, {"val/top1": 0.0}, step / 4)
+    return planned.planned.trial
 
 
 def test_what_no_driver_heard_is_recorded_before_its_trial_goes_on_behind_it(tmp_path: Path) -> None:
@@ -284,12 +272,14 @@ def test_what_no_driver_heard_is_recorded_before_its_trial_goes_on_behind_it(tmp
     trial = ran_unheard(stage, 3, save_at=2)  # it reported step 3, too, but will come there again
     stage.run()
     state = stage.state().trials[trial]
-    assert (state.status, [each.step for each in state.reports]) == ("done", [1, 2, 3, 4])
-    assert [each.from_step for each in stage.ledger.events(TrialStarted)] == [2]
+    assert (state.status, [record.step for record in state.reports]) == ("done", [1, 2, 3, 4])
+    assert [start.from_step for start in stage.ledger.events(TrialStarted)] == [2]
     (tmp_path / "whole").mkdir()
     whole = Stage(tmp_path / "whole", experiment(0.5))
     whole.run()
-    assert [each.metrics for each in state.reports] == [each.metrics for each in whole.state().trials[trial].reports]
+    assert [record.metrics for record in state.reports] == [
+        record.metrics for record in whole.state().trials[trial].reports
+    ]
 
 
 def test_a_schedulers_word_about_what_no_driver_heard_comes_before_anything_is_started(tmp_path: Path) -> None:
@@ -301,40 +291,74 @@ def test_a_schedulers_word_about_what_no_driver_heard_comes_before_anything_is_s
     bad = ran_unheard(stage, 1, save_at=1)
     assert handed_out(stage.open()) == []
     assert statuses(stage) == {0.9: "done", 0.1: "stopped"}
-    assert [each.trial for each in stage.ledger.events(TrialStarted)] == [good]
-    assert [each.step for each in stage.state().trials[bad].reports] == [1]
+    assert [start.trial for start in stage.ledger.events(TrialStarted)] == [good]
+    assert [record.step for record in stage.state().trials[bad].reports] == [1]
 
 
 def test_what_a_lost_gang_could_not_say_is_recorded_when_the_next_goes_on_behind_it(tmp_path: Path) -> None:
     stage = Stage(tmp_path, experiment(0.5))
     conductor = stage.open()
-    work = conductor.propose()
-    assert work is not None
-    trial = work.planned.trial
-    lost = message("attempt_failed", trial, failure="node_lost", message="gone", traceback="")
-    conductor.take([started(trial), message("began", trial, step=0), report(trial, 1), lost])
-    journal = Journal(trial, trial_folder(stage.plan(), work.planned))
+    planned = conductor.propose()
+    assert planned is not None
+    trial = planned.planned.trial
+    conductor.take([started(trial), began(trial, 0), report(trial, 1), lost(trial, "node_lost")])
+    journal = ReportJournal(trial, make_trial_folder(stage.plan(), planned.planned))
     for step in (1, 2, 3):
-        journal.note(1, step, {"val/top1": 0.5}, step / 4)
-    again = {**started(trial), "attempt": 2}, {**message("began", trial, step=2), "attempt": 2}
-    conductor.take([*again, {**report(trial, 3), "attempt": 2}, {**report(trial, 4), "attempt": 2}])
-    assert [(each.attempt, each.step) for each in stage.state().trials[trial].reports] == [
+        journal.write(1, step, {"val/top1": 0.5}, step / 4)
+    again = [started(trial, 2), began(trial, 2, attempt=2)]
+    conductor.take([*again, report(trial, 3, attempt=2), report(trial, 4, attempt=2)])
+    assert [(record.attempt, record.step) for record in stage.state().trials[trial].reports] == [
         (1, 1),
         (1, 2),
         (2, 3),
         (2, 4),
     ]
-    assert [(each.attempt, each.from_step) for each in stage.ledger.events(TrialStarted)] == [(1, 0), (2, 2)]
+    assert [(start.attempt, start.from_step) for start in stage.ledger.events(TrialStarted)] == [(1, 0), (2, 2)]
 
 
 def test_a_line_that_was_not_finished_is_left_out(tmp_path: Path) -> None:
-    journal = Journal("t", tmp_path)
+    journal = ReportJournal("t", tmp_path)
     assert journal.between(0, 9) == []
     for attempt, step in ((1, 1), (1, 2), (2, 2), (2, 3)):
-        journal.note(attempt, step, {"val/top1": step / 10}, step / 4)
+        journal.write(attempt, step, {"val/top1": step / 10}, step / 4)
     with (tmp_path / FILE).open("a") as file:
         file.write('{"attempt": 2, "st')
     assert journal.between(1, 3) == [
-        Reported("t", 2, 2, {"val/top1": 0.2}, 0.5),
-        Reported("t", 2, 3, {"val/top1": 0.3}, 0.75),
+        TrialReported("t", 2, 2, {"val/top1": 0.2}, 0.5),
+        TrialReported("t", 2, 3, {"val/top1": 0.3}, 0.75),
     ]
+
+
+@pytest.fixture
+def refused_batch(monkeypatch: pytest.MonkeyPatch) -> BatchFinding:
+    """A batch that fails, of networks that a scripted task does not have."""
+    error = ExperimentInvalid([Problem("exp.yaml", 2, 8, "model", "one batch fails")])
+    monkeypatch.setattr(RankChecks, "take", lambda checks, trial, finding: error if finding.failure else None)
+    return BatchFinding(failure="RuntimeError: no")
+
+
+def fail_batch(conductor: Conductor, trial: str, finding: BatchFinding) -> None:
+    conductor.take([BatchTriedMessage.from_finding(trial, 1, finding), *failed(trial)])
+    conductor.returned(trial)
+
+
+def test_a_batch_that_fails_ends_the_sweep_and_begins_no_trial(tmp_path: Path, refused_batch: BatchFinding) -> None:
+    stage = Stage(tmp_path, experiment(0.1, 0.2))
+    conductor = stage.open()
+    fail_batch(conductor, begin(conductor), refused_batch)
+    assert isinstance(conductor.error, ExperimentInvalid)
+    assert conductor.leaving
+    assert "one batch fails" in conductor.halted
+    assert not stage.ledger.events(TrialStarted, AttemptFailed, TrialEnded)
+    assert handed_out(stage.open()) == [(0.1, 0), (0.2, 0)]  # mended, the same command tries again
+
+
+def test_a_batch_that_fails_among_trials_that_train_is_that_trials_failure(
+    tmp_path: Path, refused_batch: BatchFinding
+) -> None:
+    stage = Stage(tmp_path, experiment(0.1, 0.2))
+    conductor = stage.open()
+    finish(conductor, begin(conductor))
+    fail_batch(conductor, begin(conductor), refused_batch)
+    assert conductor.error is None
+    assert statuses(stage) == {0.1: "done", 0.2: "failed"}

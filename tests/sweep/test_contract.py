@@ -1,5 +1,5 @@
-"""One contract for every searcher and every scheduler of the registry: what a killed driver's successor does is what
-the driver would have done.
+"""One contract for every searcher and every scheduler of the registry: arguments that are wrong or unknown are refused
+by name, and what a killed driver's successor does is what the driver would have done.
 
 Scripted trials, a ledger in memory, no Ray and no waiting. A sweep is run once without interruption; then it is killed
 in the middle of writing its n-th event, for every n, and continued. Proposals, decisions, forks and the final table
@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from expflow.errors import ExperimentInvalid
 from expflow.registry import SCHEDULERS, SEARCHERS
 from expflow.sweep.searchers.specs import SAMPLERS
 from tests.sweep.stage import Killed, Stage
@@ -50,6 +51,26 @@ SCHEDULE = {
 }
 """Arguments, more of the sweep, and slots. Those that compare trials at barriers decide alike whoever comes first, so
 they run two at a time, and who was paused and for whom others waited is left out of the comparison."""
+
+BAD_SEARCH = {
+    "grid": None,
+    "random": ("trials: 0", "trials"),
+    "points": ("points: []", "points"),
+    "tpe": ("trials: 8, startup: 0", "startup"),
+    **{
+        f"optuna {sampler}": (f"sampler: {sampler}, trials: 8, options: {{nonsense: 1}}", "options")
+        for sampler in SAMPLERS
+    },
+}
+BAD_SCHEDULE = {
+    "none": None,
+    "asha": ("reduction: 1", "reduction"),
+    "median": ("min_trials: 0", "min_trials"),
+    "successive_halving": ("min: 3, max: 2", "max"),
+    "hyperband": ("unit: hours", "unit"),
+    "pbt": ("quantile: 0.6", "quantile"),
+}
+"""Arguments that are wrong, and the one that has to be named; None for a component without any."""
 
 SWEEP = """
 task: {{name: scripted}}
@@ -101,9 +122,54 @@ def outcome(story: dict[str, Any], slots: int) -> dict[str, Any]:
 
 
 def test_the_cases_below_are_all_there_are() -> None:
-    assert {each.split()[0] for each in SEARCH} == set(SEARCHERS.names())
-    assert {each.removeprefix("optuna ") for each in SEARCH if each.startswith("optuna")} == set(SAMPLERS)
+    assert {case.split()[0] for case in SEARCH} == set(SEARCHERS.names())
+    assert {case.removeprefix("optuna ") for case in SEARCH if case.startswith("optuna")} == set(SAMPLERS)
     assert set(SCHEDULE) == set(SCHEDULERS.names())
+    assert (set(BAD_SEARCH), set(BAD_SCHEDULE)) == (set(SEARCH), set(SCHEDULE))
+
+
+def refusal(tmp_path: Path, searcher: str, space: str | None, scheduler: str = "none") -> str:
+    with pytest.raises(ExperimentInvalid) as error:
+        Stage(tmp_path, experiment(searcher, space, scheduler)).plan()
+    return str(error.value)
+
+
+def with_unknown_key(arguments: str) -> str:
+    return arguments.removesuffix("}") + ", colour: blue}"
+
+
+@pytest.mark.parametrize("name", SEARCH)
+def test_a_searcher_refuses_what_it_does_not_know_by_name(tmp_path: Path, name: str) -> None:
+    arguments, space = SEARCH[name]
+    assert "sweep.searcher.colour" in refusal(tmp_path, with_unknown_key(arguments), space)
+
+
+@pytest.mark.parametrize("name", SCHEDULE)
+def test_a_scheduler_refuses_what_it_does_not_know_by_name(tmp_path: Path, name: str) -> None:
+    arguments, _, _ = SCHEDULE[name]
+    message = refusal(tmp_path, "{name: random, trials: 4}", SPACE, with_unknown_key(arguments))
+    assert "sweep.scheduler.colour" in message
+
+
+@pytest.mark.parametrize("name", BAD_SEARCH)
+def test_a_searcher_refuses_a_bad_argument_by_name(tmp_path: Path, name: str) -> None:
+    short = name.split()[0]
+    if (bad := BAD_SEARCH[name]) is None:
+        assert set(SEARCHERS.spec(short).model_fields) == {"name"}
+    else:
+        arguments, field = bad
+        message = refusal(tmp_path, f"{{name: {short}, {arguments}}}", SEARCH[name][1])
+        assert f"sweep.searcher.{field}" in message
+
+
+@pytest.mark.parametrize("name", BAD_SCHEDULE)
+def test_a_scheduler_refuses_a_bad_argument_by_name(tmp_path: Path, name: str) -> None:
+    if (bad := BAD_SCHEDULE[name]) is None:
+        assert set(SCHEDULERS.spec(name).model_fields) == {"name"}
+    else:
+        arguments, field = bad
+        message = refusal(tmp_path, "{name: random, trials: 4}", SPACE, f"{{name: {name}, {arguments}}}")
+        assert f"sweep.scheduler.{field}" in message
 
 
 @pytest.mark.parametrize("name", SEARCH)

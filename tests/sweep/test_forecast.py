@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from expflow.events import Proposed, Reported, TrialEnded, TrialStarted
-from expflow.ledger import Ledger, load
-from expflow.report.costs import costs, quantity
-from expflow.sweep.estimate import Row, check_builds
-from expflow.sweep.forecast import STARTUP_SECONDS, forecast, save
+from expflow.events import TrialEnded, TrialProposed, TrialReported, TrialStarted
+from expflow.ledger import Ledger, load_state
+from expflow.report.costs import cost_comparisons, quantity
+from expflow.sweep.cost_estimate import TrialCost, check_builds
+from expflow.sweep.forecast import STARTUP_SECONDS, forecast, save_forecast
+from expflow.sweep.ledger_header import ledger_header
 from expflow.sweep.plan import make_plan
-from expflow.training.measure import Steps
+from expflow.training.step_timing import StepTiming
 
 EXPERIMENT = {
     "data": "digits",
@@ -21,7 +22,7 @@ EXPERIMENT = {
     "trainer": {"epochs": 9},
     "resources": {"max_concurrent": 1},
 }
-STEPS = Steps(train=0.01, evaluate=0.005, spread=0.2, state_bytes=1000, peak_bytes=400_000_000)
+STEPS = StepTiming(train=0.01, evaluate=0.005, spread=0.2, state_bytes=1000, peak_bytes=400_000_000)
 
 
 @pytest.fixture
@@ -72,32 +73,34 @@ def test_a_scheduler_and_a_searcher_are_counted_with(planned):
 
 def test_nothing_is_predicted_of_what_was_not_measured(planned):
     plan, rows = planned(space={"optimizer.lr": [0.1]})
-    assert forecast(plan, [Row(rows[0].trial, rows[0].count)]) is None
+    assert forecast(plan, [TrialCost(rows[0].trial, rows[0].count)]) is None
     assert forecast(plan, []) is None
 
 
 def test_the_report_puts_beside_it_what_it_did_cost(planned):
     plan, rows = planned(space={"optimizer.lr": [0.1]})
-    save(plan.folder, forecast(plan, rows))
-    with Ledger.open(plan.folder, plan.header(tracking="", code={})) as ledger:
+    save_forecast(plan.folder, forecast(plan, rows))
+    with Ledger.open(plan.folder, ledger_header(plan, tracking="", code={})) as ledger:
         for row in rows:
             trial = row.trial
-            ledger.append(Proposed(trial.trial, trial.config, trial.seed, trial.values, trial.recorded, trial.budget))
+            ledger.append(
+                TrialProposed(trial.trial, trial.config, trial.seed, trial.values, trial.recorded, trial.budget)
+            )
             ledger.append(TrialStarted(trial.trial, 1, "gang", 0))
-            ledger.append(Reported(trial.trial, 1, 9, {"val/top1": 0.5, "cost/peak_bytes": 3.2e8}, 1.0))
+            ledger.append(TrialReported(trial.trial, 1, 9, {"val/top1": 0.5, "cost/peak_bytes": 3.2e8}, 1.0))
             ledger.append(TrialEnded(trial.trial, 1, "done", 9, 45.0, ""))
         kept = plan.folder / "trials" / trial.folder / "checkpoints" / "one" / "weights"
         kept.parent.mkdir(parents=True)
         kept.write_bytes(b"x" * 1500)
-    found = {each.what: each for each in costs(plan.folder, load(plan.folder))}
-    assert found["device hours"].predicted == "0.02 h (0.018 h to 0.022 h)"
-    assert found["device hours"].actual == "0.025 h"
-    assert found["peak memory of a rank"].actual == "320 MB"
-    assert found["disk for checkpoints"].actual == "1.5 kB"
+    comparisons = {comparison.what: comparison for comparison in cost_comparisons(plan.folder, load_state(plan.folder))}
+    assert comparisons["device time"].predicted == "1 min 12 s (1 min 5 s to 1 min 19 s)"
+    assert comparisons["device time"].actual == "1 min 30 s"
+    assert comparisons["peak memory of a rank"].actual == "320 MB"
+    assert comparisons["disk for checkpoints"].actual == "1.5 kB"
     plan, _ = planned(space={"optimizer.lr": [0.1, 0.2]})  # an edited plan is another one
-    edited = load(plan.folder)
-    edited.header = plan.header(tracking="", code={})
-    assert costs(plan.folder, edited) == []
+    edited = load_state(plan.folder)
+    edited.header = ledger_header(plan, tracking="", code={})
+    assert cost_comparisons(plan.folder, edited) == []
 
 
 def test_quantities_in_words():

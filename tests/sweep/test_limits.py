@@ -8,14 +8,17 @@ from pathlib import Path
 import pytest
 
 from expflow.config.schema import Budget
-from expflow.events import AttemptFailed, DriverStopped, Proposed, TrialEnded, TrialStarted
-from expflow.ledger import Ledger
+from expflow.events import AttemptFailed, DriverStopped, TrialEnded, TrialProposed, TrialStarted
+from expflow.ledger import Ledger, read
 from expflow.ledger.header import Header
-from expflow.sweep.budgets import Limits, signature, worked_seconds
 from expflow.sweep.conductor import Conductor
 from expflow.sweep.failures import RULES, may_retry
+from expflow.sweep.limits import SweepLimits, signature, worked_seconds
+from expflow.sweep.messages import Message
+from expflow.sweep.trial_expansion import expected_trials
+from tests.sweep.gang_messages import began, ended, failed, lost, report, started
 from tests.sweep.stage import Gang, Stage
-from tests.sweep.test_conductor import begin, experiment, failed, finish, handed_out, message, report, statuses
+from tests.sweep.test_conductor import begin, experiment, finish, handed_out, statuses
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +27,7 @@ def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Clock:
-    """Gives seconds; each look costs one."""
+    """Gives seconds; each call costs one."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -35,7 +38,7 @@ class Clock:
 
 
 def limited(stage: Stage, seconds_before: float = 0.0, devices: float = 1.0) -> Conductor:
-    limits = Limits(stage.plan().sweep.budget, devices=devices, before=seconds_before, clock=Clock())
+    limits = SweepLimits(stage.plan().sweep.budget, devices=devices, before=seconds_before, clock=Clock())
     return stage.open(limits=limits)
 
 
@@ -43,9 +46,9 @@ def test_a_budget_of_trials_takes_whole_configs_and_can_be_raised(tmp_path: Path
     values = (0.1, 0.2, 0.3, 0.4)
     stage = Stage(tmp_path, experiment(*values, more="seeds: 2\n  budget: {trials: 5}"))
     conductor = stage.run()
-    assert conductor.course.closed == "sweep.budget.trials (5) is used up"
+    assert conductor.search_state.closed == "sweep.budget.trials (5) is used up"
     assert statuses(stage) == {0.1: "done", 0.2: "done"}
-    assert stage.plan().expected_trials == 5
+    assert expected_trials(stage.plan()) == 5
     stage.write(experiment(*values, more="seeds: 2\n  budget: {trials: 8}"))
     stage.run()
     assert len(stage.state().plan_trials()) == 8
@@ -66,7 +69,7 @@ def test_a_budget_of_time_ends_the_sweep_and_raising_it_goes_on(tmp_path: Path, 
     stage.write(experiment(*values, more=f"budget: {{{budget.replace('0.01', '10')}}}"))
     Gang(limited(stage), 1).run()
     assert set(statuses(stage).values()) == {"done"}
-    assert len({each.trial for each in stage.ledger.events(TrialEnded)}) == 30
+    assert len({end.trial for end in stage.ledger.events(TrialEnded)}) == 30
 
 
 def test_hours_of_earlier_drivers_count(tmp_path: Path) -> None:
@@ -77,9 +80,9 @@ def test_hours_of_earlier_drivers_count(tmp_path: Path) -> None:
 
 
 def test_worked_seconds_believes_the_driver_and_not_the_clock_on_the_wall(tmp_path: Path) -> None:
-    for said in (100.0, 20.0):
+    for seconds in (100.0, 20.0):
         ledger = Ledger.open(tmp_path, Header(name="exp", text="", file="exp.yaml"))
-        ledger.close("finished", {"seconds": said})
+        ledger.close("finished", {"seconds": seconds})
     killed = Ledger.open(tmp_path, Header(name="exp", text="", file="exp.yaml"))
     killed.abandon()  # of a killed one only the times of its lines are there: nothing was written after the first
     assert worked_seconds(tmp_path) == pytest.approx(120.0)
@@ -87,15 +90,25 @@ def test_worked_seconds_believes_the_driver_and_not_the_clock_on_the_wall(tmp_pa
     ledger.append(DriverStopped("finished", {"seconds": 1.0}))
     ledger.abandon()
     assert worked_seconds(tmp_path) == pytest.approx(120.0)  # the last driver's own time is its own to count
+    assert worked_seconds(tmp_path, with_last=True) == pytest.approx(121.0)
+
+
+def test_the_time_of_a_last_driver_that_was_killed_counts_as_far_as_it_wrote(tmp_path: Path) -> None:
+    ledger = Ledger.open(tmp_path, Header(name="exp", text="", file="exp.yaml"))
+    ledger.append(TrialProposed("t1", "c1", 0, {}, {}))
+    ledger.abandon()
+    times = [record.at for record in read(tmp_path)]
+    assert worked_seconds(tmp_path) == 0
+    assert worked_seconds(tmp_path, with_last=True) == pytest.approx(times[-1] - times[0]) != 0
 
 
 def test_devices_count_for_every_rank_and_also_what_failed(tmp_path: Path) -> None:
     stage = Stage(tmp_path, experiment(0.1, 0.2))
     now = [0.0]
-    limits = Limits(Budget(), devices=4.0, clock=lambda: now[0])
+    limits = SweepLimits(Budget(), devices=4.0, clock=lambda: now[0])
     conductor = stage.open(limits=limits)
     trial = begin(conductor)
-    conductor.take([message("began", trial, step=0)])
+    conductor.take([began(trial, 0)])
     now[0] = 900.0
     assert limits.device_hours(conductor.state) == pytest.approx(1.0)
     finish(conductor, trial, *failed(trial))  # on the ledger's own clock
@@ -107,9 +120,8 @@ def trace(line: int, value: int) -> str:
     return f'Traceback\n  File "net.py", line {line}, in forward\n    x = {value}\n'
 
 
-def raised(trial: str, line: int, text: str) -> list[dict[str, object]]:
-    lost, over = failed(trial, text=text)
-    return [{**lost, "traceback": trace(line, 0)}, over]
+def raised(trial: str, line: int, text: str) -> list[Message]:
+    return failed(trial, text=text, traceback=trace(line, 0))
 
 
 def test_the_same_error_in_the_first_trials_stops_the_sweep(tmp_path: Path) -> None:
@@ -165,17 +177,15 @@ def test_a_searcher_learns_that_a_config_diverges_but_nothing_from_a_lost_machin
     stage = Stage(tmp_path, experiment(0.1, 0.2, 0.3, 0.4, 0.5))
     conductor = stage.open()
     learned = []
-    course = conductor.course
-    tell = course._searcher.complete
-    course._searcher.complete = lambda values, what: (learned.append(what), tell(values, what))  # type: ignore[method-assign]
+    search_state = conductor.search_state
+    tell = search_state._searcher.complete
+    search_state._searcher.complete = lambda values, what: (learned.append(what), tell(values, what))  # type: ignore[method-assign]
     for kind in ("diverged", "node_lost", "out_of_memory", "code"):
         trial = begin(conductor)
         finish(conductor, trial, *failed(trial, kind))
     good = begin(conductor)
-    finish(
-        conductor, good, report(good, 4, 0.75), message("ended", good, status="done", step=4, seconds=1.0, weights="")
-    )
-    assert [each.kind for each in learned] == ["infeasible", "failed", "infeasible", "failed", "complete"]
+    finish(conductor, good, report(good, 4, 0.75), ended(good))
+    assert [result.kind for result in learned] == ["infeasible", "failed", "infeasible", "failed", "complete"]
     assert learned[-1].score == 0.75
 
 
@@ -183,11 +193,9 @@ def test_what_an_attempt_that_failed_had_reported_is_kept_until_the_next_begins(
     stage = Stage(tmp_path, experiment(0.1))
     conductor = stage.open()
     trial = begin(conductor)
-    lost = message("attempt_failed", trial, failure="worker_lost", message="gone", traceback="")
-    conductor.take([message("began", trial, step=0), report(trial, 1), report(trial, 2), lost])
-    again = {"kind": "started", "trial": trial, "attempt": 2, "gang": "gang-2"}
-    conductor.take([again, {"kind": "began", "trial": trial, "attempt": 2, "step": 1, "refused": []}])
+    conductor.take([began(trial, 0), report(trial, 1), report(trial, 2), lost(trial)])
+    conductor.take([started(trial, 2, "gang-2"), began(trial, 1, attempt=2)])
     state = stage.state().trials[trial]
-    assert [each.step for each in state.reports] == [1]  # it goes on from the checkpoint of step 1
-    assert [(each.attempt, each.from_step) for each in stage.ledger.events(TrialStarted)] == [(1, 0), (2, 1)]
-    assert len(stage.ledger.events(Proposed)) == 1
+    assert [report.step for report in state.reports] == [1]  # it goes on from the checkpoint of step 1
+    assert [(start.attempt, start.from_step) for start in stage.ledger.events(TrialStarted)] == [(1, 0), (2, 1)]
+    assert len(stage.ledger.events(TrialProposed)) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import expflow
@@ -126,6 +128,39 @@ def test_it_is_swept_unchanged(place: Workplace, swept: str) -> None:
 def test_the_same_command_repeats_nothing(place: Workplace, swept: str) -> None:
     assert "nothing was left to run" in place.run("sweep", "codes.yaml")
     assert sum(isinstance(record.body, TrialStarted) for record in read(place.folder / "runs" / "codes")) == 8
+
+
+DOCUMENTED = """\
+about: {question: Do the modules of Lightning's documentation train as they are?}
+data: {name: "documented_modules:DigitsDataModule"}
+task: {name: "documented_modules:LitClassifier"}
+trainer: {epochs: 2}
+resources: {ranks: RANKS}
+sweep:
+  space:
+    task:
+      - {name: "documented_modules:LitClassifier"}
+      - {name: "documented_modules:LitAutoEncoder"}
+      - {name: "documented_modules:GAN"}
+      - {name: "documented_modules:LitEpochEnd"}
+      - {name: "documented_modules:LitPlateau"}
+    data.batch_size: [8, 16]
+  metric: progress/epoch
+  mode: max
+"""
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_documented_modules_are_swept_as_they_are(place: Workplace, ranks: int) -> None:
+    code = Path(__file__).parents[1] / "training/documented_modules.py"
+    (place.folder / code.name).write_bytes(code.read_bytes())
+    place.write(DOCUMENTED.replace("RANKS", str(ranks)), f"documented{ranks}.yaml")
+    output = place.run("sweep", f"documented{ranks}.yaml")
+    assert "[10/10] done" in output
+    assert "Traceback" not in output
+    trials = expflow.results(f"documented{ranks}", storage=place.folder / "runs").trials
+    assert list(trials["status"]) == ["done"] * 10
+    assert (trials["progress/epoch"] == 2).all()
 
 
 def test_it_is_trained_alone(place: Workplace) -> None:

@@ -68,7 +68,7 @@ def test_a_trial_that_raises_is_named_and_stops_nobody(workplace: Workplace) -> 
     state = workplace.state()
     assert [trial.status for trial in state.plan_trials()] == ["done", "failed", "failed", "failed", "done"]
     failures = [record.body for record in workplace.records() if isinstance(record.body, AttemptFailed)]
-    assert sorted(each.failure for each in failures) == [
+    assert sorted(failure.failure for failure in failures) == [
         "code",
         "diverged",
         "worker_lost",

@@ -6,9 +6,9 @@ from torch import nn
 
 from expflow.architectures.outputs import WithAuxiliary
 from expflow.config.schema import Recipe
-from expflow.config.spec import Foreign
+from expflow.config.spec import UserComponent
 from expflow.tasks import build_task
-from expflow.tasks.specs import Classification
+from expflow.tasks.specs import ClassificationSpec
 from tests.tasks.test_tasks import DATA, measured, recipe
 
 
@@ -20,7 +20,7 @@ class Branching(nn.Module):
         self.scores = nn.Parameter(torch.arange(3.0 * num_classes).reshape(3, num_classes).sin())
 
     def forward(self, x_bchw):
-        main, *auxiliary = (each.expand(len(x_bchw), -1) for each in self.scores)
+        main, *auxiliary = (row.expand(len(x_bchw), -1) for row in self.scores)
         return WithAuxiliary(main, tuple(auxiliary)) if self.training else main
 
 
@@ -32,8 +32,8 @@ BATCH = {
 
 
 def branching(**arguments) -> Recipe:
-    model = Foreign(name=f"{Branching.__module__}:Branching")
-    return recipe(model=model, task=Classification(name="classification", **arguments))
+    model = UserComponent(name=f"{Branching.__module__}:Branching")
+    return recipe(model=model, task=ClassificationSpec(name="classification", **arguments))
 
 
 def by_hand(task):
@@ -61,5 +61,5 @@ def test_validation_sees_the_scores_alone():
     task, logged = measured(build_task(branching(), DATA))
     task.eval()
     task.validation_step(BATCH, 0)
-    task._means("val", ("loss", "top1", "top5"))
+    task._log_means("val")
     assert logged["val/loss"] == pytest.approx(by_hand(task)[0].item(), abs=1e-6)

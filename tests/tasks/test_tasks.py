@@ -6,19 +6,18 @@ import pytest
 import torch
 from torch import nn
 
-from expflow.architectures import Count
-from expflow.architectures.specs.linear import Linear
-from expflow.architectures.specs.mlp import MLP
+from expflow.architectures import NetworkCost
+from expflow.architectures.specs.linear import LinearSpec
+from expflow.architectures.specs.mlp import MLPSpec
 from expflow.config.schema import Recipe
-from expflow.config.spec import Foreign
+from expflow.config.spec import UserComponent
 from expflow.data.dataspec import DataSpec, FieldSpec
 from expflow.errors import UserError
-from expflow.losses.specs import CrossEntropy
-from expflow.optim.specs import SGD, Adam, Constant
+from expflow.losses.specs import CrossEntropySpec
+from expflow.optim.specs import AdamSpec, ConstantSpec, SGDSpec
 from expflow.tasks import build_task, cost
 from expflow.tasks.classification import Classification
-from expflow.tasks.specs import Action, Scripted
-from expflow.tasks.specs import Classification as ClassificationSpec
+from expflow.tasks.specs import Action, ClassificationSpec, ScriptedSpec
 from tests.training import user_code
 
 USER = user_code.__name__
@@ -28,11 +27,11 @@ DATA = DataSpec({"image": FieldSpec((1, 2, 2), "uint8")}, tuple("abcdef"), mean=
 
 def recipe(**changes):
     usual = {
-        "model": Linear(name="linear"),
+        "model": LinearSpec(name="linear"),
         "task": ClassificationSpec(name="classification"),
-        "loss": CrossEntropy(name="cross_entropy"),
-        "optimizer": SGD(name="sgd"),
-        "schedule": Constant(name="constant"),
+        "loss": CrossEntropySpec(name="cross_entropy"),
+        "optimizer": SGDSpec(name="sgd"),
+        "schedule": ConstantSpec(name="constant"),
     }
     return Recipe(**{key: value for key, value in (usual | changes).items() if value is not None})
 
@@ -142,11 +141,11 @@ def test_top_five_needs_more_than_five_classes():
     ("changes", "message"),
     [
         ({"optimizer": None}, "classification needs optimizer"),
-        ({"model": {"a": MLP(name="mlp"), "b": MLP(name="mlp")}}, "takes one model; the recipe names 2: a, b"),
-        ({"optimizer": {"a": SGD(name="sgd"), "b": SGD(name="sgd")}}, "takes one optimizer"),
+        ({"model": {"a": MLPSpec(name="mlp"), "b": MLPSpec(name="mlp")}}, "takes one model; the recipe names 2: a, b"),
+        ({"optimizer": {"a": SGDSpec(name="sgd"), "b": SGDSpec(name="sgd")}}, "takes one optimizer"),
         ({"task": {"a": ClassificationSpec(name="classification")}}, "one task"),
-        ({"task": Foreign(name=f"{USER}:Plain")}, "Plain has no parameter 'model'; it takes no slots"),
-        ({"task": Foreign(name="torch.nn:Identity"), "model": None, "loss": None, "optimizer": None, "schedule": None},
+        ({"task": UserComponent(name=f"{USER}:Plain")}, "Plain has no parameter 'model'; it takes no slots"),
+        ({"task": UserComponent(name="torch.nn:Identity"), **dict.fromkeys(("model", "loss", "optimizer", "schedule"))},
          "LightningModule is needed"),
     ],
 )  # fmt: skip
@@ -171,24 +170,29 @@ def test_the_users_task_is_handed_its_slots_under_the_users_names():
 
 def two_players():
     return recipe(
-        task=Foreign(name=f"{USER}:TwoPlayers", weight=2.0),
-        model={"coder": Foreign(name=f"{USER}:Coder"), "judge": Foreign(name=f"{USER}:Judge")},
-        loss={"coder": Foreign(name="torch.nn:MSELoss"), "judge": Foreign(name="torch.nn:BCEWithLogitsLoss")},
-        optimizer={"coder": Adam(name="adam"), "judge": SGD(name="sgd")},
+        task=UserComponent(name=f"{USER}:TwoPlayers", weight=2.0),
+        model={"coder": UserComponent(name=f"{USER}:Coder"), "judge": UserComponent(name=f"{USER}:Judge")},
+        loss={
+            "coder": UserComponent(name="torch.nn:MSELoss"),
+            "judge": UserComponent(name="torch.nn:BCEWithLogitsLoss"),
+        },
+        optimizer={"coder": AdamSpec(name="adam"), "judge": SGDSpec(name="sgd")},
         schedule=None,
     )
 
 
 def test_the_cost_of_a_recipe():
-    assert cost(recipe(), DATA) == Count(4 * 6 + 6, 4 * 6)
-    assert cost(two_players(), DATA) == Count(3 * 4 + 4 + 4 * 64 + 64 + 67 * 4 + 4 + 4 + 1, None)
+    assert cost(recipe(), DATA) == NetworkCost(4 * 6 + 6, 4 * 6)
+    assert cost(two_players(), DATA) == NetworkCost(3 * 4 + 4 + 4 * 64 + 64 + 67 * 4 + 4 + 4 + 1, None)
     alone = {"model": None, "loss": None, "optimizer": None, "schedule": None}
-    assert cost(recipe(task=Foreign(name=f"{USER}:Plain", hidden=2), **alone), DATA).params == 64 * 2 + 2 + 2 * 3 + 3
-    takes_no_image = Foreign(name=f"{USER}:Coder", width=1)
-    of_its_task = recipe(
-        task=Foreign(name=f"{USER}:OneSlot"), model=takes_no_image, loss=None, optimizer=None, schedule=None
+    assert (
+        cost(recipe(task=UserComponent(name=f"{USER}:Plain", hidden=2), **alone), DATA).params == 64 * 2 + 2 + 2 * 3 + 3
     )
-    assert cost(of_its_task, DATA) == Count(3 + 1 + 64 + 64, None)
+    takes_no_image = UserComponent(name=f"{USER}:Coder", width=1)
+    of_its_task = recipe(
+        task=UserComponent(name=f"{USER}:OneSlot"), model=takes_no_image, loss=None, optimizer=None, schedule=None
+    )
+    assert cost(of_its_task, DATA) == NetworkCost(3 + 1 + 64 + 64, None)
 
 
 @pytest.mark.parametrize("action", [{}, {"sleep": 1, "nan": True}, {"report": {}, "raise": "x"}])
@@ -198,9 +202,9 @@ def test_an_action_does_one_thing(action):
 
 
 def test_a_script_reads_back_what_it_dumps():
-    spec = Scripted(name="scripted", script=[{"report": {"val/top1": "curve"}, "repeat": 2}, {"raise": "no"}])
-    assert Scripted(**spec.model_dump()) == spec
-    assert Scripted(**spec.model_dump(by_alias=True)) == spec
+    spec = ScriptedSpec(name="scripted", script=[{"report": {"val/top1": "curve"}, "repeat": 2}, {"raise": "no"}])
+    assert ScriptedSpec(**spec.model_dump()) == spec
+    assert ScriptedSpec(**spec.model_dump(by_alias=True)) == spec
 
 
 def test_mixed_images_are_learned_with_their_shares_and_count_by_the_larger():
@@ -236,14 +240,14 @@ def test_a_loss_that_learns_is_trained_with_the_network():
     task = Classification(DATA, nn.Linear(4, CLASSES), Learns(), sgd, lambda *args: None)
     object.__setattr__(task, "_trainer", Stepping())
     groups = task.configure_optimizers()["optimizer"].param_groups
-    assert [len(each["params"]) for each in groups] == [2, 1]
+    assert [len(group["params"]) for group in groups] == [2, 1]
 
 
 def test_a_count_is_made_once_for_all_rates():
     first = cost(recipe(), DATA)
-    assert cost(recipe(optimizer=Adam(name="adam", lr=0.5)), DATA) is first
-    assert cost(recipe(model=MLP(name="mlp", hidden=3)), DATA) != first
+    assert cost(recipe(optimizer=AdamSpec(name="adam", lr=0.5)), DATA) is first
+    assert cost(recipe(model=MLPSpec(name="mlp", hidden=3)), DATA) != first
     assert cost(recipe(), DataSpec(DATA.fields, tuple("abc"), mean=(0.5,), std=(0.25,))) != first
-    own = recipe(model=Foreign(name=f"{USER}:Looks"))
+    own = recipe(model=UserComponent(name=f"{USER}:Looks"))
     wide = DataSpec({"image": FieldSpec((1, 8, 8), "uint8")}, tuple("abcdef"))
     assert cost(own, wide) is not cost(own, wide)  # its name may stand for other code later

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.tracking.server_stack import ServerStack, running_stack
 
 
 @pytest.fixture(autouse=True)
@@ -50,9 +52,16 @@ def runs(client: Any) -> Callable[..., dict[str, Any]]:
     def find(role: str | None = None) -> dict[str, Any]:
         experiment = client.get_experiment_by_name("depth")
         condition = f"tags.`expflow.role` = '{role}'" if role else ""
-        found = client.search_runs([experiment.experiment_id], condition)
-        named = {run.info.run_name: run for run in found}
-        assert len(named) == len(found), "a run is there twice"
+        runs = client.search_runs([experiment.experiment_id], condition)
+        named = {run.info.run_name: run for run in runs}
+        assert len(named) == len(runs), "a run is there twice"
         return named
 
     return find
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[ServerStack]:
+    """One stack of servers for all tests that need one; each test has an experiment of its own."""
+    with running_stack() as running:
+        yield running

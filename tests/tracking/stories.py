@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from expflow.events import AttemptFailed, Event, Proposed, Reported, TrialEnded, TrialStarted
+from expflow.events import AttemptFailed, Event, TrialEnded, TrialProposed, TrialReported, TrialStarted
 from expflow.ledger import Header, Ledger
 
 RECIPE = {
@@ -36,14 +36,14 @@ def trial_id(depth: int, seed: int) -> str:
     return f"t{depth}s{seed}"
 
 
-def proposed(depth: int, seed: int) -> Proposed:
-    return Proposed(trial_id(depth, seed), f"c{depth}", seed, {"model.depth": depth}, {})
+def proposed(depth: int, seed: int) -> TrialProposed:
+    return TrialProposed(trial_id(depth, seed), f"c{depth}", seed, {"model.depth": depth}, {})
 
 
 def reports(depth: int, seed: int, epochs: int = 3, attempt: int = 1, first: int = 1) -> list[Event]:
     """Reports of steps 10, 20, 30…; the last val/top1 of seed s is 0.5 + s / 10."""
     return [
-        Reported(
+        TrialReported(
             trial_id(depth, seed),
             attempt,
             10 * epoch,

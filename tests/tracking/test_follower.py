@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from stories import failed_trial, header, proposed, reports, whole_sweep, whole_trial, write
 
 from expflow.errors import ServerUnreachable
-from expflow.events import Reported, TrialEnded, TrialStarted
+from expflow.events import ArtifactWritten, Event, TrialEnded, TrialReported, TrialStarted
 from expflow.ledger import Ledger
 from expflow.tracking import follower as follower_module
 from expflow.tracking.follower import Follower, catch_up
+from tests.tracking.store_contents import everything, history
+from tests.tracking.stories import failed_trial, header, proposed, reports, whole_sweep, whole_trial, write
 
 TRIALS = {f"depth={depth} s{seed}" for depth in (20, 56) for seed in range(3)}
 
@@ -26,23 +27,6 @@ TRIALS = {f"depth={depth} s{seed}" for depth in (20, 56) for seed in range(3)}
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "depth"
-
-
-def history(client, run, metric: str) -> list[tuple[int, float]]:
-    return [(point.step, round(point.value, 6)) for point in client.get_metric_history(run.info.run_id, metric)]
-
-
-def everything(uri: str) -> dict[str, object]:
-    """All that a store says of the sweep, but for the ids that it made up."""
-    client = MlflowClient(tracking_uri=uri)
-    told = {}
-    for run in client.search_runs([client.get_experiment_by_name("depth").experiment_id]):
-        assert run.info.run_name not in told, "a run is there twice"
-        points = {metric: sorted(history(client, run, metric)) for metric in run.data.metrics}
-        tags = {key: value for key, value in run.data.tags.items() if key != "mlflow.parentRunId"}
-        described = (run.info.status, run.info.start_time, run.data.params, tags)
-        told[run.info.run_name] = (*described, points, len(run.inputs.dataset_inputs))
-    return told
 
 
 def test_a_whole_sweep(folder: Path, uri: str, client, runs) -> None:
@@ -135,7 +119,7 @@ def test_a_follower_that_dies_anywhere_tells_all_once(folder, uri, other, monkey
         monkeypatch.setattr(MlflowClient, name, mortal(getattr(MlflowClient, name)))
     monkeypatch.setattr(follower_module, "RECORDS_PER_FLUSH", 5)
     deaths = 0
-    for fatal in range(1, 40, 4):  # noqa: B007 - read by the calls
+    for fatal in range(1, 40, 2):  # noqa: B007 - read by the calls
         calls = 0
         with contextlib.suppress(ServerUnreachable):
             catch_up(folder, other)
@@ -163,7 +147,9 @@ def test_an_unreachable_store_is_named_with_its_reason(folder, uri, monkeypatch)
 
 
 def test_numbers_that_are_none_do_not_break_it(folder, uri, client, runs) -> None:
-    odd = Reported("t20s0", 1, 10, {"val/loss": math.nan, "up": math.inf, "down": -math.inf, "bad [name]": 1.0}, 0.5)
+    odd = TrialReported(
+        "t20s0", 1, 10, {"val/loss": math.nan, "up": math.inf, "down": -math.inf, "bad [name]": 1.0}, 0.5
+    )
     write(folder, [*whole_trial(20, 0)[:2], odd, *whole_trial(20, 0)[2:]])
     assert catch_up(folder, uri)
     metrics = runs("trial")["depth=20 s0"].data.metrics
@@ -173,8 +159,8 @@ def test_numbers_that_are_none_do_not_break_it(folder, uri, client, runs) -> Non
 
 
 def test_many_metrics_and_parameters_go_in_pieces(folder, uri, client, runs) -> None:
-    many = [Reported("t20s0", 1, step, {f"m{each}": float(step) for each in range(30)}) for step in range(100)]
-    recipe = {"model": {"name": "mlp", **{f"p{each}": each for each in range(250)}}}
+    many = [TrialReported("t20s0", 1, step, {f"m{number}": float(step) for number in range(30)}) for step in range(100)]
+    recipe = {"model": {"name": "mlp", **{f"p{number}": number for number in range(250)}}}
     write(folder, [*whole_trial(20, 0)[:2], *many, TrialEnded("t20s0", 1, "done", 99, 1.0)], recipe=recipe, seeds=(0,))
     assert catch_up(folder, uri)
     run = runs("trial")["depth=20 s0"]
@@ -184,7 +170,7 @@ def test_many_metrics_and_parameters_go_in_pieces(folder, uri, client, runs) -> 
 
 def test_what_the_store_refuses_does_not_stop_the_rest(folder, uri, client, runs, monkeypatch) -> None:
     monkeypatch.setattr("expflow.tracking.writer.safe_key", lambda key: key)  # lets an impossible name through
-    odd = Reported("t20s0", 1, 10, {"../bad?": 1.0})
+    odd = TrialReported("t20s0", 1, 10, {"../bad?": 1.0})
     write(folder, [*whole_trial(20, 0)[:2], odd, TrialEnded("t20s0", 1, "done", 10, 1.0), *whole_trial(20, 1)])
     assert catch_up(folder, uri)
     assert runs("trial")["depth=20 s1"].data.metrics["val/top1"] == 0.6
@@ -242,10 +228,17 @@ def test_the_report_is_attached_and_replaced(folder, uri, client, runs, tmp_path
     (folder / "figures" / "depth.png").write_bytes(b"png")
     catch_up(folder, uri)
     sweep = runs("sweep")["depth"].info.run_id
-    assert [each.path for each in client.list_artifacts(sweep)] == ["figures", "report.html"]
-    assert [each.path for each in client.list_artifacts(sweep, "figures")] == ["figures/depth.png"]
+    assert [artifact.path for artifact in client.list_artifacts(sweep)] == ["figures", "report.html"]
+    assert [artifact.path for artifact in client.list_artifacts(sweep, "figures")] == ["figures/depth.png"]
+    assert not [tag for tag in runs("sweep")["depth"].data.tags if tag.startswith("expflow.answer")]
     (folder / "report.html").write_text("second")
+    answer = {"verdict": "as_expected", "resolution": "resolved", "holds_for": "these_images", "claim": "a > b", "n": 3}
+    (folder / "report.json").write_text(json.dumps({"answers": [answer], "best": {"score": None}}))
     catch_up(folder, uri)
+    tags = runs("sweep")["depth"].data.tags
+    assert {tag: value for tag, value in tags.items() if tag.startswith(("expflow.answer", "expflow.best"))} == {
+        f"expflow.answer.1.{field}": value for field, value in answer.items() if field != "n"
+    }
     kept = tmp_path / "mlartifacts" / "depth" / sweep / "artifacts" / "report.html"
     assert kept.read_text() == "second"
 
@@ -280,9 +273,9 @@ def test_a_new_ledger_of_the_same_name_gets_new_runs(folder, uri, client) -> Non
     shutil.rmtree(folder / "ledger")
     write(folder, whole_trial(20, 0), seeds=(0,))
     catch_up(folder, uri)
-    found = client.search_runs([client.get_experiment_by_name("depth").experiment_id], "tags.`expflow.role` = 'trial'")
-    assert len(found) == 2
-    assert all(run.data.metrics["val/top1"] == 0.5 for run in found)
+    runs = client.search_runs([client.get_experiment_by_name("depth").experiment_id], "tags.`expflow.role` = 'trial'")
+    assert len(runs) == 2
+    assert all(run.data.metrics["val/top1"] == 0.5 for run in runs)
 
 
 def test_two_stores_have_a_place_each(folder, uri, other) -> None:
@@ -313,7 +306,7 @@ def test_pictures_hang_on_their_trials_run(folder, uri, client, runs) -> None:
 
     def there() -> dict[str, bytes]:
         root = Path(runs("trial")["depth=20 s0"].info.artifact_uri.removeprefix("file://"))
-        return {each.relative_to(root).as_posix(): each.read_bytes() for each in root.rglob("*.png")}
+        return {picture.relative_to(root).as_posix(): picture.read_bytes() for picture in root.rglob("*.png")}
 
     assert catch_up(folder, uri)
     assert there() == {"pictures/confusion.png": b"first"}
@@ -322,3 +315,81 @@ def test_pictures_hang_on_their_trials_run(folder, uri, client, runs) -> None:
     assert catch_up(folder, uri)
     assert there() == {"pictures/confusion.png": b"second", "pictures/worst.png": b"more"}
     assert client.list_artifacts(runs("sweep")["depth"].info.run_id) == []
+
+
+def picture(folder: Path, content: bytes, *, step: int = 10, attempt: int = 1) -> ArtifactWritten:
+    """A picture that the trial t20s0 wrote."""
+    path = f"trials/t20s0/artifacts/confusion-{step}.png"
+    (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    (folder / path).write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    return ArtifactWritten("t20s0", attempt, step, "confusion", path, "image", digest, len(content))
+
+
+def with_picture(folder: Path, events: list[Event], *pictures: ArtifactWritten) -> None:
+    """Write the events of a trial, its pictures before its end, as one driver."""
+    write(folder, [*events[:-1], *pictures, events[-1]], seeds=(0,))
+
+
+@pytest.fixture
+def attached(runs):
+    """The files that MLflow has of the trial t20s0, by path."""
+
+    def read() -> dict[str, bytes]:
+        root = Path(runs("trial")["depth=20 s0"].info.artifact_uri.removeprefix("file://"))
+        return {file.relative_to(root).as_posix(): file.read_bytes() for file in root.rglob("*") if file.is_file()}
+
+    return read
+
+
+@pytest.fixture
+def uploads(monkeypatch) -> list[str]:
+    """The names of all files that are uploaded from now on."""
+    names: list[str] = []
+    log_artifact = MlflowClient.log_artifact
+
+    def counted(self, run_id, local_path, artifact_path=None):
+        names.append(Path(local_path).name)
+        log_artifact(self, run_id, local_path, artifact_path)
+
+    monkeypatch.setattr(MlflowClient, "log_artifact", counted)
+    return names
+
+
+def test_what_a_trial_wrote_hangs_on_its_run_once(folder, uri, attached, uploads) -> None:
+    first, second = picture(folder, b"ten"), picture(folder, b"twenty", step=20)
+    again = picture(folder, b"ten", attempt=2)  # a second attempt that repeats the step
+    with_picture(folder, whole_trial(20, 0), first, second, again)
+    assert catch_up(folder, uri)
+    names = {"artifacts/confusion/confusion-10.png": b"ten", "artifacts/confusion/confusion-20.png": b"twenty"}
+    assert attached() == names
+    assert catch_up(folder, uri)
+    assert uploads == ["confusion-10.png", "confusion-20.png"]
+    (folder / "tracking" / "cursor.json").unlink()  # as if nothing had been written: all is written again
+    assert catch_up(folder, uri)
+    assert attached() == names
+
+
+def test_a_follower_that_dies_while_it_uploads_leaves_each_file_once(folder, uri, attached, monkeypatch) -> None:
+    with_picture(folder, whole_trial(20, 0), picture(folder, b"ten"), picture(folder, b"twenty", step=20))
+    log_artifact, deaths = MlflowClient.log_artifact, iter([True])
+
+    def mortal(self, run_id, local_path, artifact_path=None):
+        log_artifact(self, run_id, local_path, artifact_path)
+        if next(deaths, False):
+            raise ConnectionError("the server took it, and its answer was lost")
+
+    monkeypatch.setattr(MlflowClient, "log_artifact", mortal)
+    with pytest.raises(ServerUnreachable):
+        catch_up(folder, uri)
+    assert catch_up(folder, uri)
+    assert sorted(attached()) == ["artifacts/confusion/confusion-10.png", "artifacts/confusion/confusion-20.png"]
+
+
+def test_a_file_that_is_gone_is_passed_over(folder, uri, attached, caplog) -> None:
+    written = picture(folder, b"ten")
+    with_picture(folder, whole_trial(20, 0), written)
+    (folder / written.path).unlink()
+    assert catch_up(folder, uri)
+    assert attached() == {}
+    assert "confusion-10.png is gone" in caplog.text

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from stories import TrialStarted, header, proposed, whole_trial, write
 
+from expflow.errors import ServerUnreachable
 from expflow.ledger import Ledger
 from expflow.tracking import follower as follower_module
-from expflow.tracking import start
+from expflow.tracking import start_follower
 from expflow.tracking.follower import catch_up, follow
+from expflow.tracking.ui import compare_link
+from tests.tracking.stories import TrialStarted, header, proposed, whole_trial, write
 
 pytestmark = pytest.mark.slow  # MLflow takes seconds to import in every new process
 
@@ -30,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_it_follows_a_driver_to_its_end(folder: Path, uri: str, runs) -> None:
-    process = start(folder, uri)
+    process = start_follower(folder, uri)
     with Ledger.open(folder, header(seeds=(0,))) as ledger:
         for event in whole_trial(20, 0):
             ledger.append(event)
@@ -50,11 +54,12 @@ DRIVER = """
 import os, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
-from stories import TrialStarted, header, proposed
+from tests.tracking.stories import TrialStarted, header, proposed
+from expflow.errors import ServerUnreachable
 from expflow.ledger import Ledger
-from expflow.tracking import start
+from expflow.tracking import start_follower
 folder = Path(sys.argv[1])
-process = start(folder, sys.argv[2])
+process = start_follower(folder, sys.argv[2])
 ledger = Ledger.open(folder, header(seeds=(0,)))
 ledger.append(proposed(20, 0))
 ledger.append(TrialStarted("t20s0", 1, "g"))
@@ -64,13 +69,13 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_it_outlives_a_killed_driver_and_says_so(folder: Path, uri: str, runs) -> None:
-    command = [sys.executable, "-c", DRIVER, str(folder), uri, str(Path(__file__).parent)]
+    command = [sys.executable, "-c", DRIVER, str(folder), uri, str(Path(__file__).parents[2])]
     driver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    said, _ = driver.communicate()
+    output, _ = driver.communicate()
     assert driver.returncode == -signal.SIGKILL
     deadline = time.monotonic() + 50
-    while Path(f"/proc/{int(said)}/cmdline").exists() and time.monotonic() < deadline:
-        if "expflow.tracking.follower" not in Path(f"/proc/{int(said)}/cmdline").read_text():
+    while Path(f"/proc/{int(output)}/cmdline").exists() and time.monotonic() < deadline:
+        if "expflow.tracking.follower" not in Path(f"/proc/{int(output)}/cmdline").read_text():
             break  # ended, and not yet reaped by init
         time.sleep(0.1)
     assert runs("sweep")["depth"].info.status == "KILLED"
@@ -86,7 +91,7 @@ def silent_server() -> Iterator[str]:
 
 def test_a_silent_server_holds_up_nobody(folder: Path, silent_server: str, uri: str, runs) -> None:
     before = time.monotonic()
-    process = start(folder, silent_server)
+    process = start_follower(folder, silent_server)
     write(folder, whole_trial(20, 0), seeds=(0,))
     written = time.monotonic()
     assert not process.finish(1.0)
@@ -111,18 +116,55 @@ def test_a_server_that_stays_away_is_given_up_and_told_later(folder, uri, runs, 
     assert runs("trial").keys() == {"depth=20 s0"}
 
 
+@pytest.fixture
+def dripping_server() -> Iterator[str]:
+    """A server whose answers come a byte at a time, without end: each byte within any timeout of a read."""
+    over = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            while not over.wait(0.05):
+                connection.sendall(b"x")
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=drip, args=(listening.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        over.set()
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_server_that_drips_holds_nobody_beyond_their_patience(folder, dripping_server, monkeypatch, caplog) -> None:
+    write(folder, whole_trial(20, 0), seeds=(0,))
+    monkeypatch.setattr(follower_module, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(follower_module, "CALL_SECONDS", 0.5)
+    with follower_module.bounded_environment():
+        assert not follow(folder, dripping_server)
+    assert "given up" in caplog.text
+    with pytest.raises(ServerUnreachable, match="telling the results of depth"):
+        catch_up(folder, dripping_server)
+    monkeypatch.setattr("expflow.tracking.store.CALL_SECONDS", 0.5)
+    with pytest.raises(ServerUnreachable, match="looking for the configs of depth"):
+        compare_link("http://x", dripping_server, "depth")
+
+
 def test_a_damaged_ledger_is_named_in_the_log(folder: Path, uri: str) -> None:
     write(folder, whole_trial(20, 0))
     path = folder / "ledger" / "000001.jsonl"
     path.chmod(0o644)
     path.write_bytes(path.read_bytes().replace(b'"seed":0', b'"seed":7'))
-    process = start(folder, uri)
+    process = start_follower(folder, uri)
     assert not process.finish(50.0)
     assert "000001.jsonl:2" in process.log.read_text()
 
 
 def test_ctrl_c_is_meant_for_the_driver(folder: Path, uri: str) -> None:
-    process = start(folder, uri)
+    process = start_follower(folder, uri)
     assert os.getpgid(process._process.pid) != os.getpgid(0)
     write(folder, [proposed(20, 0), TrialStarted("t20s0", 1, "g")])
     assert process.finish(50.0)
@@ -131,7 +173,7 @@ def test_ctrl_c_is_meant_for_the_driver(folder: Path, uri: str) -> None:
 def test_a_users_mlflow_py_is_not_taken_for_mlflow(folder: Path, uri: str, monkeypatch, runs) -> None:
     (folder.parent / "mlflow.py").write_text("raise SystemExit('the wrong one')")
     monkeypatch.chdir(folder.parent)
-    process = start(folder, uri)
+    process = start_follower(folder, uri)
     write(folder, whole_trial(20, 0), seeds=(0,))
     assert process.finish(50.0), process.log.read_text()
     assert runs("trial").keys() == {"depth=20 s0"}

@@ -70,6 +70,6 @@ def test_two_processes_make_one_store(tmp_path: Path) -> None:
     code = "import sys; from expflow.tracking.store import connect; connect(sys.argv[1]).create_experiment(sys.argv[2])"
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     both = [subprocess.Popen([sys.executable, "-c", code, uri, name]) for name in ("one", "two")]
-    assert [each.wait() for each in both] == [0, 0]
+    assert [process.wait() for process in both] == [0, 0]
     with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
         assert {row[0] for row in connection.execute("select name from experiments")} == {"Default", "one", "two"}

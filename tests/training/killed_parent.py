@@ -8,9 +8,9 @@ from typing import Any
 
 from expflow.config.schema import Recipe, Trainer
 from expflow.events import Report
-from expflow.tasks.specs import Action, Scripted
+from expflow.tasks.specs import Action, ScriptedSpec
 from expflow.training.contract import Attempt, World
-from expflow.training.local import run_on_this_machine
+from expflow.training.local_ranks import run_local_ranks
 
 started: list[int] = []
 
@@ -30,5 +30,5 @@ def hear(report: Report) -> bool:
 if __name__ == "__main__":
     subprocess.Popen = Noted  # type: ignore[misc]
     script = tuple(Action.model_validate({"report": {"val/top1": 0.5}}) for _ in range(3))
-    recipe = Recipe(task=Scripted(name="scripted", script=script), trainer=Trainer(epochs=1))
-    run_on_this_machine(Attempt(recipe, 0), World(ranks=2), hear, on_notice=lambda notice: None, leave=lambda: False)
+    recipe = Recipe(task=ScriptedSpec(name="scripted", script=script), trainer=Trainer(epochs=1))
+    run_local_ranks(Attempt(recipe, 0), World(ranks=2), hear, on_notice=lambda notice: None, leave=lambda: False)

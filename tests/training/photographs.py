@@ -44,7 +44,7 @@ def make_folder(folder: Path) -> None:
         place = folder / "photographs" / label
         place.mkdir(parents=True)
         for number in range(36):
-            height, width = (int(each) for each in rng.integers(24, 60, 2))
+            height, width = (int(size) for size in rng.integers(24, 60, 2))
             top, left = (int(rng.integers(0, most)) for most in (pixels.shape[0] - 60, pixels.shape[1] - 60))
             piece = Image.fromarray(pixels[top : top + height, left : left + width])
             buffer = io.BytesIO()

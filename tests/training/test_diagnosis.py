@@ -5,11 +5,11 @@ import random
 
 import pytest
 
-from expflow.architectures.specs.mlp import MLP
-from expflow.data.build import prepare
-from expflow.data.specs import Digits
-from expflow.optim.specs import SGD, Constant
-from expflow.training.protocol.diagnosis import Curves, curves_of, diagnose
+from expflow.architectures.specs.mlp import MLPSpec
+from expflow.data.prepare.build import prepare
+from expflow.data.specs import DigitsSpec
+from expflow.optim.specs import ConstantSpec, SGDSpec
+from expflow.training.evaluation.diagnosis import LearningCurves, diagnose, learning_curves
 from tests.training.test_run_trial import recipe, train
 
 
@@ -22,7 +22,7 @@ def drawn(train, val, epochs=30, noise=0.005, val_noise=None, seed=0, **facts):
         return [of(t) * (1 + rng.gauss(0, size)) for t in share]
 
     curves = curve(train, noise), curve(val, noise if val_noise is None else val_noise)
-    return Curves(range(1, epochs + 1), *curves, **facts)
+    return LearningCurves(range(1, epochs + 1), *curves, **facts)
 
 
 def falling(start, end, rate=6.0):
@@ -46,25 +46,25 @@ def test_each_picture_of_the_lecture_is_recognised(kind, seed):
 
 
 def test_a_verdict_says_why_in_numbers():
-    found = diagnose(drawn(**SHAPES["overfitting"]))
-    assert found.title == "overfitting"
-    assert found.evidence["val_min"] < found.evidence["val_end"]
-    assert f"epoch {found.evidence['val_min_epoch']:g}" in found.sentence
+    verdict = diagnose(drawn(**SHAPES["overfitting"]))
+    assert verdict.title == "overfitting"
+    assert verdict.evidence["val_min"] < verdict.evidence["val_end"]
+    assert f"epoch {verdict.evidence['val_min_epoch']:g}" in verdict.sentence
     assert "12 samples" in diagnose(drawn(**SHAPES["val_too_few"])).sentence
 
 
 def test_a_high_resting_loss_is_underfitting_only_where_the_number_of_classes_is_known():
     resting = {"train": falling(2.3, 1.5, 12), "val": falling(2.3, 1.55, 12)}
-    found = diagnose(drawn(**resting, classes=10))
-    assert found.kind == "underfitting"
-    assert "65%" in found.sentence
+    verdict = diagnose(drawn(**resting, classes=10))
+    assert verdict.kind == "underfitting"
+    assert "65%" in verdict.sentence
     assert diagnose(drawn(**resting)).kind == "good_fit"
 
 
 def test_a_wide_gap_that_does_not_rise_is_overfitting_too():
-    found = diagnose(drawn(falling(2.3, 0.01), falling(2.3, 0.8), classes=10))
-    assert found.kind == "overfitting"
-    assert "does not rise" in found.sentence
+    verdict = diagnose(drawn(falling(2.3, 0.01), falling(2.3, 0.8), classes=10))
+    assert verdict.kind == "overfitting"
+    assert "does not rise" in verdict.sentence
 
 
 def test_val_is_held_against_the_training_set_measured_alike_where_that_is_known():
@@ -79,31 +79,31 @@ def test_a_training_that_begins_fitted_is_no_underfitting():
 
 
 def test_few_points_are_not_read():
-    found = diagnose(Curves(range(5), [2, 1, 0.5, 0.3, 0.2], [2, 1, 0.5, 0.3, 0.2]))
-    assert found.kind == "too_short_to_tell"
-    assert "5 validated epochs" in found.sentence
+    verdict = diagnose(LearningCurves(range(5), [2, 1, 0.5, 0.3, 0.2], [2, 1, 0.5, 0.3, 0.2]))
+    assert verdict.kind == "too_short_to_tell"
+    assert "5 validated epochs" in verdict.sentence
 
 
 def test_curves_come_from_reports():
     reports = [{"train/loss": 2.0, "val/loss": 2.1, "progress/epoch": 5.0}, {"train/loss": 1.0, "progress/epoch": 7.0}]
     last = {"train/loss": 0.5, "val/loss": 0.6, "fit/loss": 0.4, "progress/epoch": 10.0}
-    found = curves_of([*reports, last, {"train/loss": math.nan, "val/loss": 1.0}], val_samples=7, classes=3)
-    assert found == Curves((5.0, 10.0), (2.0, 0.5), (2.1, 0.6), 0.4, 7, 3)
-    assert curves_of([{"val/top1": 0.5}]) is None
+    curves = learning_curves([*reports, last, {"train/loss": math.nan, "val/loss": 1.0}], val_samples=7, classes=3)
+    assert curves == LearningCurves((5.0, 10.0), (2.0, 0.5), (2.1, 0.6), 0.4, 7, 3)
+    assert learning_curves([{"val/top1": 0.5}]) is None
 
 
 def real(tmp_path_factory, limit=None, hidden=64, epochs=30, lr=0.1):
-    root = prepare(Digits(name="digits"), cache=tmp_path_factory.mktemp("cache")).root
-    data = Digits(name="digits", batch_size=50, limit=limit)
+    root = prepare(DigitsSpec(name="digits"), cache=tmp_path_factory.mktemp("cache")).root
+    data = DigitsSpec(name="digits", batch_size=50, limit=limit)
     plan = recipe(
         epochs,
         data=data,
-        model=MLP(name="mlp", hidden=hidden),
-        optimizer=SGD(name="sgd", lr=lr, momentum=0.9),
-        schedule=Constant(name="constant"),
+        model=MLPSpec(name="mlp", hidden=hidden),
+        optimizer=SGDSpec(name="sgd", lr=lr, momentum=0.9),
+        schedule=ConstantSpec(name="constant"),
     )
     _, reports = train(plan, data_root=root)
-    return diagnose(curves_of([each.metrics for each in reports], val_samples=397, classes=10))
+    return diagnose(learning_curves([report.metrics for report in reports], val_samples=397, classes=10))
 
 
 def test_real_curves_are_read_as_they_are_known_to_be(tmp_path_factory):

@@ -19,7 +19,7 @@ from torch.nn.modules import module
 from torch.optim import optimizer
 
 from expflow.config.schema import Recipe, Trainer
-from expflow.config.spec import Foreign
+from expflow.config.spec import UserComponent
 from expflow.training import Attempt, World, run_trial
 from expflow.training.isolation import isolated
 from tests.training import leaky_code, user_code
@@ -29,7 +29,9 @@ USER, LEAKY = user_code.__name__, leaky_code.__name__
 
 def weights(task, seed=0, threads=1):
     recipe = Recipe(
-        data=Foreign(name=f"{USER}:Blobs"), task=Foreign(name=task), trainer=Trainer(epochs=1, validate_every=1)
+        data=UserComponent(name=f"{USER}:Blobs"),
+        task=UserComponent(name=task),
+        trainer=Trainer(epochs=1, validate_every=1),
     )
     return run_trial(Attempt(recipe, seed), World(threads=threads), lambda report: True).weights
 
@@ -51,8 +53,8 @@ def state():
         "numpy's errors": np.geterr(),
         "logging": logging.root.manager.disable,
         "loggers": [
-            (each.level, each.propagate, each.disabled, list(each.handlers))
-            for each in (logging.getLogger(), logging.getLogger("expflow"), logging.getLogger("pytorch_lightning"))
+            (logger.level, logger.propagate, logger.disabled, list(logger.handlers))
+            for logger in (logging.getLogger(), logging.getLogger("expflow"), logging.getLogger("pytorch_lightning"))
         ],
         "collector": (gc.isenabled(), gc.get_threshold()),
         "start method": multiprocessing.get_start_method(allow_none=True),
@@ -79,9 +81,9 @@ def state():
         ),
         "backends": (backends.cudnn.deterministic, backends.cudnn.benchmark, backends.mkldnn.enabled),
         "hooks": [
-            dict(each) if isinstance(each, dict) else each
+            dict(value) if isinstance(value, dict) else value
             for owner in (module, optimizer)
-            for name, each in vars(owner).items()
+            for name, value in vars(owner).items()
             if name.startswith("_global_")
         ],
     }
@@ -113,7 +115,9 @@ def test_a_b_a_gives_a_twice_and_leaves_the_process_as_it_was(caplog):
     assert torch.get_float32_matmul_precision() == "highest"  # which raises where precisions are half put back
     assert "threads are left running beside what comes next: left-behind" in caplog.text
     assert weights(f"{USER}:Plain") == first
-    assert any(each.name == "left-behind" for each in threading.enumerate())  # as was said: nobody can end it
+    assert any(
+        thread.name == "left-behind" for thread in threading.enumerate()
+    )  # as the warning says: it cannot be ended from outside
 
 
 @pytest.mark.usefixtures("_let_go")
@@ -145,7 +149,8 @@ def test_every_kind_of_global_hook_is_taken_away(name):
 
     with isolated(threads=1, deterministic=True):
         handle = leaky_code.HOOKS[name]()
-        (table,) = [each for each in [handle.hooks_dict_ref()] if each is not None]
+        table = handle.hooks_dict_ref()
+        assert table is not None
         assert handle.id in table
     assert handle.id not in table
     run()

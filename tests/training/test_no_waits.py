@@ -12,13 +12,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from expflow.config.schema import EarlyStopping
-from expflow.config.spec import Foreign
+from expflow.config.spec import UserComponent
 from expflow.data.augment.specs import TrainTransform
-from expflow.data.build import prepare
-from expflow.data.specs import Digits
-from expflow.losses.specs import CrossEntropy
-from expflow.optim.specs import Cosine, Plateau
-from expflow.tasks.specs import Classification
+from expflow.data.prepare.build import prepare
+from expflow.data.specs import DigitsSpec
+from expflow.losses.specs import CrossEntropySpec
+from expflow.optim.specs import CosineSpec, PlateauSpec
+from expflow.tasks.specs import ClassificationSpec
 from expflow.training.reporter import CHECK_EVERY
 from tests.training.test_checkpoint_resume import recipe, train
 
@@ -57,7 +57,7 @@ class Operations(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func._schema.name.removeprefix("aten::")
         by_mask = name in ("index", "index_put_") and any(
-            each is not None and each.dtype in (torch.bool, torch.uint8) for each in args[1]
+            index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1]
         )
         if (name in SIZES_BY_VALUES or by_mask) and not self.reads.checking:
             self.note(name)
@@ -66,37 +66,37 @@ class Operations(TorchDispatchMode):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    return prepare(Digits(name="digits"), cache=tmp_path_factory.mktemp("cache")).root
+    return prepare(DigitsSpec(name="digits"), cache=tmp_path_factory.mktemp("cache")).root
 
 
 @pytest.fixture
 def waits(monkeypatch):
     """Number of a batch in the trial -> what was read in its step, from asking for it to its last hook."""
-    found, step, advance = defaultdict(set), 0, _TrainingEpochLoop.advance
+    reads_by_step, step, advance = defaultdict(set), 0, _TrainingEpochLoop.advance
 
     def watched(loop, data_fetcher):
         nonlocal step
         step += 1
 
         def note(name):
-            found[step].add(name)
+            reads_by_step[step].add(name)
 
         reads = Reads(note)
         with reads, Operations(note, reads):
             advance(loop, data_fetcher)
 
     monkeypatch.setattr(_TrainingEpochLoop, "advance", watched)
-    return found
+    return reads_by_step
 
 
 def busy(**changes):
     """A trial that does much in its steps: an epoch of 40 batches."""
     mixing = TrainTransform(mixup=0.2, cutmix=1.0, flip=0.5)
     usual = {
-        "data": Digits(name="digits", batch_size=10, limit=10 * STEPS, train=mixing),
-        "task": Classification(name="classification", penalty="l1"),
-        "loss": CrossEntropy(name="cross_entropy", label_smoothing=0.1),
-        "schedule": Cosine(name="cosine", warmup_epochs=0.5),
+        "data": DigitsSpec(name="digits", batch_size=10, limit=10 * STEPS, train=mixing),
+        "task": ClassificationSpec(name="classification", penalty="l1"),
+        "loss": CrossEntropySpec(name="cross_entropy", label_smoothing=0.1),
+        "schedule": CosineSpec(name="cosine", warmup_epochs=0.5),
     }
     return recipe(**(usual | changes))
 
@@ -115,13 +115,13 @@ def test_the_host_looks_at_the_losses_now_and_then_and_at_nothing_else(root, wai
 
 
 def test_so_it_is_with_a_plateau(root, waits):
-    train(busy(epochs=1, schedule=Plateau(name="plateau", metric="val/loss")), root)
+    train(busy(epochs=1, schedule=PlateauSpec(name="plateau", metric="val/loss")), root)
     assert set(waits) == {CHECK_EVERY, STEPS}
 
 
 def test_a_loss_that_averages_by_itself_is_noticed(root, waits):
-    plain = Digits(name="digits", batch_size=10, limit=50)
-    train(busy(epochs=1, data=plain, loss=Foreign(name="torch.nn:CrossEntropyLoss", reduction="mean")), root)
+    plain = DigitsSpec(name="digits", batch_size=10, limit=50)
+    train(busy(epochs=1, data=plain, loss=UserComponent(name="torch.nn:CrossEntropyLoss", reduction="mean")), root)
     assert {"index"} <= waits[1]
 
 

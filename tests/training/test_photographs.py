@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from expflow.config import load
-from expflow.data.build import prepare
-from expflow.data.position import Position
+from expflow.data.prepare.build import prepare
+from expflow.data.streaming.loader_position import LoaderPosition
 from expflow.errors import UserError
 from tests.faults import streamed
 from tests.training import photographs
@@ -21,18 +21,18 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.fixture(scope="module")
 def courses(tmp_path_factory):
-    """What each course of :mod:`tests.faults.streamed` said, by rank, and the folder it was in."""
+    """What each course of :mod:`tests.faults.streamed` printed, by rank, and the folder it was in."""
     folder = tmp_path_factory.mktemp("photographs")
     program = [sys.executable, "-m", streamed.__name__, str(folder)]
     done = subprocess.run(program, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    assert not [each for each in said if each["course"] == "failed" and "killed" not in each["of"]]
-    return {(each["course"], each.get("rank", 0)): each for each in said} | {"folder": folder}
+    printed = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert not [line for line in printed if line["course"] == "failed" and "killed" not in line["of"]]
+    return {(line["course"], line.get("rank", 0)): line for line in printed} | {"folder": folder}
 
 
 def after(step, reports):
-    return {number: each for number, each in reports.items() if int(number) > step}
+    return {number: report for number, report in reports.items() if int(number) > step}
 
 
 # cut and gone on with
@@ -58,9 +58,13 @@ def test_a_killed_train_command_typed_again_gives_the_same_weights(courses):
 
 
 def test_a_train_command_that_is_told_to_end_saves_and_exits_with_143(courses):
-    whole, told, again = (courses[name, 0] for name in ("train", "train, told", "train again, told"))
-    assert told["exit"] == 143
-    assert (told["status"], told["saved"], told["failures"]) == ("running", 4, [])  # the step it was told in
+    whole, interrupted, again = (courses[name, 0] for name in ("train", "train, told", "train again, told"))
+    assert interrupted["exit"] == 143
+    assert (interrupted["status"], interrupted["saved"], interrupted["failures"]) == (
+        "running",
+        4,
+        [],
+    )  # the step it was told in
     assert (again["exit"], again["weights"], again["reports"]) == (0, whole["weights"], whole["reports"])
 
 
@@ -77,21 +81,21 @@ def here(tmp_path_factory):
 def test_so_it_is_wherever_it_is_cut(here, tmp_path, question):
     """Six batches of training and two of val are an epoch's questions: also at its end, and while it validates."""
     recipe, root, _ = here
-    whole, heard = train(recipe, root)
-    told = cut(recipe, root, tmp_path, question)
-    again, _ = train(recipe, root, tmp_path, told)
-    assert told.began().step == {1: 1, 5: 5, 8: 6, 9: 7}[question]
+    whole, expected = train(recipe, root)
+    messages = cut(recipe, root, tmp_path, question)
+    again, _ = train(recipe, root, tmp_path, messages)
+    assert messages.began().step == {1: 1, 5: 5, 8: 6, 9: 7}[question]
     assert again == whole
-    assert told.reports == heard.reports
+    assert messages.reports == expected.reports
 
 
 def test_the_comparison_can_fail(here, tmp_path, monkeypatch):
     """A loader that begins the epoch again gives other batches, and mixes them otherwise."""
     recipe, root, _ = here
     whole, _ = train(recipe, root)
-    told = cut(recipe, root, tmp_path, 3)
-    monkeypatch.setattr(Position, "restore", lambda self, epoch, batch: None)
-    again, _ = train(recipe, root, tmp_path, told)
+    messages = cut(recipe, root, tmp_path, 3)
+    monkeypatch.setattr(LoaderPosition, "restore", lambda self, epoch, batch: None)
+    again, _ = train(recipe, root, tmp_path, messages)
     assert again.weights != whole.weights
 
 
@@ -104,20 +108,22 @@ def lines(path):
 
 def test_one_rank_goes_on_behind_what_two_have_read(courses):
     folder = courses["folder"]
-    two = [each for each in lines(folder / "seen by two.jsonl") if (each["epoch"], each["batch"]) < (0, 3)]
+    two = [batch for batch in lines(folder / "seen by two.jsonl") if (batch["epoch"], batch["batch"]) < (0, 3)]
     one = lines(folder / "seen.jsonl")
-    assert [(each["epoch"], each["batch"]) for each in one] == [(0, b) for b in (3, 4, 5)] + [(1, b) for b in range(6)]
-    first = [id for each in two + one if each["epoch"] == 0 for id in each["ids"]]
+    assert [(batch["epoch"], batch["batch"]) for batch in one] == [(0, b) for b in (3, 4, 5)] + [
+        (1, b) for b in range(6)
+    ]
+    first = [id for batch in two + one if batch["epoch"] == 0 for id in batch["ids"]]
     assert sorted(first) == list(range(44))
-    assert sorted(id for each in one if each["epoch"] == 1 for id in each["ids"]) == list(range(44))
+    assert sorted(id for batch in one if batch["epoch"] == 1 for id in batch["ids"]) == list(range(44))
     assert courses["seen gone on", 0]["reports"]["12"] == pytest.approx(
         {"val/seen": 14, "progress/epoch": 2, "fit/seen": 44, "cost/params": 1}
     )
 
 
 def test_tasks_of_ones_own_get_whole_numbers_and_mixed_labels(courses):
-    for each in lines(courses["folder"] / "seen.jsonl"):
-        assert each["kinds"] == ["torch.uint8", "torch.float32", [len(each["ids"]), 2]]
+    for batch in lines(courses["folder"] / "seen.jsonl"):
+        assert batch["kinds"] == ["torch.uint8", "torch.float32", [len(batch["ids"]), 2]]
 
 
 def test_two_ranks_with_synchronised_batch_norms_train_what_one_does(courses):
@@ -164,9 +170,9 @@ def test_without_skipping_there_is_no_such_metric(courses):
 def test_mixing_needs_classes(here):
     from dataclasses import replace
 
-    from expflow.data.build import data_spec
-    from expflow.data.manifest import read_manifest
-    from expflow.training.mixing import mixing_callbacks
+    from expflow.data.prepare.prepared import data_spec
+    from expflow.data.shards.manifest import read_manifest
+    from expflow.training.mixup_cutmix import mixing_callbacks
 
     recipe, root, _ = here
     spec = data_spec(read_manifest(root), recipe.data)

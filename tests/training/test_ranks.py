@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +14,13 @@ import pytest
 
 from expflow.config import load
 from expflow.config.schema import Recipe, Resources, Trainer
-from expflow.data.build import prepare
-from expflow.data.specs import Digits
+from expflow.data.prepare.build import prepare
+from expflow.data.specs import DigitsSpec
 from expflow.errors import Preempted, RankLost, TrialError, UserError
 from expflow.events import Report
-from expflow.tasks.specs import Action, Scripted
-from expflow.training.contract import Attempt, Notice, Outcome, World, run_trial
-from expflow.training.local import run_on_this_machine, world_here
+from expflow.tasks.specs import Action, ScriptedSpec
+from expflow.training.contract import Attempt, Began, Notice, Outcome, Saved, World, run_trial
+from expflow.training.local_ranks import local_world, run_local_ranks
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -43,7 +44,7 @@ class Story:
     notices: list[Notice] = field(default_factory=list)
 
     def run(self, attempt: Attempt, ranks: int) -> Outcome:
-        train: Any = run_trial if ranks == 1 else run_on_this_machine
+        train: Any = run_trial if ranks == 1 else run_local_ranks
         outcome: Outcome = train(
             attempt, World(ranks=ranks), self.hear, on_notice=self.notices.append, leave=self.leave
         )
@@ -59,13 +60,13 @@ def exact(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
     """A recipe without batch norm and augmentation, whose last batch (of 40) is short; and its data."""
     folder = tmp_path_factory.mktemp("exact")
     (folder / "exact.yaml").write_text(EXACT)
-    data = prepare(Digits(name="digits"), cache=folder / "cache")
+    data = prepare(DigitsSpec(name="digits"), cache=folder / "cache")
     return load(folder / "exact.yaml").experiment.recipe, data.root
 
 
 def scripted(*actions: dict[str, Any]) -> Recipe:
-    script = tuple(Action.model_validate(each) for each in actions)
-    return Recipe(task=Scripted(name="scripted", script=script), trainer=Trainer(epochs=1))
+    script = tuple(Action.model_validate(action) for action in actions)
+    return Recipe(task=ScriptedSpec(name="scripted", script=script), trainer=Trainer(epochs=1))
 
 
 REPORT = {"report": {"val/top1": 0.5}}
@@ -110,6 +111,46 @@ def test_what_one_rank_raises_is_raised_with_its_traceback() -> None:
     assert "scripted.py" in "".join(caught.value.__notes__)
 
 
+def rank_processes() -> list[int]:
+    """The ranks' processes, in the order in which they were started."""
+    children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
+    commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children}
+    return sorted(pid for pid, command in commands.items() if b"expflow.training.rank_process" in command)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "number"), [([0], signal.SIGTERM), ([1], signal.SIGUSR1), ([0, 1], signal.SIGTERM), ([0], signal.SIGHUP)]
+)
+def test_ranks_that_are_told_to_leave_save_together(
+    exact: tuple[Recipe, Path], tmp_path: Path, ranks: list[int], number: int
+) -> None:
+    """By a signal as a batch system sends it to one process or to all."""
+    recipe, root = exact
+    notices: list[Notice] = []
+
+    def on_notice(notice: Notice) -> None:
+        notices.append(notice)
+        if isinstance(notice, Began):
+            processes = rank_processes()
+            for rank in ranks:
+                os.kill(processes[rank], number)
+
+    attempt = Attempt(recipe, 0, root, tmp_path)
+    with pytest.raises(Preempted, match="which is saved"):
+        run_local_ranks(attempt, World(ranks=2), lambda report: True, on_notice=on_notice, leave=lambda: False)
+    assert any(isinstance(notice, Saved) for notice in notices)
+
+
+def test_a_killed_rank_is_named_also_where_the_other_missed_it_first() -> None:
+    def kill(report: Report) -> bool:
+        if report.step == 1:
+            os.kill(rank_processes()[1], signal.SIGKILL)
+        return True
+
+    with pytest.raises(RankLost, match="rank 1 was lost: killed by SIGKILL"):
+        Story(go_on=kill).run(Attempt(scripted({**REPORT, "repeat": 50}), 0), 2)
+
+
 def test_a_rank_that_dies_ends_the_others_too() -> None:
     with pytest.raises(RankLost, match="exit code 7"):
         Story().run(Attempt(scripted(REPORT, {"exit": 7, "rank": 1}, {"hang": True}), 0), 2)
@@ -135,5 +176,5 @@ def test_ranks_end_with_their_parent(tmp_path: Path) -> None:
 
 def test_more_gpus_than_there_are_is_an_error_of_the_file() -> None:
     with pytest.raises(UserError, match="gpus_per_rank: 0"):
-        world_here(Resources(ranks=64, gpus_per_rank=1.0))
-    assert world_here(Resources(ranks=2)).gpus in (0, 1)
+        local_world(Resources(ranks=64, gpus_per_rank=1.0))
+    assert local_world(Resources(ranks=2)).gpus in (0, 1)

@@ -6,17 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from expflow.architectures.specs.mlp import MLP
+from expflow.architectures.specs.mlp import MLPSpec
 from expflow.config.schema import EarlyStopping
-from expflow.config.spec import Foreign
-from expflow.data.build import prepare
-from expflow.data.loader import loader_for
-from expflow.data.specs import Digits
+from expflow.config.spec import UserComponent
+from expflow.data.prepare.build import prepare
+from expflow.data.specs import DigitsSpec
+from expflow.data.streaming.loader import loader_for
 from expflow.errors import Diverged, OutOfMemory, UserError
-from expflow.optim.specs import SGD, Adam, Constant, Plateau
-from expflow.tasks.specs import Classification
+from expflow.optim.specs import AdamSpec, ConstantSpec, PlateauSpec, SGDSpec
+from expflow.tasks.specs import ClassificationSpec
 from expflow.training import World
-from expflow.training.arguments import trainer_arguments
+from expflow.training.trainer_arguments import trainer_arguments
 from tests.training import recipe_code
 from tests.training.test_run_trial import recipe, train
 from tests.training.user_code import CLASSES, blobs
@@ -26,13 +26,13 @@ NOTHING = {"model": None, "loss": None, "optimizer": None, "schedule": None}
 
 
 def in_order(**arguments):
-    return Foreign(name=f"{CODE}:InOrder", **arguments)
+    return UserComponent(name=f"{CODE}:InOrder", **arguments)
 
 
 def scored(epochs, trainer=None, **arguments):
     """A trial of the task that scores by script."""
     slots = {key: arguments.pop(key) for key in ("optimizer", "schedule") if key in arguments}
-    task = Foreign(name=f"{CODE}:Scored", **arguments)
+    task = UserComponent(name=f"{CODE}:Scored", **arguments)
     return recipe(epochs, trainer, task=task, data=in_order(), **{**NOTHING, **slots})
 
 
@@ -43,7 +43,7 @@ def by_hand(epochs, batch, accumulate, lr=0.1, momentum=0.0, clip=None, samples=
     """Val loss of a linear classifier in float64, each step on all samples of a group at once."""
 
     def normalised(image):  # the data's mean and std are kept in single precision
-        mean, std = ((torch.tensor(each) * 255.0).double() for each in (0.4, 0.3))
+        mean, std = ((torch.tensor(share) * 255.0).double() for share in (0.4, 0.3))
         return ((image - mean) / std).flatten(1)
 
     image, label = blobs(samples, 0)
@@ -59,11 +59,11 @@ def by_hand(epochs, batch, accumulate, lr=0.1, momentum=0.0, clip=None, samples=
             loss.backward()
             if clip and clip[0] == "norm":
                 length = torch.cat([weight.grad.flatten(), bias.grad]).norm()
-                for each in (weight, bias):
-                    each.grad *= min(1.0, clip[1] / (length.item() + 1e-6))
+                for parameter in (weight, bias):
+                    parameter.grad *= min(1.0, clip[1] / (length.item() + 1e-6))
             elif clip:
-                for each in (weight, bias):
-                    each.grad.clamp_(-clip[1], clip[1])
+                for parameter in (weight, bias):
+                    parameter.grad.clamp_(-clip[1], clip[1])
             optimizer.step()
     image, label = blobs(13, 1)
     inputs = normalised(image)
@@ -77,9 +77,9 @@ def in_double(trainer, epochs=3, momentum=0.0, **data):
         epochs,
         {**double, **trainer},
         data=in_order(**data),
-        model=Foreign(name=f"{CODE}:Zero"),
-        optimizer=SGD(name="sgd", lr=0.1, momentum=momentum),
-        schedule=Constant(name="constant"),
+        model=UserComponent(name=f"{CODE}:Zero"),
+        optimizer=SGDSpec(name="sgd", lr=0.1, momentum=momentum),
+        schedule=ConstantSpec(name="constant"),
     )
     outcome, reports = train(spec)
     return outcome.step, reports[-1].metrics["val/loss"]
@@ -104,16 +104,16 @@ def test_gradients_are_clipped_after_they_are_accumulated(clip, accumulate):
 
 def test_a_penalty_is_counted_once_for_each_step_however_many_batches_it_has():
     def loss(batch_size, trainer):
-        task = Classification(name="classification", penalty="l2", penalty_strength=0.3)
+        task = ClassificationSpec(name="classification", penalty="l2", penalty_strength=0.3)
         data = in_order(batch_size=batch_size)
-        spec = recipe(2, trainer, data=data, task=task, model=Foreign(name=f"{CODE}:Zero"))
+        spec = recipe(2, trainer, data=data, task=task, model=UserComponent(name=f"{CODE}:Zero"))
         return train(spec)[1][-1].metrics["val/loss"]
 
     assert loss(8, {"accumulate": 3}) == pytest.approx(loss(24, {}), rel=1e-5)
 
 
 def test_the_last_batches_of_an_epoch_count_fully_for_a_users_own_task_too():
-    task = Foreign(name=f"{CODE}:Measured", lr=0.1)
+    task = UserComponent(name=f"{CODE}:Measured", lr=0.1)
     # three batches of 8, two to a step: the last group is one batch, with a mean loss of its own
     _, reports = train(recipe(2, {"accumulate": 2}, task=task, data=in_order(samples=24), **NOTHING))
     image, label = blobs(24, 0)
@@ -150,9 +150,9 @@ def test_the_mean_is_over_optimizer_steps_not_batches():
 
 
 def test_both_the_mean_and_its_age_are_in_the_state():
-    from expflow.training.averaging import Averaging, averaged
+    from expflow.training.ema import ExponentialMovingAverage, averaged_weights
 
-    first = Averaging(0.9)
+    first = ExponentialMovingAverage(0.9)
     module = nn.BatchNorm1d(2)
     trainer = type("Trainer", (), {"global_step": 0})()
     first.on_train_start(trainer, module)
@@ -161,16 +161,18 @@ def test_both_the_mean_and_its_age_are_in_the_state():
             module.weight += 1
         trainer.global_step = step
         first.on_train_batch_end(trainer)
-    kept = averaged({first.state_key: first.state_dict()})
+    kept = averaged_weights({first.state_key: first.state_dict()})
     assert set(kept) == {"weight", "bias", "running_mean", "running_var"}  # a count is no weight
-    second = Averaging(0.9)
+    second = ExponentialMovingAverage(0.9)
     second.load_state_dict(first.state_dict())
     second.on_train_start(trainer, module)
     trainer.global_step = 4
     first.on_train_batch_end(trainer)
     second.on_train_batch_end(trainer)
-    assert torch.equal(averaged({"averaging": second.state_dict()})["weight"], first.state_dict()["means"]["weight"])
-    assert averaged({}) == {}
+    assert torch.equal(
+        averaged_weights({"averaging": second.state_dict()})["weight"], first.state_dict()["means"]["weight"]
+    )
+    assert averaged_weights({}) == {}
 
 
 # early stopping and plateaus
@@ -182,7 +184,7 @@ def stopping(**keys):
 
 def test_a_trial_that_stands_still_ends_early_and_says_why():
     outcome, reports = train(scored(9, stopping(patience=1), scores=[1, 3, 2, 3, 5, 5, 5]))
-    assert [each.metrics["progress/epoch"] for each in reports] == [1, 2, 3, 4]
+    assert [report.metrics["progress/epoch"] for report in reports] == [1, 2, 3, 4]
     assert not outcome.stopped
     assert outcome.reason == "stopped early after epoch 4 of 9: val/score was best, 3, in epoch 2"
     assert outcome.step == 16
@@ -203,19 +205,19 @@ def test_patience_that_ends_with_the_last_epoch_stops_nothing():
 
 def test_epochs_that_are_not_validated_do_not_count():
     _, reports = train(scored(9, {"validate_every": 2, **stopping(patience=0)}, scores=[0, 2, 0, 1, 0]))
-    assert [each.metrics["progress/epoch"] for each in reports] == [2, 4]
+    assert [report.metrics["progress/epoch"] for report in reports] == [2, 4]
 
 
 def test_a_metric_that_nobody_logs_is_named_with_those_there_are():
-    with pytest.raises(UserError, match=r"early_stopping\.metric: .*'val/score'; .* val/other.*val/pixels"):
+    with pytest.raises(UserError, match=r"early_stopping\.metric: .* val/score; .* val/other.*val/pixels"):
         train(scored(2, stopping(), scores=[1], metric="val/other"))
 
 
 def test_a_plateau_lowers_the_rate_of_the_training():
-    schedule = Plateau(name="plateau", metric="val/score", mode="max", patience=0, factor=0.1)
-    slots = {"optimizer": SGD(name="sgd", lr=1.0), "schedule": schedule}
+    schedule = PlateauSpec(name="plateau", metric="val/score", mode="max", patience=0, factor=0.1)
+    slots = {"optimizer": SGDSpec(name="sgd", lr=1.0), "schedule": schedule}
     _, reports = train(scored(4, scores=[1, 0.5, 2, 1], **slots))
-    assert [each.metrics["train/rate"] for each in reports] == pytest.approx([1, 1, 0.1, 0.1])
+    assert [report.metrics["train/rate"] for report in reports] == pytest.approx([1, 1, 0.1, 0.1])
     assert reports[-1].metrics["train/weight"] == pytest.approx(-(8 + 0.8))
 
 
@@ -224,8 +226,8 @@ def test_a_plateau_lowers_the_rate_of_the_training():
 
 def test_training_images_grow_and_validation_keeps_the_datas_size():
     _, reports = train(scored(4, {"image_sizes": [(1, 4), (3, 12)]}))
-    assert [each.metrics["train/pixels"] for each in reports] == [8, 4, 4, 12]
-    assert {each.metrics["val/pixels"] for each in reports} == {8}
+    assert [report.metrics["train/pixels"] for report in reports] == [8, 4, 4, 12]
+    assert {report.metrics["val/pixels"] for report in reports} == {8}
 
 
 def test_a_network_of_one_size_is_refused_by_name():
@@ -237,7 +239,7 @@ def test_a_network_of_one_size_is_refused_by_name():
 
 
 def test_half_precision_keeps_the_weights_in_full():
-    spec = recipe(2, {"precision": "bf16-mixed"}, data=in_order(), model=Foreign(name=f"{CODE}:Kinds"))
+    spec = recipe(2, {"precision": "bf16-mixed"}, data=in_order(), model=UserComponent(name=f"{CODE}:Kinds"))
     _, reports = train(spec)
     assert reports[-1].metrics["val/top1"] > 0.5
 
@@ -261,9 +263,9 @@ def test_the_network_is_compiled_in_its_mode_and_learns_the_same(compiling, mode
         return real(function, backend=traced)
 
     monkeypatch.setattr(torch, "compile", compile_quickly)
-    plain = recipe(2, data=in_order(batch_size=10), model=MLP(name="mlp", hidden=8))
+    plain = recipe(2, data=in_order(batch_size=10), model=MLPSpec(name="mlp", hidden=8))
     compiled = plain.model_copy(update={"trainer": plain.trainer.model_copy(update={"compile": compiling})})
-    one, other = (train(each)[0].weights for each in (plain, compiled))
+    one, other = (train(made)[0].weights for made in (plain, compiled))
     assert modes == [mode]
     assert graphs
     assert one == other
@@ -288,14 +290,14 @@ def test_convolutions_are_chosen_by_speed_on_gpus_unless_one_says_otherwise():
 
 @pytest.mark.parametrize("how", ["torch", "python"])
 def test_out_of_memory_is_named_with_batch_size_and_peak(how, tmp_path):
-    task = Foreign(name=f"{CODE}:Hungry", how=how)
+    task = UserComponent(name=f"{CODE}:Hungry", how=how)
     with pytest.raises(OutOfMemory, match=r"data\.batch_size 5, at a peak of \d+\.\d\d GiB in this process"):
         train(recipe(1, task=task, data=in_order(batch_size=5), **NOTHING))
 
 
 def test_another_runtime_error_stays_what_it_is():
     with pytest.raises(RuntimeError, match="allocator is fine"):
-        train(recipe(1, task=Foreign(name=f"{CODE}:Hungry", how="not"), data=in_order(), **NOTHING))
+        train(recipe(1, task=UserComponent(name=f"{CODE}:Hungry", how="not"), data=in_order(), **NOTHING))
 
 
 # the whole training set at once
@@ -303,23 +305,23 @@ def test_another_runtime_error_stays_what_it_is():
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
-    return prepare(Digits(name="digits"), cache=tmp_path_factory.mktemp("cache"))
+    return prepare(DigitsSpec(name="digits"), cache=tmp_path_factory.mktemp("cache"))
 
 
 def test_a_batch_of_all_is_one_step_an_epoch(digits):
     for limit, samples in ((None, 1300), (50, 50)):
-        data = Digits(name="digits", batch_size="all", limit=limit)
+        data = DigitsSpec(name="digits", batch_size="all", limit=limit)
         assert len(next(iter(loader_for(data, digits.root, "train", seed=0, shuffle=True)))["label"]) == samples
-        outcome, _ = train(recipe(3, data=data, optimizer=Adam(name="adam")), data_root=digits.root)
+        outcome, _ = train(recipe(3, data=data, optimizer=AdamSpec(name="adam")), data_root=digits.root)
         assert outcome.step == 3
 
 
 def test_a_batch_of_all_is_shared_among_ranks(digits):
-    data = Digits(name="digits", batch_size="all", limit=7)
+    data = DigitsSpec(name="digits", batch_size="all", limit=7)
     loaders = [loader_for(data, digits.root, "train", seed=0, shuffle=True, rank=rank, ranks=2) for rank in (0, 1)]
-    batches = [list(each) for each in loaders]
-    assert [len(each) for each in batches] == [1, 1]
-    assert [each[0]["valid"].sum().item() for each in batches] == [4, 3]
+    batches = [list(loader) for loader in loaders]
+    assert [len(part) for part in batches] == [1, 1]
+    assert [part[0]["valid"].sum().item() for part in batches] == [4, 3]
 
 
 def test_two_ways_to_say_the_same_are_refused():
@@ -328,6 +330,6 @@ def test_two_ways_to_say_the_same_are_refused():
 
 
 def test_divergence_while_accumulating_names_the_optimizer_step():
-    task = Foreign(name="tests.training.user_code:NanAt", step=3)
+    task = UserComponent(name="tests.training.user_code:NanAt", step=3)
     with pytest.raises(Diverged, match="nan at step 3;"):
         train(recipe(2, {"accumulate": 2}, task=task, data=in_order(), **NOTHING))

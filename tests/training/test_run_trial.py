@@ -6,16 +6,16 @@ import warnings
 import pytest
 import torch
 
-from expflow.architectures.specs.linear import Linear
-from expflow.architectures.specs.mlp import MLP
+from expflow.architectures.specs.linear import LinearSpec
+from expflow.architectures.specs.mlp import MLPSpec
 from expflow.config.schema import Recipe, Trainer
-from expflow.config.spec import Foreign
-from expflow.data.build import prepare
-from expflow.data.specs import Digits
+from expflow.config.spec import UserComponent
+from expflow.data.prepare.build import prepare
+from expflow.data.specs import DigitsSpec
 from expflow.errors import Diverged, UserError
-from expflow.losses.specs import CrossEntropy
-from expflow.optim.specs import SGD, Adam, OneCycle
-from expflow.tasks.specs import Classification
+from expflow.losses.specs import CrossEntropySpec
+from expflow.optim.specs import AdamSpec, OneCycleSpec, SGDSpec
+from expflow.tasks.specs import ClassificationSpec
 from expflow.training import Attempt, Outcome, World, run_trial
 from tests.training import user_code
 from tests.training.comparing import MEASURED, comparable
@@ -25,12 +25,12 @@ USER = user_code.__name__
 
 def recipe(epochs=2, trainer=None, **changes):
     usual = {
-        "data": Foreign(name=f"{USER}:Blobs"),
-        "model": MLP(name="mlp", hidden=8),
-        "task": Classification(name="classification"),
-        "loss": CrossEntropy(name="cross_entropy"),
-        "optimizer": SGD(name="sgd", lr=0.1, momentum=0.9),
-        "schedule": OneCycle(name="one_cycle"),
+        "data": UserComponent(name=f"{USER}:Blobs"),
+        "model": MLPSpec(name="mlp", hidden=8),
+        "task": ClassificationSpec(name="classification"),
+        "loss": CrossEntropySpec(name="cross_entropy"),
+        "optimizer": SGDSpec(name="sgd", lr=0.1, momentum=0.9),
+        "schedule": OneCycleSpec(name="one_cycle"),
     }
     filled = {key: value for key, value in (usual | changes).items() if value is not None}
     return Recipe(**filled, trainer=Trainer(epochs=epochs, **(trainer or {})))
@@ -38,7 +38,7 @@ def recipe(epochs=2, trainer=None, **changes):
 
 def plain(epochs=2, task="Plain", **arguments):
     none = {"model": None, "loss": None, "optimizer": None, "schedule": None}
-    return recipe(epochs, task=Foreign(name=f"{USER}:{task}", **arguments), **none)
+    return recipe(epochs, task=UserComponent(name=f"{USER}:{task}", **arguments), **none)
 
 
 def train(recipe, seed=0, answer=lambda report: True, world=None, **attempt):
@@ -52,21 +52,21 @@ def train(recipe, seed=0, answer=lambda report: True, world=None, **attempt):
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
-    return prepare(Digits(name="digits"), cache=tmp_path_factory.mktemp("cache"))
+    return prepare(DigitsSpec(name="digits"), cache=tmp_path_factory.mktemp("cache"))
 
 
 def on_digits(epochs=3):
-    return recipe(epochs, data=Digits(name="digits", batch_size=100), model=MLP(name="mlp", hidden=64))
+    return recipe(epochs, data=DigitsSpec(name="digits", batch_size=100), model=MLPSpec(name="mlp", hidden=64))
 
 
 def test_a_trial_on_prepared_shards_learns_and_reports_each_epoch(digits):
     outcome, reports = train(on_digits(), data_root=digits.root)
     epoch = math.ceil(digits.spec.samples["train"] / 100)
-    assert [each.step for each in reports] == [epoch, 2 * epoch, 3 * epoch]
-    assert [each.metrics["progress/epoch"] for each in reports] == [1, 2, 3]
-    assert [each.progress for each in reports] == [pytest.approx(1 / 3), pytest.approx(2 / 3), 1]
+    assert [report.step for report in reports] == [epoch, 2 * epoch, 3 * epoch]
+    assert [report.metrics["progress/epoch"] for report in reports] == [1, 2, 3]
+    assert [report.progress for report in reports] == [pytest.approx(1 / 3), pytest.approx(2 / 3), 1]
     each_epoch = {"train/loss", "train/top1", "val/loss", "val/top1", "val/top5", "progress/epoch"}
-    assert [set(each.metrics) for each in reports[:2]] == [each_epoch, each_epoch]
+    assert [set(report.metrics) for report in reports[:2]] == [each_epoch, each_epoch]
     last = reports[-1].metrics
     assert set(last) - each_epoch == {"fit/loss", "fit/top1", "fit/top5", "cost/params", "cost/macs"} | MEASURED
     assert last["cost/params"] == 64 * 64 + 64 + 64 * 10 + 10
@@ -88,14 +88,14 @@ def test_metrics_are_exact_shares_of_the_split(digits):
 def test_two_runs_of_one_trial_give_equal_weights_and_reports_and_another_seed_does_not(digits):
     def run(seed):
         outcome, reports = train(on_digits(1), seed, data_root=digits.root)
-        return outcome.weights, [comparable(each.metrics) for each in reports]
+        return outcome.weights, [comparable(report.metrics) for report in reports]
 
     assert run(0) == run(0)
     assert run(0)[0] != run(1)[0]
 
 
 def test_a_limit_is_what_is_trained_on(digits):
-    data = Digits(name="digits", batch_size=50, limit=120)
+    data = DigitsSpec(name="digits", batch_size=50, limit=120)
     outcome, _ = train(recipe(1, data=data), data_root=digits.root)
     assert outcome.step == 3
 
@@ -123,22 +123,29 @@ def test_a_no_to_the_last_report_stops_nothing():
 
 def test_validation_may_be_rarer_but_the_last_epoch_always_has_one():
     _, reports = train(recipe(5, {"validate_every": 2}))
-    assert [each.metrics["progress/epoch"] for each in reports] == [2, 4, 5]
-    assert all("val/top1" in each.metrics for each in reports)
+    assert [report.metrics["progress/epoch"] for report in reports] == [2, 4, 5]
+    assert all("val/top1" in report.metrics for report in reports)
     _, every = train(recipe(5))
     assert reports[-1].metrics["val/loss"] == every[-1].metrics["val/loss"]
 
 
 def test_divergence_is_named_with_its_step():
     with pytest.raises(Diverged, match=r"the loss became (nan|inf) at step \d+"):
-        train(recipe(optimizer=SGD(name="sgd", lr=1e30)))
+        train(recipe(optimizer=SGDSpec(name="sgd", lr=1e30)))
     with pytest.raises(Diverged, match="nan at step 6;"):
         train(plain(task="NanAt", step=6))
 
 
-def test_a_metric_that_is_not_finite_is_a_divergence_too():
+def test_a_metric_that_is_not_finite_is_a_divergence_where_the_trial_is_judged_by_it():
     with pytest.raises(Diverged, match="val/score became inf by step 4"):
-        train(plain(task="BadScore"))
+        train(plain(task="BadScore"), judged_by="val/score")
+
+
+def test_another_metric_that_is_not_finite_is_left_out():
+    outcome, reports = train(plain(task="BadScore"))
+    assert (outcome.step, outcome.stopped) == (8, False)
+    assert [tuple(report.missing) for report in reports] == [("val/score",), ("val/score",)]
+    assert not any("score" in name for report in reports for name in report.metrics)
 
 
 def test_what_the_task_raises_comes_out_as_it_is():
@@ -159,13 +166,16 @@ def test_lightnings_own_arguments_pass_through():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"trainer": {"lightning": {"max_epochs": 3}}}, r"trainer\.lightning\.max_epochs cannot be set"),
+        (
+            {"trainer": {"lightning": {"max_epochs": 3}}},
+            r"lightning\.max_epochs: it cannot be set here: trainer\.epochs",
+        ),
         ({"trainer": {"lightning": {"no_such": 3}}}, "no_such"),
         ({"data": None}, "nothing to train on"),
-        ({"data": Digits(name="digits")}, "not prepared"),
-        ({"data": Foreign(name=f"{USER}:Net", in_channels=1, num_classes=2)}, "LightningDataModule is needed"),
-        ({"data": {"a": Digits(name="digits"), "b": Digits(name="digits")}}, "one data source"),
-        ({"data": Foreign(name=f"{USER}:Blobs", sample=3)}, "sample"),
+        ({"data": DigitsSpec(name="digits")}, "not prepared"),
+        ({"data": UserComponent(name=f"{USER}:Net", in_channels=1, num_classes=2)}, "LightningDataModule is needed"),
+        ({"data": {"a": DigitsSpec(name="digits"), "b": DigitsSpec(name="digits")}}, "one data source"),
+        ({"data": UserComponent(name=f"{USER}:Blobs", sample=3)}, "sample"),
     ],
 )
 def test_a_recipe_that_cannot_be_trained_is_refused_with_the_reason(changes, message):
@@ -175,7 +185,7 @@ def test_a_recipe_that_cannot_be_trained_is_refused_with_the_reason(changes, mes
 
 def test_a_plain_lightning_module_and_data_module_work():
     outcome, reports = train(plain(3))
-    assert [set(each.metrics) for each in reports[:2]] == [{"train/loss", "val/top1", "progress/epoch"}] * 2
+    assert [set(report.metrics) for report in reports[:2]] == [{"train/loss", "val/top1", "progress/epoch"}] * 2
     assert reports[-1].metrics["cost/params"] == 64 * 8 + 8 + 8 * 3 + 3
     assert outcome.step == 12
     assert train(plain(3))[0] == outcome
@@ -187,18 +197,21 @@ def test_an_argument_of_the_users_task_may_have_any_name():
 
 
 def test_a_users_network_and_loss_train_in_our_task():
-    own = recipe(model=Foreign(name=f"{USER}:Net"), loss=Foreign(name=f"{USER}:average_loss"))
+    own = recipe(model=UserComponent(name=f"{USER}:Net"), loss=UserComponent(name=f"{USER}:average_loss"))
     _, reports = train(own)
     assert reports[-1].metrics["val/top1"] > 0.5
 
 
 def test_two_networks_two_optimizers_and_two_fields_train_together():
     two = recipe(
-        data=Foreign(name=f"{USER}:Pairs"),
-        task=Foreign(name=f"{USER}:TwoPlayers"),
-        model={"coder": Foreign(name=f"{USER}:Coder"), "judge": Foreign(name=f"{USER}:Judge", width=7)},
-        loss={"coder": Foreign(name="torch.nn:MSELoss"), "judge": Foreign(name="torch.nn:BCEWithLogitsLoss")},
-        optimizer={"coder": Adam(name="adam", lr=0.05), "judge": SGD(name="sgd", lr=0.1)},
+        data=UserComponent(name=f"{USER}:Pairs"),
+        task=UserComponent(name=f"{USER}:TwoPlayers"),
+        model={"coder": UserComponent(name=f"{USER}:Coder"), "judge": UserComponent(name=f"{USER}:Judge", width=7)},
+        loss={
+            "coder": UserComponent(name="torch.nn:MSELoss"),
+            "judge": UserComponent(name="torch.nn:BCEWithLogitsLoss"),
+        },
+        optimizer={"coder": AdamSpec(name="adam", lr=0.05), "judge": SGDSpec(name="sgd", lr=0.1)},
         schedule=None,
         epochs=8,
     )
@@ -209,24 +222,24 @@ def test_two_networks_two_optimizers_and_two_fields_train_together():
 
 
 def test_weights_are_told_apart_by_value_name_and_shape():
-    from expflow.training.weights import digest
+    from expflow.training.weights_digest import weights_digest
 
     torch.manual_seed(0)
     one = torch.nn.Linear(2, 3)
     same = torch.nn.Linear(2, 3)
     same.load_state_dict(one.state_dict())
-    assert digest(one) == digest(same)
+    assert weights_digest(one) == weights_digest(same)
     with torch.no_grad():
         same.weight[0, 0] += 1e-6
-    assert digest(one) != digest(same)
-    assert digest(torch.nn.Sequential(one)) != digest(one)
+    assert weights_digest(one) != weights_digest(same)
+    assert weights_digest(torch.nn.Sequential(one)) != weights_digest(one)
 
 
 def test_the_time_of_a_step_is_measured_even_on_the_smallest_data(digits):
-    from expflow.training.measure import measure_steps
+    from expflow.training.step_timing import measure_steps
 
-    spec = Digits(name="digits", batch_size=2000)
-    one_batch = recipe(data=spec, model=Linear(name="linear"))
+    spec = DigitsSpec(name="digits", batch_size=2000)
+    one_batch = recipe(data=spec, model=LinearSpec(name="linear"))
     measured = measure_steps(one_batch, digits.root)
     assert measured.train > 0
     assert measured.trial_seconds(one_batch, digits.spec.samples) > 0

@@ -9,20 +9,20 @@ import pytest
 import torch
 from torch import nn
 
-from expflow.config.initial import Init
+from expflow.config.initial_weights import Init
 from expflow.config.schema import Recipe, Trainer
-from expflow.config.spec import Foreign
-from expflow.data.build import prepare
-from expflow.data.specs import Digits
+from expflow.config.spec import UserComponent
+from expflow.data.prepare.build import prepare
+from expflow.data.specs import DigitsSpec
 from expflow.errors import CheckpointDamaged, CheckpointMismatch, CheckpointUnsafe, Preempted, UserError, WeightsMissing
-from expflow.losses.specs import CrossEntropy
-from expflow.optim.specs import SGD, Adam, Constant, OneCycle
-from expflow.tasks.specs import Classification
+from expflow.losses.specs import CrossEntropySpec
+from expflow.optim.specs import AdamSpec, ConstantSpec, OneCycleSpec, SGDSpec
+from expflow.tasks.specs import ClassificationSpec
 from expflow.training import Attempt, Saved, World, run_trial
-from expflow.training.checkpoints.tensors import STATE_DICT, weights_of
-from expflow.training.local import run_on_this_machine
-from expflow.training.transfer import Pretrained
-from expflow.training.transfer.source import sha256_of
+from expflow.training.checkpoints.tensor_files import STATE_DICT, read_weights
+from expflow.training.local_ranks import run_local_ranks
+from expflow.training.transfer import PretrainedWeights
+from expflow.training.transfer.pretrained import sha256_of
 from tests.training import transfer_code
 from tests.training.comparing import comparable
 
@@ -33,29 +33,29 @@ STEPS = 4
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare(Digits(name="digits"), cache=tmp_path_factory.mktemp("cache")).root
+    return prepare(DigitsSpec(name="digits"), cache=tmp_path_factory.mktemp("cache")).root
 
 
 def recipe(epochs: int = 2, *, init: dict[str, Any] | None = None, trainer: Any = None, **changes: Any) -> Recipe:
     usual: dict[str, Any] = {
-        "data": Digits(name="digits", batch_size=50, limit=200),
-        "model": Foreign(name=f"{CODE}:Staged"),
-        "task": Classification(name="classification"),
-        "loss": CrossEntropy(name="cross_entropy"),
-        "optimizer": SGD(name="sgd", lr=0.1, momentum=0.9, weight_decay=0.01),
-        "schedule": OneCycle(name="one_cycle"),
+        "data": DigitsSpec(name="digits", batch_size=50, limit=200),
+        "model": UserComponent(name=f"{CODE}:Staged"),
+        "task": ClassificationSpec(name="classification"),
+        "loss": CrossEntropySpec(name="cross_entropy"),
+        "optimizer": SGDSpec(name="sgd", lr=0.1, momentum=0.9, weight_decay=0.01),
+        "schedule": OneCycleSpec(name="one_cycle"),
     }
     begins = Init.model_validate(init) if init is not None else None
     return Recipe(**usual | changes, init=begins, trainer=Trainer.model_validate({"epochs": epochs} | (trainer or {})))
 
 
-class Told:
+class TrialMessages:
     """What a trial said, and when it is asked to leave."""
 
     def __init__(self, leave_at: int | None = None) -> None:
         self.reports: dict[int, Any] = {}
         self.saved: list[Saved] = []
-        self.asked, self.leave_at = 0, leave_at
+        self.asked, self.leave_at = -1, leave_at  # the first question comes before the first step
 
     def on_report(self, report: Any) -> bool:
         self.reports[report.step] = comparable(report.metrics)
@@ -74,32 +74,36 @@ def train(
     of: Recipe,
     root: Path,
     folder: Path | None = None,
-    weights: Pretrained | None = None,
-    told: Told | None = None,
+    weights: PretrainedWeights | None = None,
+    messages: TrialMessages | None = None,
     ranks: int = 1,
-) -> tuple[Any, Told]:
-    told = told or Told()
-    run: Any = run_trial if ranks == 1 else run_on_this_machine
+) -> tuple[Any, TrialMessages]:
+    messages = messages or TrialMessages()
+    run: Any = run_trial if ranks == 1 else run_local_ranks
     attempt = Attempt(of, 0, root, folder, weights=weights)
-    return run(attempt, World(ranks=ranks), told.on_report, on_notice=told.on_notice, leave=told.leave), told
+    return run(
+        attempt, World(ranks=ranks), messages.on_report, on_notice=messages.on_notice, leave=messages.leave
+    ), messages
 
 
-def trained(of: Recipe, root: Path, folder: Path, **more: Any) -> tuple[dict[str, torch.Tensor], Told]:
+def trained(of: Recipe, root: Path, folder: Path, **more: Any) -> tuple[dict[str, torch.Tensor], TrialMessages]:
     """The weights that a trial ended with, by the network's names."""
-    _, told = train(of, root, folder, **more)
-    weights = weights_of(told.saved[-1].path)
-    return {name.removeprefix("model."): each for name, each in weights.items()}, told
+    _, messages = train(of, root, folder, **more)
+    weights = read_weights(messages.saved[-1].path)
+    return {name.removeprefix("model."): value for name, value in weights.items()}, messages
 
 
-def from_file(path: Path) -> Pretrained:
-    return Pretrained(((path, sha256_of(path)),), str(path))
+def from_file(path: Path) -> PretrainedWeights:
+    return PretrainedWeights(((path, sha256_of(path)),), str(path))
 
 
 @pytest.fixture(scope="module")
-def pretraining(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, torch.Tensor], Pretrained]:
+def pretraining(
+    root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, torch.Tensor], PretrainedWeights]:
     """Weights of a trial, and where they lie."""
-    weights, told = trained(recipe(), root, tmp_path_factory.mktemp("pretraining"))
-    return weights, from_file(told.saved[-1].path / "weights.pt")
+    weights, messages = trained(recipe(), root, tmp_path_factory.mktemp("pretraining"))
+    return weights, from_file(messages.saved[-1].path / "weights.pt")
 
 
 FROM = {"from": "pretraining/best"}
@@ -111,7 +115,7 @@ FROM = {"from": "pretraining/best"}
 def test_it_begins_with_the_weights_and_a_fresh_head(root, tmp_path, pretraining):
     """At a rate of next to nothing, weights end where they begin."""
     weights, source = pretraining
-    still = {"optimizer": SGD(name="sgd", lr=1e-30), "schedule": Constant(name="constant")}
+    still = {"optimizer": SGDSpec(name="sgd", lr=1e-30), "schedule": ConstantSpec(name="constant")}
     fresh, _ = trained(recipe(1, **still), root, tmp_path / "fresh")
     new, _ = trained(recipe(1, init=FROM, **still), root, tmp_path / "new", weights=source)
     kept, _ = trained(recipe(1, init=FROM | {"head": "keep"}, **still), root, tmp_path / "kept", weights=source)
@@ -125,37 +129,37 @@ def test_it_begins_with_the_weights_and_a_fresh_head(root, tmp_path, pretraining
 
 def test_beginning_with_the_weights_that_would_be_drawn_is_beginning_from_scratch(root, tmp_path):
     """Taking weights over draws no random number: the order of the data and dropout are those of any other trial."""
-    plain = {"model": Foreign(name=f"{CODE}:Plain", dropout=0.3)}
-    still = {"optimizer": SGD(name="sgd", lr=1e-30), "schedule": Constant(name="constant")}
-    _, told = trained(recipe(1, **plain, **still), root, tmp_path)
-    source = from_file(told.saved[-1].path / "weights.pt")
-    scratch, heard = train(recipe(**plain), root)
+    plain = {"model": UserComponent(name=f"{CODE}:Plain", dropout=0.3)}
+    still = {"optimizer": SGDSpec(name="sgd", lr=1e-30), "schedule": ConstantSpec(name="constant")}
+    _, messages = trained(recipe(1, **plain, **still), root, tmp_path)
+    source = from_file(messages.saved[-1].path / "weights.pt")
+    scratch, expected = train(recipe(**plain), root)
     begun, also = train(recipe(init=FROM | {"head": "keep"}, **plain), root, weights=source)
     assert begun == scratch
-    assert also.reports == heard.reports
+    assert also.reports == expected.reports
 
 
 @pytest.mark.parametrize("key", [*STATE_DICT, None])
 @pytest.mark.parametrize("prefix", ["", "module.", "net."])
 def test_files_of_others_are_read_however_they_name_things(root, tmp_path, pretraining, prefix, key):
     weights, _ = pretraining
-    tree: Any = {f"{prefix}{name}": each for name, each in weights.items()}
+    tree: Any = {f"{prefix}{name}": value for name, value in weights.items()}
     torch.save({key: tree, "epoch": 3} if key else tree, tmp_path / "theirs.pth")
     model = transfer_code.Staged(10)
-    from expflow.training.transfer.weights import put, read
+    from expflow.training.transfer.weight_loading import load_fitting_weights, read_pretrained
 
     source = from_file(tmp_path / "theirs.pth")
-    put(model, read(source), head="keep", origin=source.origin)
-    assert all(torch.equal(model.state_dict()[name], each) for name, each in weights.items())
+    load_fitting_weights(model, read_pretrained(source), head="keep", origin=source.origin)
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in weights.items())
 
 
 def test_the_mean_weights_are_taken_where_a_training_kept_them(root, tmp_path):
-    from expflow.training.transfer.weights import read
+    from expflow.training.transfer.weight_loading import read_pretrained
 
     trained(recipe(trainer={"ema": 0.9}), root, tmp_path)
     saved = tmp_path / "checkpoints" / f"step-{2 * STEPS:09d}"
     files = tuple((saved / name, sha256_of(saved / name)) for name in ("weights.pt", "state-0.pt"))
-    mean, live = read(Pretrained(files, "")), weights_of(saved)
+    mean, live = read_pretrained(PretrainedWeights(files, "")), read_weights(saved)
     state = torch.load(saved / "state-0.pt", weights_only=True)["trainer"]["callbacks"]["averaging"]["means"]
     assert torch.equal(mean["model.stem.0.weight"], state["model.stem.0.weight"])
     assert not torch.equal(mean["model.stem.0.weight"], live["model.stem.0.weight"])
@@ -163,12 +167,14 @@ def test_the_mean_weights_are_taken_where_a_training_kept_them(root, tmp_path):
 
 @pytest.mark.parametrize(("saved", "wanted"), [(3, 1), (1, 3)])
 def test_a_first_convolution_for_other_channels_gives_the_same_on_grey_images(saved, wanted):
-    from expflow.training.transfer.weights import put
+    from expflow.training.transfer.weight_loading import load_fitting_weights
 
-    before, after = (nn.Sequential(nn.Conv2d(each, 4, 3), nn.Flatten(), nn.Linear(4, 2)) for each in (saved, wanted))
-    put(after, before.state_dict(), head="keep", origin="x")
+    before, after = (
+        nn.Sequential(nn.Conv2d(channels, 4, 3), nn.Flatten(), nn.Linear(4, 2)) for channels in (saved, wanted)
+    )
+    load_fitting_weights(after, before.state_dict(), head="keep", origin="x")
     grey = torch.rand(1, 1, 3, 3)
-    scores = [net(grey.expand(1, each, 3, 3)) for net, each in ((before, saved), (after, wanted))]
+    scores = [net(grey.expand(1, channels, 3, 3)) for net, channels in ((before, saved), (after, wanted))]
     assert torch.allclose(*scores, atol=1e-6)
 
 
@@ -178,19 +184,19 @@ def test_a_first_convolution_for_other_channels_gives_the_same_on_grey_images(sa
 def test_another_architecture_is_named_layer_by_layer_with_both_shapes(root, pretraining):
     _, source = pretraining
     with pytest.raises(CheckpointMismatch) as error:
-        train(recipe(init=FROM, model=Foreign(name=f"{CODE}:Staged", width=12)), root, weights=source)
+        train(recipe(init=FROM, model=UserComponent(name=f"{CODE}:Staged", width=12)), root, weights=source)
     assert "body.0.weight: 24x16 in the checkpoint, 12x16 in the model" not in str(error.value)
     assert "stem.0.weight: 32x64 in the checkpoint, 12x64 in the model" in str(error.value)
     assert "head" not in str(error.value)
 
 
 def test_a_head_of_other_classes_can_be_drawn_anew(tmp_path):
-    from expflow.training.transfer.weights import put
+    from expflow.training.transfer.weight_loading import load_fitting_weights
 
     weights = transfer_code.Staged(7).state_dict()
     with pytest.raises(CheckpointMismatch, match=r"head.weight: 7x32 .* 10x32 .*\n.*init.head: new draws it anew"):
-        put(transfer_code.Staged(10), weights, head="keep", origin="x")
-    put(transfer_code.Staged(10), weights, head="new", origin="x")
+        load_fitting_weights(transfer_code.Staged(10), weights, head="keep", origin="x")
+    load_fitting_weights(transfer_code.Staged(10), weights, head="new", origin="x")
 
 
 class Evil:
@@ -208,7 +214,7 @@ def test_weights_that_changed_since_the_plan_was_made_are_refused(root, tmp_path
     weights, _ = pretraining
     torch.save(weights, tmp_path / "mine.pt")
     source = from_file(tmp_path / "mine.pt")
-    torch.save({name: each + 1 for name, each in weights.items()}, tmp_path / "mine.pt")
+    torch.save({name: value + 1 for name, value in weights.items()}, tmp_path / "mine.pt")
     with pytest.raises(CheckpointDamaged, match="its sha256 is no longer"):
         train(recipe(init=FROM), root, weights=source)
     (tmp_path / "mine.pt").unlink()
@@ -233,7 +239,7 @@ def test_a_name_that_matches_nothing_is_refused_with_the_nearest(root, init, mes
 
 
 def moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
-    return {name.partition(".")[0] for name, each in after.items() if not torch.equal(each, before[name])}
+    return {name.partition(".")[0] for name, value in after.items() if not torch.equal(value, before[name])}
 
 
 @pytest.mark.parametrize(
@@ -263,7 +269,7 @@ def test_a_random_backbone_can_be_frozen_too(root, tmp_path):
 def test_parts_have_rates_of_their_own(root, tmp_path, pretraining):
     weights, source = pretraining
     init = FROM | {"head": "keep", "lr_scale": {"backbone": 1e-30, "body.0": 1}}
-    options = {"optimizer": SGD(name="sgd", lr=0.1), "schedule": Constant(name="constant")}
+    options = {"optimizer": SGDSpec(name="sgd", lr=0.1), "schedule": ConstantSpec(name="constant")}
     after, _ = trained(recipe(1, init=init, **options), root, tmp_path, weights=source)
     learned = {name for name in weights if name.endswith((".weight", ".bias"))}
     changed = {name for name in learned if not torch.equal(after[name], weights[name])}
@@ -279,12 +285,12 @@ PHASES = FROM | {"freeze": "backbone", "unfreeze_after": 2, "lr_scale": {"backbo
 def test_first_the_head_and_then_everything(root, tmp_path, pretraining):
     weights, source = pretraining
     every = {"checkpoint": {"every_epochs": 1, "keep": 9}}
-    _, told = trained(recipe(4, init=PHASES, trainer=every), root, tmp_path, weights=source)
-    states = {each.step: weights_of(each.path) for each in told.saved}
-    begun = {f"model.{name}": each for name, each in weights.items()}
+    _, messages = trained(recipe(4, init=PHASES, trainer=every), root, tmp_path, weights=source)
+    states = {saved.step: read_weights(saved.path) for saved in messages.saved}
+    begun = {f"model.{name}": value for name, value in weights.items()}
 
     def parts(before, after):
-        return {name.split(".")[1] for name, each in after.items() if not torch.equal(each, before[name])}
+        return {name.split(".")[1] for name, value in after.items() if not torch.equal(value, before[name])}
 
     assert parts(begun, states[2 * STEPS]) == {"head"}
     assert parts(states[2 * STEPS], states[3 * STEPS]) == {"stem", "body", "head"}
@@ -300,8 +306,8 @@ def test_without_rates_of_their_own_what_was_frozen_begins_its_momentum_then(roo
 
 
 OPTIMIZERS = {
-    "sgd": SGD(name="sgd", lr=0.1, momentum=0.9, weight_decay=0.01),
-    "adam": Adam(name="adam", lr=0.01),
+    "sgd": SGDSpec(name="sgd", lr=0.1, momentum=0.9, weight_decay=0.01),
+    "adam": AdamSpec(name="adam", lr=0.01),
 }
 
 
@@ -311,16 +317,16 @@ def test_cut_on_either_side_of_the_border_and_on_it_it_is_the_training_that_was_
 ):
     _, source = pretraining
     of = recipe(4, init=PHASES, optimizer=OPTIMIZERS[optimizer])
-    whole, heard = train(of, root, weights=source)
+    whole, expected = train(of, root, weights=source)
     asked = STEPS + 8  # an epoch's training and validation batches
     for question in (2, asked + 3, asked + STEPS, 2 * asked, 2 * asked + 1, 2 * asked + 3, 3 * asked + 2):
-        folder, told = tmp_path / str(question), Told(leave_at=question)
+        folder, messages = tmp_path / str(question), TrialMessages(leave_at=question)
         with pytest.raises(Preempted):
-            train(of, root, folder, source, told)
-        told.leave_at = None
-        again, _ = train(of, root, folder, None, told)  # its own checkpoint has all that it needs
+            train(of, root, folder, source, messages)
+        messages.leave_at = None
+        again, _ = train(of, root, folder, None, messages)  # its own checkpoint has all that it needs
         assert again == whole, question
-        assert told.reports == heard.reports, question
+        assert messages.reports == expected.reports, question
 
 
 def test_the_comparison_can_fail(root, tmp_path, pretraining):
@@ -334,13 +340,13 @@ def test_the_comparison_can_fail(root, tmp_path, pretraining):
 @pytest.mark.timeout(120)
 def test_two_ranks_cross_the_border_together(root, tmp_path):
     """Gradients of what was frozen are averaged, too: the ranks end where one rank does."""
-    plain = Foreign(name=f"{CODE}:Plain")
+    plain = UserComponent(name=f"{CODE}:Plain")
     phases = {"freeze": "backbone", "unfreeze_after": 1}
-    of = recipe(3, model=plain, init=phases, optimizer=SGD(name="sgd", lr=0.05, momentum=0.9))
+    of = recipe(3, model=plain, init=phases, optimizer=SGDSpec(name="sgd", lr=0.05, momentum=0.9))
     one, single = trained(of, root, tmp_path / "1")
     two, double = trained(of, root, tmp_path / "2", ranks=2)
-    for name, each in one.items():
-        assert torch.allclose(two[name], each, atol=1e-5), name
+    for name, value in one.items():
+        assert torch.allclose(two[name], value, atol=1e-5), name
     assert double.reports.keys() == single.reports.keys()
     assert double.reports[3 * STEPS]["val/loss"] == pytest.approx(single.reports[3 * STEPS]["val/loss"], rel=1e-4)
 
@@ -355,12 +361,12 @@ def probe(**changes):
 def test_a_probe_on_kept_features_is_the_training_with_a_frozen_backbone(root, tmp_path, pretraining):
     """Same order, same head, same metrics up to the order of sums; and the file has the whole network."""
     _, source = pretraining
-    usual, heard = trained(recipe(3, init=FROM | {"freeze": "backbone"}), root, tmp_path / "1", weights=source)
+    usual, expected = trained(recipe(3, init=FROM | {"freeze": "backbone"}), root, tmp_path / "1", weights=source)
     kept, also = trained(probe(), root, tmp_path / "2", weights=source)
     assert kept.keys() == usual.keys()
-    for name, each in usual.items():
-        assert torch.allclose(kept[name], each, atol=1e-5), name
-    for step, metrics in heard.reports.items():
+    for name, value in usual.items():
+        assert torch.allclose(kept[name], value, atol=1e-5), name
+    for step, metrics in expected.reports.items():
         assert also.reports[step] == pytest.approx(metrics, rel=1e-4)
 
 
@@ -369,9 +375,9 @@ def test_features_are_computed_once_for_all_trials_on_one_backbone(root, tmp_pat
     train(probe(), root, weights=source)
     passes = []
     monkeypatch.setattr(transfer_code.Staged, "forward", counting(transfer_code.Staged.forward, passes))
-    train(probe(optimizer=SGD(name="sgd", lr=0.01)), root, weights=source)
+    train(probe(optimizer=SGDSpec(name="sgd", lr=0.01)), root, weights=source)
     assert passes == [2, 2, 1]  # a look at two images of either split, and at one to count multiply-adds
-    train(probe(model=Foreign(name=f"{CODE}:Staged", slope=0.1)), root, weights=source)
+    train(probe(model=UserComponent(name=f"{CODE}:Staged", slope=0.1)), root, weights=source)
     assert sum(passes[3:]) > 200  # another network with the same weights
 
 
@@ -385,22 +391,25 @@ def counting(forward, passes):
 
 def test_a_probe_that_was_cut_goes_on_with_the_same_features(root, tmp_path, pretraining):
     _, source = pretraining
-    whole, heard = train(probe(), root, weights=source)
-    told = Told(leave_at=STEPS + 10)
+    whole, expected = train(probe(), root, weights=source)
+    messages = TrialMessages(leave_at=STEPS + 10)
     with pytest.raises(Preempted):
-        train(probe(), root, tmp_path, source, told)
-    told.leave_at = None
-    again, _ = train(probe(), root, tmp_path, None, told)
+        train(probe(), root, tmp_path, source, messages)
+    messages.leave_at = None
+    again, _ = train(probe(), root, tmp_path, None, messages)
     assert again == whole
-    assert told.reports == heard.reports
+    assert messages.reports == expected.reports
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"data": Digits.model_validate({"name": "digits", "train": {"flip": 0.5}})}, r"data\.train\.flip makes other"),
+        (
+            {"data": DigitsSpec.model_validate({"name": "digits", "train": {"flip": 0.5}})},
+            r"data\.train\.flip makes other",
+        ),
         ({"trainer": {"image_sizes": [[0, 8]]}}, r"trainer\.image_sizes changes the images"),
-        ({"model": Foreign(name=f"{CODE}:Softened")}, "does not end with its head, head"),
+        ({"model": UserComponent(name=f"{CODE}:Softened")}, "does not end with its head, head"),
     ],
 )
 def test_what_cannot_be_probed_is_said(root, pretraining, changes, message):

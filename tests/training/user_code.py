@@ -19,7 +19,7 @@ def blobs(samples, seed):
 
 
 def collate(samples):
-    image, label = (torch.stack(each) for each in zip(*samples, strict=True))
+    image, label = (torch.stack(field) for field in zip(*samples, strict=True))
     return {"image": image, "label": label, "valid": torch.ones(len(label), dtype=torch.bool)}
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from expflow.architectures.specs.blocks import Norm
-from expflow.architectures.specs.convnet import ConvNet
+from expflow.architectures.specs.convnet import ConvNetSpec
 from expflow.config.spec import identity
 
 
-class AlexNet(ConvNet):
+class AlexNetSpec(ConvNetSpec):
     """AlexNet with 96 filters of 11x11 first; made for images of 227x227 (Krizhevsky et al. 2012)."""
 
     build: ClassVar[str] = "expflow.architectures.alexnet:build"

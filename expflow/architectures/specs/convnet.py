@@ -9,13 +9,15 @@ from typing import Annotated
 from pydantic import Field
 
 from expflow.architectures.specs.blocks import Activation, Init, Norm, Pool
-from expflow.config.spec import Spec, identity
+from expflow.architectures.specs.limits import MAX_CHANNELS
+from expflow.config.component_specs import ModelSpec
+from expflow.config.spec import identity
 
-Units = Annotated[int, Field(ge=1)]
+Units = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
 
 
-class ConvNet(Spec):
-    """Convolutions and pooling, then fully connected layers; no component by itself."""
+class ConvNetSpec(ModelSpec):
+    """Base of specs of convolutions and pooling, then fully connected layers; no component by itself."""
 
     head: tuple[Units, ...] = identity(
         (4096, 4096), description="Units of each fully connected layer before the one that scores the classes."

@@ -9,16 +9,18 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from expflow.architectures.specs.blocks import Activation, Init, Norm
 from expflow.architectures.specs.layouts import read_listed
-from expflow.architectures.specs.nearest import nearest
-from expflow.config.spec import FieldError, Spec, identity
+from expflow.architectures.specs.limits import MAX_CHANNELS, MAX_LAYERS
+from expflow.architectures.specs.nearest import nearest_legal
+from expflow.config.component_specs import ModelSpec
+from expflow.config.spec import FieldError, identity
 
 IMAGENET = {121: (6, 12, 24, 16), 161: (6, 12, 36, 24), 169: (6, 12, 32, 32), 201: (6, 12, 48, 32)}
 """Layers of the four dense blocks by depth: table 1 of the paper; 161 is its widest net (growth 48)."""
 
-Layers = Annotated[int, Field(ge=1)]
+Layers = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
 
 
-class DenseNet(Spec):
+class DenseNetSpec(ModelSpec):
     """Densely connected network: each layer reads all before it in its block (Huang et al. 2017, arXiv 1608.06993)."""
 
     build: ClassVar[str] = "expflow.architectures.densenet:build"
@@ -33,18 +35,23 @@ class DenseNet(Spec):
         description="Layers with weights; 6n + 4 in the cifar layout (3n + 4 without bottleneck); 121, 161, 169 or 201"
         " in the imagenet layout; left out where the layout is a list.",
         ge=1,
+        le=MAX_LAYERS,
     )
     growth: int = identity(
         None,
         description="Channels that each layer adds (k). By default 12 in the cifar layout, 48 for depth 161, else 32.",
         validate_default=True,
         ge=1,
+        le=MAX_CHANNELS,
     )
     compression: float = identity(
         0.5, description="Part of the channels that the transition between two blocks keeps (theta).", gt=0, le=1
     )
     bottleneck: int = identity(
-        4, description="Channels of the 1x1 convolution before each 3x3, in units of growth; 0: there is none.", ge=0
+        4,
+        description="Channels of the 1x1 convolution before each 3x3, in units of growth; 0: there is none.",
+        ge=0,
+        le=MAX_CHANNELS,
     )
     stem: Literal["imagenet", "cifar", "deep"] = identity(
         None,
@@ -56,6 +63,7 @@ class DenseNet(Spec):
         None,
         description="Channels of the stem; by default twice the growth, and 16 where there is no bottleneck.",
         ge=1,
+        le=MAX_CHANNELS,
     )
     activation: Activation = identity("relu", description="Non-linearity.")
     norm: Norm = identity("batch", description="Normalisation before each convolution; with none those have biases.")
@@ -70,10 +78,10 @@ class DenseNet(Spec):
     @field_validator("growth", "stem", mode="before")
     @classmethod
     def _fill_in(cls, value: Any, info: ValidationInfo) -> Any:
-        return cls.derived(info.data)[str(info.field_name)] if value is None else value
+        return cls.derived_defaults(info.data)[str(info.field_name)] if value is None else value
 
     @classmethod
-    def derived(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+    def derived_defaults(cls, given: Mapping[str, Any]) -> dict[str, Any]:
         """The defaults that depend on the layout and the depth."""
         layout = given.get("layout", "cifar")
         widest = layout == "imagenet" and given.get("depth") == 161
@@ -111,10 +119,10 @@ class DenseNet(Spec):
         elif self.layout == "imagenet":
             if depth not in IMAGENET:
                 known = ", ".join(map(str, IMAGENET))
-                legal = nearest(depth, IMAGENET)
+                legal = nearest_legal(depth, IMAGENET)
                 raise FieldError("depth", f"depth {depth} is none of the imagenet layout's: {known}; nearest: {legal}")
         elif depth < step + 4 or (depth - 4) % step:
-            legal = nearest(depth, range(step + 4, depth + step + 4, step)) or str(step + 4)
+            legal = nearest_legal(depth, range(step + 4, depth + step + 4, step)) or str(step + 4)
             raise FieldError(
                 "depth",
                 f"depth {depth} is not {step}n+4, as the cifar layout with bottleneck: {self.bottleneck} needs;"

@@ -8,10 +8,11 @@ from pydantic import model_validator
 
 from expflow.architectures.specs import patches
 from expflow.architectures.specs.blocks import Activation
-from expflow.config.spec import FieldError, Spec, identity
+from expflow.config.component_specs import ModelSpec
+from expflow.config.spec import FieldError, identity
 
 
-class GMLP(Spec):
+class GMLPSpec(ModelSpec):
     """gMLP: perceptrons with a gate over the tokens (Liu et al. 2021, "Pay Attention to MLPs", arXiv 2105.08050).
 
     As it stands gMLP-S/16.
@@ -38,7 +39,9 @@ class GMLP(Spec):
     @model_validator(mode="after")
     def _two_halves(self) -> Self:
         if self.hidden < 2 or self.hidden % 2:
-            legal = " and ".join(f"{each / self.width:.6g}" for each in (self.hidden - 1, self.hidden + 1) if each >= 2)
+            legal = " and ".join(
+                f"{hidden / self.width:.6g}" for hidden in (self.hidden - 1, self.hidden + 1) if hidden >= 2
+            )
             raise FieldError(
                 "mlp_ratio",
                 f"{self.hidden} features (mlp_ratio {self.mlp_ratio:g} of width {self.width}) have no two halves;"

@@ -7,12 +7,14 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from expflow.architectures.specs.blocks import Activation, Init, Norm, Pool
-from expflow.config.spec import Spec, identity
+from expflow.architectures.specs.limits import MAX_LAYERS
+from expflow.config.component_specs import ModelSpec
+from expflow.config.spec import identity
 
-Count = Annotated[int, Field(ge=1)]
+AtLeastOne = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
 
 
-class GoogLeNet(Spec):
+class GoogLeNetSpec(ModelSpec):
     """GoogLeNet: a stem and three stages of inception modules (Szegedy et al. 2015, "Going Deeper with Convolutions").
 
     Its auxiliary classifiers give losses in training alone; the task's auxiliary_weight says how much they count.
@@ -20,7 +22,7 @@ class GoogLeNet(Spec):
 
     build: ClassVar[str] = "expflow.architectures.googlenet:build"
 
-    modules: tuple[Count, Count, Count] = identity(
+    modules: tuple[AtLeastOne, AtLeastOne, AtLeastOne] = identity(
         (2, 5, 2),
         description="Inception modules of each stage. Fewer than in the paper: its last ones; more: its last repeated.",
     )

@@ -1,4 +1,4 @@
-"""Layouts that are lists of one's own: what stands in them is checked before the union it belongs to would blur it."""
+"""Layouts that the user writes as lists: their items are checked before pydantic's errors about a union hide them."""
 
 from __future__ import annotations
 
@@ -6,23 +6,32 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from expflow.architectures.specs.limits import MAX_LAYERS, MAX_STAGES
 from expflow.config.spec import FieldError
 
 
 def read_listed(value: Any, what: str, model: type[BaseModel] | None = None) -> Any:
-    """A list as a tuple, and its mappings as ``model`` where there is one; what is no list stays as it is.
+    """Reads a layout that may be a list: a list becomes a tuple, and its mappings become models.
 
-    Raises :class:`FieldError` at the first item that is neither that nor a whole number >= 1, ``what`` it means.
+    Args:
+        value: The value as the file has it; what is no list is returned as it is.
+        what: What a whole number in the list means, for messages.
+        model: What a mapping in the list becomes; None where no mappings are allowed.
+
+    Raises:
+        FieldError: An item is neither a whole number from 1 on nor such a mapping, or there are too many.
     """
     if not isinstance(value, list | tuple):
         return value
     keys = ", ".join(model.model_fields) if model else ""
-    forms = f"{what}, a whole number of at least 1" + (f", or a mapping of {keys}" if keys else "")
+    forms = f"{what}, a whole number from 1 to {MAX_LAYERS:,}" + (f", or a mapping of {keys}" if keys else "")
+    if len(value) > MAX_STAGES:
+        raise FieldError("0", f"a list of {len(value)}; expected at most {MAX_STAGES}")
     items: list[Any] = []
     for index, item in enumerate(value):
         if model and isinstance(item, dict):
             items.append(_read(model, item, index))
-        elif (type(item) is int and item >= 1) or (model and isinstance(item, model)):
+        elif (type(item) is int and 1 <= item <= MAX_LAYERS) or (model and isinstance(item, model)):
             items.append(item)
         else:
             raise FieldError(str(index), f"expected {forms}; found {item!r}")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 from expflow.architectures.specs.blocks import Activation, Init, Pool
-from expflow.config.spec import Spec, identity
+from expflow.config.component_specs import ModelSpec
+from expflow.config.spec import identity
 
 
-class LectureNet(Spec):
+class LectureNetSpec(ModelSpec):
     """Two 5x5 convolutions and two fully connected layers: the first net that courses show for MNIST."""
 
     build: ClassVar[str] = "expflow.architectures.lecture_net:build"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from expflow.config.spec import Spec
+from expflow.config.component_specs import ModelSpec
 
 
-class Linear(Spec):
+class LinearSpec(ModelSpec):
     """Linear classifier on the flattened image: one score per class."""
 
     build: ClassVar[str] = "expflow.architectures.linear:build"

@@ -6,10 +6,11 @@ from typing import ClassVar
 
 from expflow.architectures.specs import patches
 from expflow.architectures.specs.blocks import Activation
-from expflow.config.spec import Spec, identity
+from expflow.config.component_specs import ModelSpec
+from expflow.config.spec import identity
 
 
-class Mixer(Spec):
+class MixerSpec(ModelSpec):
     """MLP-Mixer: perceptrons over tokens and over channels (Tolstikhin et al. 2021, arXiv 2105.01601).
 
     As it stands Mixer-B/16.

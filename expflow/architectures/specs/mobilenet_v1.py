@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from expflow.architectures.specs.blocks import Activation, Init, Norm
-from expflow.config.spec import Spec, identity
+from expflow.architectures.specs.limits import MAX_LAYERS
+from expflow.config.component_specs import ModelSpec
+from expflow.config.spec import identity
 
 
-class MobileNetV1(Spec):
+class MobileNetV1Spec(ModelSpec):
     """Depthwise-separable convolutions for phones (Howard et al. 2017, "MobileNets", arXiv 1704.04861)."""
 
     build: ClassVar[str] = "expflow.architectures.mobilenet_v1:build"
@@ -16,7 +18,9 @@ class MobileNetV1(Spec):
     width_factor: float = identity(
         1.0, description="Factor on the channels of every layer (the paper's alpha); at least 8 stay.", gt=0
     )
-    depth: int = identity(5, description="Repeated blocks of 512 channels; 5 in the paper, 0 in its shallow net.", ge=0)
+    depth: int = identity(
+        5, description="Repeated blocks of 512 channels; 5 in the paper, 0 in its shallow net.", ge=0, le=MAX_LAYERS
+    )
     convolution: Literal["separable", "full"] = identity(
         "separable",
         description="separable: 3x3 in each channel by itself, then 1x1 across; full: one 3x3 instead (table 4 of the"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from expflow.architectures.specs.blocks import Init
+from expflow.architectures.specs.limits import MAX_CHANNELS, MAX_LAYERS
 from expflow.config.spec import identity
 
 PatchInit = Literal["truncated", Init]
@@ -12,22 +13,40 @@ PatchInit = Literal["truncated", Init]
 
 
 def patch(default: int) -> Any:
-    """The field ``patch``."""
-    return identity(default, description="Height and width of a patch in pixels; must divide the image's.", ge=1)
+    """The field ``patch``.
+
+    Args:
+        default: Its default.
+    """
+    return identity(
+        default, description="Height and width of a patch in pixels; must divide the image's.", ge=1, le=MAX_CHANNELS
+    )
 
 
 def depth(default: int) -> Any:
-    """The field ``depth``."""
-    return identity(default, description="Layers.", ge=1)
+    """The field ``depth``.
+
+    Args:
+        default: Its default.
+    """
+    return identity(default, description="Layers.", ge=1, le=MAX_LAYERS)
 
 
 def width(default: int) -> Any:
-    """The field ``width``."""
-    return identity(default, description="Features of each token.", ge=1)
+    """The field ``width``.
+
+    Args:
+        default: Its default.
+    """
+    return identity(default, description="Features of each token.", ge=1, le=MAX_CHANNELS)
 
 
 def activation(default: str) -> Any:
-    """The field ``activation``."""
+    """The field ``activation``.
+
+    Args:
+        default: Its default.
+    """
     return identity(default, description="Non-linearity inside each layer.")
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from expflow.architectures.specs.blocks import Activation, Init
-from expflow.config.spec import Spec, identity
+from expflow.architectures.specs.limits import MAX_CHANNELS
+from expflow.config.component_specs import ModelSpec
+from expflow.config.spec import identity
 
 
-class Perceptron(Spec):
+class PerceptronSpec(ModelSpec):
     """One perceptron per class on the flattened image (Rosenblatt 1958)."""
 
     build: ClassVar[str] = "expflow.architectures.perceptron:build"
@@ -21,11 +23,11 @@ class Perceptron(Spec):
     init: Init = identity("torch", description="How weights are drawn.")
 
 
-class TwoLayer(Spec):
+class TwoLayerSpec(ModelSpec):
     """Two-layer net W2 f(W1 x + b1) + b2 on the flattened image."""
 
     build: ClassVar[str] = "expflow.architectures.perceptron:build_two_layer"
 
-    hidden: int = identity(64, description="Units of the hidden layer.", ge=1)
+    hidden: int = identity(64, description="Units of the hidden layer.", ge=1, le=MAX_CHANNELS)
     activation: Activation = identity("relu", description="Non-linearity f of the hidden layer.")
     init: Init = identity("torch", description="How weights are drawn.")

@@ -12,8 +12,10 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from expflow.architectures.specs.blocks import Activation, Init, Norm
 from expflow.architectures.specs.layouts import read_listed
-from expflow.architectures.specs.nearest import divisors, nearest
-from expflow.config.spec import FieldError, Model, Spec, identity
+from expflow.architectures.specs.limits import MAX_CHANNELS, MAX_LAYERS
+from expflow.architectures.specs.nearest import divisors, nearest_legal
+from expflow.config.component_specs import ModelSpec
+from expflow.config.spec import FieldError, FrozenModel, identity
 
 IMAGENET = {
     18: (2, 2, 2, 2),
@@ -32,12 +34,16 @@ EXPANSION = {"basic": 1, "bottleneck": 4}
 """Channels that leave a block, in units of its stage's width."""
 
 
-class ResNetStage(Model):
+class ResNetStage(FrozenModel):
     """A stage of your own: blocks on maps of one size."""
 
-    blocks: int = identity(description="Number of blocks.", ge=1)
-    width: int | None = identity(None, description="Channels; by default twice those of the stage before.", ge=1)
-    stride: int | None = identity(None, description="Stride of the first block; by default 1, and 2 later.", ge=1)
+    blocks: int = identity(description="Number of blocks.", ge=1, le=MAX_LAYERS)
+    width: int | None = identity(
+        None, description="Channels; by default twice those of the stage before.", ge=1, le=MAX_CHANNELS
+    )
+    stride: int | None = identity(
+        None, description="Stride of the first block; by default 1, and 2 later.", ge=1, le=MAX_CHANNELS
+    )
 
 
 Layout = (
@@ -46,8 +52,15 @@ Layout = (
 
 
 @dataclass(frozen=True)
-class Stage:
-    """``blocks`` blocks, the first of ``stride``: 3x3 convolutions of ``inner`` channels, ``channels`` that leave."""
+class ResolvedStage:
+    """A stage with all of its numbers.
+
+    Attributes:
+        blocks: Number of blocks.
+        stride: Stride of the first block.
+        inner: Channels of the 3x3 convolutions.
+        channels: Channels that leave each block.
+    """
 
     blocks: int
     stride: int
@@ -55,7 +68,7 @@ class Stage:
     channels: int
 
 
-class ResNet(Spec):
+class ResNetSpec(ModelSpec):
     """Residual network, and its plain counterpart (He et al. 2016, "Deep Residual Learning", arXiv 1512.03385).
 
     With pre-activation (He et al. 2016b, "Identity Mappings in Deep Residual Networks", arXiv 1603.05027), as ResNeXt
@@ -75,6 +88,7 @@ class ResNet(Spec):
         description="Layers with weights; 6n + 2 in the cifar layout (9n + 2 with bottleneck blocks); 18, 34, 50, 101,"
         " 152 or 200 in the imagenet layout; left out where the layout is a list.",
         ge=1,
+        le=MAX_LAYERS,
     )
     block: Literal["basic", "bottleneck"] = identity(
         None,
@@ -88,6 +102,7 @@ class ResNet(Spec):
         " the cifar layout, else 64.",
         validate_default=True,
         ge=1,
+        le=MAX_CHANNELS,
     )
     shortcut: Literal["none", "pad", "projection"] = identity(
         None,
@@ -115,23 +130,26 @@ class ResNet(Spec):
         "3x3", description="Which convolution of a bottleneck has the stride: 1x1 as in the paper (v1), or 3x3 (v1.5)."
     )
     groups: int = identity(
-        1, description="Groups of the 3x3 convolution of a bottleneck (ResNeXt's cardinality).", ge=1
+        1, description="Groups of the 3x3 convolution of a bottleneck (ResNeXt's cardinality).", ge=1, le=MAX_CHANNELS
     )
     group_width: int | None = identity(
         None,
         description="Channels of each group in a stage of the first stage's width, others in proportion (32 groups of"
         " 4 are ResNeXt 32x4d); by default the stage's width is shared among the groups.",
         ge=1,
+        le=MAX_CHANNELS,
     )
     width_factor: int = identity(
         1,
         description="Times as many channels in the 3x3 convolutions (Wide ResNet's k); a bottleneck's ends stay.",
         ge=1,
+        le=MAX_CHANNELS,
     )
     se_ratio: int = identity(
         0,
         description="Squeeze-and-excitation: how many times fewer channels it squeezes to (paper: 16); 0: none.",
         ge=0,
+        le=MAX_CHANNELS,
     )
     activation: Activation = identity("relu", description="Non-linearity.")
     norm: Norm = identity("batch", description="Normalisation beside each convolution; with none those have biases.")
@@ -155,10 +173,10 @@ class ResNet(Spec):
     @field_validator("block", "width", "shortcut", "stem", mode="before")
     @classmethod
     def _fill_in(cls, value: Any, info: ValidationInfo) -> Any:
-        return cls.derived(info.data)[str(info.field_name)] if value is None else value
+        return cls.derived_defaults(info.data)[str(info.field_name)] if value is None else value
 
     @classmethod
-    def derived(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+    def derived_defaults(cls, given: Mapping[str, Any]) -> dict[str, Any]:
         """The defaults that depend on the layout and the depth."""
         layout, depth = given.get("layout", "cifar"), given.get("depth")
         deep = layout == "imagenet" and isinstance(depth, int) and depth >= FIRST_BOTTLENECK
@@ -170,20 +188,20 @@ class ResNet(Spec):
         }
 
     @property
-    def stages(self) -> tuple[Stage, ...]:
+    def stages(self) -> tuple[ResolvedStage, ...]:
         """The stages with all of their numbers."""
         stages = []
         width = self.width
         for index, (blocks, own_width, own_stride) in enumerate(self._listed()):
             width = own_width or (2 * width if index else width)
             channels = width * EXPANSION[self.block] * (self.width_factor if self.block == "basic" else 1)
-            stages.append(Stage(blocks, own_stride or (2 if index else 1), self._inner(width), channels))
+            stages.append(ResolvedStage(blocks, own_stride or (2 if index else 1), self._inner(width), channels))
         return tuple(stages)
 
     def _listed(self) -> list[tuple[int, int | None, int | None]]:
         if isinstance(self.layout, tuple):
-            stages = [ResNetStage(blocks=each) if isinstance(each, int) else each for each in self.layout]
-            return [(each.blocks, each.width, each.stride) for each in stages]
+            stages = [ResNetStage(blocks=item) if isinstance(item, int) else item for item in self.layout]
+            return [(stage.blocks, stage.width, stage.stride) for stage in stages]
         depth = self.depth or 0
         named = IMAGENET[depth] if self.layout == "imagenet" else 3 * ((depth - 2) // self._cifar_step,)
         return [(blocks, None, None) for blocks in named]
@@ -211,19 +229,19 @@ class ResNet(Spec):
         elif self.layout == "cifar":
             step = self._cifar_step
             if depth < step + 2 or (depth - 2) % step:
-                legal = nearest(depth, range(step + 2, depth + step + 2, step)) or str(step + 2)
+                legal = nearest_legal(depth, range(step + 2, depth + step + 2, step)) or str(step + 2)
                 blocks = "" if block == "basic" else " with bottleneck blocks"
                 needs = f"as the cifar layout{blocks} needs"
                 raise FieldError("depth", f"depth {depth} is not {step}n+2, {needs}; nearest: {legal}")
         else:
-            legal_depths = [each for each in IMAGENET if (each >= FIRST_BOTTLENECK) == (block == "bottleneck")]
+            legal_depths = [known for known in IMAGENET if (known >= FIRST_BOTTLENECK) == (block == "bottleneck")]
             if depth not in legal_depths:
                 every = IMAGENET if depth not in IMAGENET else legal_depths  # a wrong depth, or the wrong block for it
                 blocks = "" if depth not in IMAGENET else f" with {block} blocks"
                 raise FieldError(
                     "depth",
                     f"depth {depth} is none of the imagenet layout's{blocks}: {', '.join(map(str, every))};"
-                    f" nearest: {nearest(depth, every)}",
+                    f" nearest: {nearest_legal(depth, every)}",
                 )
         return self
 
@@ -247,7 +265,7 @@ class ResNet(Spec):
             raise FieldError(
                 "groups",
                 f"{self.groups} groups do not divide the {', '.join(str(stage.inner) for stage in stages)} channels of"
-                f" the stages; nearest: {nearest(self.groups, divisors(common))}",
+                f" the stages; nearest: {nearest_legal(self.groups, divisors(common))}",
             )
         narrowest = min(stage.channels for stage in stages)
         if self.se_ratio > narrowest:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from expflow.architectures.specs.blocks import Activation, Init, Norm
-from expflow.config.spec import Spec, identity
+from expflow.config.component_specs import ModelSpec
+from expflow.config.spec import identity
 
 
-class ShuffleNetV1(Spec):
+class ShuffleNetV1Spec(ModelSpec):
     """Grouped 1x1 convolutions with shuffled channels (Zhang et al. 2018, "ShuffleNet", arXiv 1707.01083)."""
 
     build: ClassVar[str] = "expflow.architectures.shufflenet_v1:build"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from expflow.architectures.specs.convnet import ConvNet
+from expflow.architectures.specs.convnet import ConvNetSpec
 from expflow.config.spec import identity
 
 
-class ZFNet(ConvNet):
+class ZFNetSpec(ConvNetSpec):
     """AlexNet that begins with 7x7 filters at stride 2; for images of 224x224 (Zeiler and Fergus 2014)."""
 
     build: ClassVar[str] = "expflow.architectures.zfnet:build"

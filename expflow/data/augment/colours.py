@@ -1,6 +1,7 @@
 """Changes of an image that leave its size: RandAugment, colour jitter, random erasing.
 
-The operations are torchvision's (``transforms.v2.functional``); what is random comes from the sample's own draws.
+The operations are torchvision's (``transforms.v2.functional``); what is random comes from the sample's own numbers
+(:mod:`expflow.data.augment.sample_random`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from expflow.data.augment import draws
+from expflow.data.augment import sample_random
 from expflow.data.augment.specs import ColorJitter, RandAugment, TrainTransform
 
 ERASED_AREA = (0.02, 0.33)
@@ -27,21 +28,27 @@ Operation = Callable[[Tensor, float], Tensor]
 """An image (channels, height, width) and a strength from -1 to 1 -> the image changed."""
 
 
-class Colours:
-    """All that a training transform does behind crop and flip. ``any``: whether it does anything."""
+class ColourAugmentation:
+    """All that a training transform does after crop and flip. ``any`` is whether it does anything.
+
+    Args:
+        train: The training transform.
+        mean: The data's mean colour, (channels,) from 0 to 1, with which erased rectangles are filled; empty for black.
+        channels: The images' number of channels.
+    """
 
     def __init__(self, train: TrainTransform, mean: Sequence[float], channels: int) -> None:
         self._train = train
-        self._fill = torch.tensor([round(255 * each) for each in mean or [0.0] * channels], dtype=torch.uint8)
+        self._fill = torch.tensor([round(255 * value) for value in mean or [0.0] * channels], dtype=torch.uint8)
         self.any = bool(train.rand_augment or train.color_jitter or train.random_erasing)
 
     def __call__(self, image_chw: Tensor, key: int) -> Tensor:
-        """The image changed as the draws of ``key`` say; the argument is left alone."""
+        """Change an image (channels, height, width) by the numbers of a sample. The argument is left alone."""
         if self._train.rand_augment is not None:
             image_chw = rand_augment(image_chw, self._train.rand_augment, key)
         if self._train.color_jitter is not None:
             image_chw = color_jitter(image_chw, self._train.color_jitter, key)
-        if draws.uniform(key, draws.ERASE_OR_NOT) < self._train.random_erasing:
+        if sample_random.uniform(key, sample_random.ERASE_OR_NOT) < self._train.random_erasing:
             image_chw = random_erasing(image_chw, self._fill, key)
         return image_chw
 
@@ -84,17 +91,32 @@ _OPERATIONS = tuple((SIGNED | UNSIGNED).items())
 
 
 def rand_augment(image_chw: Tensor, spec: RandAugment, key: int) -> Tensor:
-    """``spec.operations`` of the fourteen, drawn evenly and with repeats (Cubuk et al. 2019, figure 2)."""
-    for each in range(0, 3 * spec.operations, 3):
-        name, operation = _OPERATIONS[draws.whole(key, draws.RAND_AUGMENT + each, len(_OPERATIONS))]
-        negative = name in SIGNED and draws.uniform(key, draws.RAND_AUGMENT + each + 1) < 0.5
+    """Apply some of the fourteen operations of RandAugment, drawn evenly and with repeats.
+
+    Args:
+        image_chw: An image, (channels, height, width) uint8.
+        spec: How many operations, and their magnitude.
+        key: The sample's key.
+
+    Source:
+        Cubuk et al. 2019, "RandAugment", figure 2.
+    """
+    for first in range(0, 3 * spec.operations, 3):
+        name, operation = _OPERATIONS[sample_random.integer(key, sample_random.RAND_AUGMENT + first, len(_OPERATIONS))]
+        negative = name in SIGNED and sample_random.uniform(key, sample_random.RAND_AUGMENT + first + 1) < 0.5
         strength = spec.magnitude / STRONGEST
         image_chw = operation(image_chw, -strength if negative else strength)
     return image_chw
 
 
 def color_jitter(image_chw: Tensor, spec: ColorJitter, key: int) -> Tensor:
-    """Brightness, contrast, saturation and hue, each by a factor (hue: a shift) of its own."""
+    """Change brightness, contrast, saturation and hue, each by a factor (hue: a shift) of its own.
+
+    Args:
+        image_chw: An image, (channels, height, width) uint8.
+        spec: The ranges of the factors.
+        key: The sample's key.
+    """
     factors = (
         (functional.adjust_brightness, spec.brightness),
         (functional.adjust_contrast, spec.contrast),
@@ -102,23 +124,37 @@ def color_jitter(image_chw: Tensor, spec: ColorJitter, key: int) -> Tensor:
     )
     for number, (adjust, most) in enumerate(factors):
         if most:
-            image_chw = adjust(image_chw, draws.between(key, draws.JITTER + number, max(1 - most, 0.0), 1 + most))
+            image_chw = adjust(
+                image_chw,
+                sample_random.uniform_between(key, sample_random.JITTER + number, max(1 - most, 0.0), 1 + most),
+            )
     if spec.hue:
-        image_chw = functional.adjust_hue(image_chw, draws.between(key, draws.JITTER + 3, -spec.hue, spec.hue))
+        image_chw = functional.adjust_hue(
+            image_chw, sample_random.uniform_between(key, sample_random.JITTER + 3, -spec.hue, spec.hue)
+        )
     return image_chw
 
 
 def random_erasing(image_chw: Tensor, fill: Tensor, key: int) -> Tensor:
-    """A rectangle becomes ``fill``, a colour (channels,): the data's mean, which is 0 once normalised."""
+    """Fill a random rectangle with one colour.
+
+    Args:
+        image_chw: An image, (channels, height, width) uint8.
+        fill: The colour, (channels,) uint8: the data's mean, which is 0 once normalised.
+        key: The sample's key.
+
+    Source:
+        Zhong et al. 2017, "Random erasing data augmentation".
+    """
     _, height, width = image_chw.shape
-    low, high = (math.log(each) for each in ERASED_RATIO)
+    low, high = (math.log(ratio) for ratio in ERASED_RATIO)
     for attempt in range(0, 4 * ERASE_ATTEMPTS, 4):
-        area = height * width * draws.between(key, draws.ERASE + attempt, *ERASED_AREA)
-        ratio = math.exp(draws.between(key, draws.ERASE + attempt + 1, low, high))
+        area = height * width * sample_random.uniform_between(key, sample_random.ERASE + attempt, *ERASED_AREA)
+        ratio = math.exp(sample_random.uniform_between(key, sample_random.ERASE + attempt + 1, low, high))
         tall, wide = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if tall < height and wide < width:
-            top = draws.whole(key, draws.ERASE + attempt + 2, height - tall + 1)
-            left = draws.whole(key, draws.ERASE + attempt + 3, width - wide + 1)
+            top = sample_random.integer(key, sample_random.ERASE + attempt + 2, height - tall + 1)
+            left = sample_random.integer(key, sample_random.ERASE + attempt + 3, width - wide + 1)
             erased = image_chw.clone()
             erased[:, top : top + tall, left : left + wide] = fill[:, None, None]
             return erased

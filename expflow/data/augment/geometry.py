@@ -1,24 +1,31 @@
-"""Which part of an image becomes a sample: boxes, drawn or central, worked out before anything is decoded."""
+"""Which part of an image becomes a sample: random or central boxes, worked out before anything is decoded."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from expflow.data.augment import draws
-from expflow.data.augment.sizes import Size, Sizes, after_resize
+from expflow.data.augment import sample_random
+from expflow.data.augment.sizes import ImageSizes, Size, after_resize
 from expflow.data.augment.specs import RandomResizedCrop
 
 ATTEMPTS = 10
-"""Draws of a box before the middle is taken, as in torchvision."""
+"""Boxes that are drawn before the middle is taken, as in torchvision."""
 
-REMAINING = 1.5
-"""How many times larger than its result an image stays that a decoder made smaller."""
+MIN_OVERSIZE = 1.5
+"""How many times larger than its result an image that was decoded at a smaller scale is at least."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """A part of an image in whole pixels."""
+    """A part of an image.
+
+    Attributes:
+        top: Its first row in pixels.
+        left: Its first column in pixels.
+        height: Its height in pixels.
+        width: Its width in pixels.
+    """
 
     top: int
     left: int
@@ -27,10 +34,14 @@ class Box:
 
 
 @dataclass(frozen=True)
-class View:
-    """What is taken of an image: ``box`` of it, resized to ``resized``; of that the part of size ``out`` at ``at``.
+class CropView:
+    """What is taken of an image: a box, which is resized; and of the result a part.
 
-    ``at`` is (top, left).
+    Attributes:
+        box: The box in the stored image.
+        resized: (height, width) to which the box is resized.
+        at: (top, left) of the part in the resized box.
+        out: (height, width) of the part.
     """
 
     box: Box
@@ -38,64 +49,83 @@ class View:
     at: tuple[int, int]
     out: Size
 
-    def moved(self, down: int, right: int) -> View:
-        """The view that lies so many pixels of its outcome further down and right, perhaps over the edge."""
-        return replace(self, at=(self.at[0] + down, self.at[1] + right))
 
-    def source(self) -> tuple[float, float, float, float]:
-        """(top, left, height, width) of what is seen, in pixels of the stored image."""
-        rows, columns = self.box.height / self.resized[0], self.box.width / self.resized[1]
-        return (
-            self.box.top + self.at[0] * rows,
-            self.box.left + self.at[1] * columns,
-            self.out[0] * rows,
-            self.out[1] * columns,
-        )
+@dataclass(frozen=True)
+class SampleGeometry:
+    """All that moves the pixels of a sample, one for all of its fields: a view, then padding and a crop, then a mirror.
+
+    Attributes:
+        view: What is taken of the stored image.
+        pad: Pixels that are added to every side of that, before a part of the old size is taken.
+        pad_at: (top, left) of that part in the padded image.
+        mirrored: Whether left and right are exchanged at last.
+    """
+
+    view: CropView
+    pad: int = 0
+    pad_at: tuple[int, int] = (0, 0)
+    mirrored: bool = False
 
 
-def whole_view(size: Size, sizes: Sizes) -> View:
-    """The view of eval on an image of ``size``: its shorter side resized, the middle kept."""
+def evaluation_view(size: Size, sizes: ImageSizes) -> CropView:
+    """What eval takes of an image: all of it, its shorter side resized, and of that the middle.
+
+    Args:
+        size: (height, width) of the image.
+        sizes: The sizes of eval's operations.
+    """
     resized = after_resize(size, sizes.resize)
     out = (sizes.crop, sizes.crop) if sizes.crop is not None else resized
     at = (round((resized[0] - out[0]) / 2), round((resized[1] - out[1]) / 2))
-    return View(Box(0, 0, *size), resized, at, out)
+    return CropView(Box(0, 0, *size), resized, at, out)
 
 
-def random_view(size: Size, out: Size, spec: RandomResizedCrop, key: int) -> View:
-    """A box of random area and shape, resized to ``out``; the largest of an allowed shape in the middle if none fits.
+def random_crop_view(size: Size, out: Size, spec: RandomResizedCrop, key: int) -> CropView:
+    """A box of random area and shape; where none fits, the largest of an allowed shape in the middle.
 
-    The draws are torchvision's ``RandomResizedCrop``. A box of at least three times the size it is given lies on even
-    pixels (of six times on multiples of four, of twelve on those of eight), where a JPEG can be decoded at that scale.
+    The box is drawn as in torchvision's ``RandomResizedCrop``. One of at least three times the size of its result lies
+    on even pixels (of six times on multiples of four, of twelve on those of eight), where a JPEG can be decoded at that
+    scale.
+
+    Args:
+        size: (height, width) of the image.
+        out: (height, width) to which the box is resized.
+        spec: The ranges of its area and shape.
+        key: The sample's key.
     """
     height, width = size
     low, high = math.log(spec.ratio[0]), math.log(spec.ratio[1])
     for attempt in range(0, 4 * ATTEMPTS, 4):
-        area = height * width * draws.between(key, draws.CROP + attempt, *spec.scale)
-        ratio = math.exp(draws.between(key, draws.CROP + attempt + 1, low, high))
+        area = height * width * sample_random.uniform_between(key, sample_random.CROP + attempt, *spec.scale)
+        ratio = math.exp(sample_random.uniform_between(key, sample_random.CROP + attempt + 1, low, high))
         wide, tall = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < wide <= width and 0 < tall <= height:
-            top = draws.whole(key, draws.CROP + attempt + 2, height - tall + 1)
-            left = draws.whole(key, draws.CROP + attempt + 3, width - wide + 1)
-            return View(_on_grid(Box(top, left, tall, wide), out), out, (0, 0), out)
+            top = sample_random.integer(key, sample_random.CROP + attempt + 2, height - tall + 1)
+            left = sample_random.integer(key, sample_random.CROP + attempt + 3, width - wide + 1)
+            return CropView(_on_grid(Box(top, left, tall, wide), out), out, (0, 0), out)
     wide, tall = width, height
     if width < height * spec.ratio[0]:
         tall = max(round(width / spec.ratio[0]), 1)
     elif width > height * spec.ratio[1]:
         wide = max(round(height * spec.ratio[1]), 1)
-    return View(_on_grid(Box((height - tall) // 2, (width - wide) // 2, tall, wide), out), out, (0, 0), out)
+    return CropView(_on_grid(Box((height - tall) // 2, (width - wide) // 2, tall, wide), out), out, (0, 0), out)
 
 
-def reduction(box: Size, resized: Size) -> int:
-    """How many times smaller (1, 2, 4 or 8) ``box`` may be decoded and still be REMAINING times ``resized``.
+def decode_reduction(box: Size, resized: Size) -> int:
+    """How many times smaller (1, 2, 4 or 8) a box may be decoded and still be MIN_OVERSIZE times its result.
 
     Images that large are resized from so many pixels that a decoder's coarser averages do not show: see the tests.
+
+    Args:
+        box: (height, width) of the box.
+        resized: (height, width) to which it is resized.
     """
-    room = min(box[0] / resized[0], box[1] / resized[1]) / REMAINING
-    return next(each for each in (8, 4, 2, 1) if each <= max(room, 1))
+    limit = max(min(box[0] / resized[0], box[1] / resized[1]) / MIN_OVERSIZE, 1)
+    return next(reduction for reduction in (8, 4, 2, 1) if reduction <= limit)
 
 
 def _on_grid(box: Box, out: Size) -> Box:
-    step = reduction((box.height, box.width), out)
+    step = decode_reduction((box.height, box.width), out)
     if step == 1:
         return box
-    return Box(*(each // step * step for each in (box.top, box.left, box.height, box.width)))
+    return Box(*(edge // step * step for edge in (box.top, box.left, box.height, box.width)))

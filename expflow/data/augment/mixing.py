@@ -10,22 +10,31 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from expflow.data.augment import draws
+from expflow.data.augment import sample_random
 from expflow.data.augment.specs import TrainTransform
 
 
 def mix(batch: Mapping[str, Tensor], spec: TrainTransform, classes: int, *, seed: int, step: int) -> dict[str, Tensor]:
-    """The batch with each sample mixed with the one before it, as ``spec.mixup`` or ``spec.cutmix`` say.
+    """Mix each sample of a batch with the one before it, by MixUp or CutMix.
 
-    ``image`` (b, c, h, w) keeps its dtype, ``label`` (b,) int64 becomes (b, classes) float32: the shares of the
-    classes. What is not ``valid`` is not mixed, and mixed into nothing. How much and where derives from (``seed``,
-    ``step``). Without either alpha the batch is returned as it is. MixUp: Zhang et al. 2017, equation 1; CutMix: Yun et
-    al. 2019, equations 1 and 2.
+    Args:
+        batch: ``image`` (b, c, h, w), ``label`` (b,) int64, and perhaps ``valid`` (b,) bool: what is not valid is not
+            mixed, and not mixed into others.
+        spec: Its ``mixup`` and ``cutmix`` are the alphas; without either the batch is returned as it is.
+        classes: The number of classes.
+        seed: How much is mixed, and where, derives from it and ``step``.
+        step: The number of the batch in the training.
+
+    Returns:
+        The batch with ``image`` of the same dtype, and ``label`` (b, classes) float32: the shares of the classes.
+
+    Source:
+        MixUp: Zhang et al. 2017, equation 1; CutMix: Yun et al. 2019, equations 1 and 2.
     """
     if not (spec.mixup or spec.cutmix):
         return dict(batch)
-    key = draws.key_of(seed, step, 0)
-    cut = bool(spec.cutmix) and (not spec.mixup or draws.uniform(key, draws.MIX) < 0.5)
+    key = sample_random.sample_key(seed, step, 0)
+    cut = bool(spec.cutmix) and (not spec.mixup or sample_random.uniform(key, sample_random.MIX) < 0.5)
     share = _beta(spec.cutmix if cut else spec.mixup, key)
     image, label = batch["image"], functional.one_hot(batch["label"], classes).float()
     valid = batch["valid"] if "valid" in batch else torch.ones(len(image), dtype=torch.bool, device=image.device)
@@ -50,11 +59,15 @@ def _blend(image_bchw: Tensor, share: float) -> Tensor:
 
 
 def _cut(image_bchw: Tensor, share: float, key: int) -> tuple[Tensor, float]:
-    """A rectangle of 1 - ``share`` of the area comes from the sample before; also the share that is left once it is
-    cut at the borders.
+    """Take a rectangle of 1 - ``share`` of the area from the sample before.
+
+    Also returns the share of the area that is left, which is larger where the rectangle is cut at the borders.
     """
     height, width = image_bchw.shape[-2:]
-    middle = draws.whole(key, draws.MIX + 1, height), draws.whole(key, draws.MIX + 2, width)
+    middle = (
+        sample_random.integer(key, sample_random.MIX + 1, height),
+        sample_random.integer(key, sample_random.MIX + 2, width),
+    )
     half = 0.5 * math.sqrt(1 - share)
     top, bottom = (min(max(int(middle[0] + sign * half * height), 0), height) for sign in (-1, 1))
     left, right = (min(max(int(middle[1] + sign * half * width), 0), width) for sign in (-1, 1))

@@ -1,4 +1,8 @@
-"""From stored samples to those of a batch: decode, take the part that is wanted, change it, put it into its slot."""
+"""From stored samples to those of a batch: decode, take a part of the image, change it, write it into its slot.
+
+What is taken is drawn once for a sample, and every other field that has a height and a width follows
+(:mod:`expflow.data.kinds`). Colours and erasing change the image alone.
+"""
 
 from __future__ import annotations
 
@@ -8,30 +12,42 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from expflow.data.augment import draws
-from expflow.data.augment.colours import Colours
-from expflow.data.augment.geometry import View, random_view, reduction, whole_view
-from expflow.data.augment.pixels import pad_and_crop, pad_and_crop_all, place, resized
-from expflow.data.augment.sizes import Size, sizes, stored_size
-from expflow.data.augment.specs import Augmented, RandomResizedCrop, TrainTransform
-from expflow.data.codecs import IMAGES, decode
-from expflow.data.dataspec import DataSpec
+from expflow.data.augment import sample_random
+from expflow.data.augment.colours import ColourAugmentation
+from expflow.data.augment.geometry import (
+    CropView,
+    SampleGeometry,
+    decode_reduction,
+    evaluation_view,
+    random_crop_view,
+)
+from expflow.data.augment.pixels import copy_into_slot, pad_and_crop, pad_and_crop_all, resized
+from expflow.data.augment.sizes import Size, image_sizes, stored_size
+from expflow.data.augment.specs import AugmentedSourceSpec, RandomResizedCrop, TrainTransform
+from expflow.data.dataspec import VOID, DataSpec
 from expflow.data.decode.errors import Undecodable
-from expflow.data.decode.opened import open_image
+from expflow.data.decode.lazy_image import open_image
+from expflow.data.kinds import decode, image_first, kind_of
 
 Arrays = dict[str, NDArray[Any]]
 """One array per field; the first axis counts samples."""
 
-GEOMETRY = "image_geometry"
-"""Field that says where in its stored image a sample was seen: (top, left, height, width) in pixels, and 1 if it was
-then mirrored; float32. For masks and boxes to follow."""
 
-
-class Pipeline:
-    """See :func:`expflow.data.augment.pipeline_for`. Holds nothing that changes: threads may share it.
+class AugmentationPipeline:
+    """Turns stored samples into those of a batch. Holds nothing that changes: threads may share it.
 
     ``shapes`` maps each field of a batch to its shape for one sample and its dtype; an image is (channels,
     height, width) uint8. ``changes`` is false where samples of one size stay as they are stored.
+
+    Args:
+        fields: The extension of each field in the shards.
+        dataspec: How the fields are stored.
+        transform: The source's spec; one without transforms leaves images as they are stored.
+        training: Whether its ``train`` rather than its ``eval`` is followed.
+        seed: What is random derives from it, the epoch and the sample's id alone.
+
+    Raises:
+        UserError: The samples would not fit into one batch.
     """
 
     def __init__(
@@ -42,25 +58,25 @@ class Pipeline:
         *,
         training: bool,
         seed: int,
-        geometry: bool = False,
     ) -> None:
-        spec = transform if isinstance(transform, Augmented) else Augmented(name="stored")
-        self._fields, self._stored, self._seed = dict(fields), dict(dataspec.fields), seed
+        spec = transform if isinstance(transform, AugmentedSourceSpec) else AugmentedSourceSpec(name="stored")
+        self._fields, self._seed = image_first(fields, dataspec), seed
         self._train = spec.train if training else TrainTransform()
         self.shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {
-            name: (each.shape, np.dtype(each.dtype)) for name, each in dataspec.fields.items()
+            name: (field.shape, np.dtype(field.dtype)) for name, field in dataspec.fields.items()
         }
-        self._image = "image" in dataspec.fields and self._fields.get("image") in IMAGES
-        self._geometry = geometry and self._image
+        self._image = "image" in self._fields
+        spatial = (name for name in self._fields if kind_of(dataspec.fields[name]).spatial)
+        self._following = {name: kind_of(dataspec.fields[name]) for name in spatial if name != "image"}
         if self._image:
             image = dataspec.fields["image"]
             self._channels, self._fixed = image.shape[0], stored_size(image)
-            self._sizes = sizes(self._fixed, spec)
+            self._sizes = image_sizes(self._fixed, spec)
             self._out: Size = self._sizes.train if training else self._sizes.eval
-            self.shapes["image"] = ((self._channels, *self._out), np.dtype(np.uint8))
-            self._colours = Colours(self._train, dataspec.mean, self._channels)
-        if self._geometry:
-            self.shapes[GEOMETRY] = ((5,), np.dtype(np.float32))
+            for name in ("image", *self._following):
+                field = dataspec.fields[name]
+                self.shapes[name] = (kind_of(field).batch_shape(field, self._out), np.dtype(field.dtype))
+            self._colours = ColourAugmentation(self._train, dataspec.mean, self._channels)
         self.changes = self._image and (self._fixed != self._out or self._random)
 
     @property
@@ -74,83 +90,116 @@ class Pipeline:
         return bool(self._crop or train.pad_and_crop or train.flip or self._colours.any)
 
     def sample(self, values: Mapping[str, memoryview], epoch: int, id: int, out: Mapping[str, NDArray[Any]]) -> None:
-        """Decode and change the sample ``id``: ``values`` holds each field's bytes, ``out`` a slot for each result.
+        """Decode and change one sample.
 
-        Slots of images may lie in memory as (channels, height, width) or, which is faster, (height, width, channels).
-        Raises Undecodable, a ValueError, where the bytes are not what the data spec says.
+        Args:
+            values: The encoded bytes of each field.
+            epoch: The epoch's number, from 0.
+            id: The sample's position in its split.
+            out: Where each field is written. An image's memory may lie as (channels, height, width) or, which is
+                faster, as (height, width, channels).
+
+        Raises:
+            Undecodable: A ValueError; the bytes of an image are not what the data spec says.
+            ValueError: Another field is not what the data spec says.
         """
-        key = draws.key_of(self._seed, epoch, id)
+        key = sample_random.sample_key(self._seed, epoch, id)
+        size: Size = (0, 0)
         for name, extension in self._fields.items():
             if name == "image" and self._image:
-                self._decoded(values[name], key, out)
+                size, geometry = self._decode_image(values[name], key, out[name])
                 continue
             value, (shape, dtype) = decode(extension, values[name]), self.shapes[name]
+            if name in self._following:
+                if value.shape != size:
+                    raise Undecodable(f"{name}: expected the image's {size[1]} x {size[0]} pixels, found {value.shape}")
+                value = self._following[name].taken(value, geometry)
             if value.shape != shape or value.dtype != dtype:
                 raise ValueError(f"{name}: expected {dtype} {shape}, found {value.dtype} {value.shape}")
             out[name][...] = value
 
-    def _decoded(self, content: memoryview, key: int, out: Mapping[str, NDArray[Any]]) -> None:
-        opened = open_image(content, self._channels)
-        if self._fixed not in (None, opened.size):
-            height, width = opened.size
+    def _decode_image(self, content: memoryview, key: int, slot: NDArray[Any]) -> tuple[Size, SampleGeometry]:
+        """Decode and change an image; returns its stored size and what was taken of it."""
+        image = open_image(content, self._channels)
+        if self._fixed not in (None, image.size):
+            height, width = image.size
             raise Undecodable(f"image: expected {self._fixed[1]} x {self._fixed[0]} pixels, found {width} x {height}")
-        view = self._view(opened.size, key)
-        box = view.box
-        part = (box.top, box.left, box.height, box.width)
-        self._finish(opened.part(part, reduction(part[2:], view.resized)), view, key, out)
+        geometry = self._geometry(image.size, key)
+        box = geometry.view.box
+        region = (box.top, box.left, box.height, box.width)
+        reduction = decode_reduction(region[2:], geometry.view.resized)
+        self._finish(image.region(region, reduction), geometry, key, slot)
+        return image.size, geometry
 
-    def _view(self, size: Size, key: int) -> View:
+    def _geometry(self, size: Size, key: int) -> SampleGeometry:
+        pad, pad_at = self._train.pad_and_crop, (0, 0)
+        if pad:
+            top, left = (sample_random.integer(key, sample_random.PAD + axis, 2 * pad + 1) for axis in (0, 1))
+            pad_at = (top, left)
+        mirrored = sample_random.uniform(key, sample_random.FLIP) < self._train.flip
+        return SampleGeometry(self._view(size, key), pad, pad_at, mirrored)
+
+    def _view(self, size: Size, key: int) -> CropView:
         crop = self._crop
-        if crop is not None and draws.uniform(key, draws.CROP_OR_NOT) < crop.probability:
-            return random_view(size, self._out, crop, key)
-        return whole_view(size, self._sizes)
+        if crop is not None and sample_random.uniform(key, sample_random.CROP_OR_NOT) < crop.probability:
+            return random_crop_view(size, self._out, crop, key)
+        return evaluation_view(size, self._sizes)
 
-    def _finish(self, part: NDArray[np.uint8], view: View, key: int, out: Mapping[str, NDArray[Any]]) -> None:
-        """What comes after decoding: ``part`` is ``view.box`` of the image, perhaps smaller already."""
-        image = resized(part, view.resized)
+    def _finish(self, region: NDArray[np.uint8], geometry: SampleGeometry, key: int, slot: NDArray[Any]) -> None:
+        """What comes after decoding: ``region`` is the view's box of the image, perhaps smaller already."""
+        view = geometry.view
+        image = resized(region, view.resized)
         if view.out != view.resized:
             image = image[:, view.at[0] : view.at[0] + view.out[0], view.at[1] : view.at[1] + view.out[1]]
-        pad, top, left = self._train.pad_and_crop, 0, 0
-        if pad:
-            top, left = (draws.whole(key, draws.PAD + each, 2 * pad + 1) for each in (0, 1))
-            image = pad_and_crop(image, pad, top, left)
-        flip = draws.uniform(key, draws.FLIP) < self._train.flip
-        if flip:
+        if geometry.pad:
+            image = pad_and_crop(image, geometry.pad, *geometry.pad_at)
+        if geometry.mirrored:
             image = image.flip(-1)
         if self._colours.any:
             image = self._colours(image, key)
-        place(image, out["image"])
-        if self._geometry:
-            out[GEOMETRY][...] = (*view.moved(top - pad, left - pad).source(), flip)
+        copy_into_slot(image, slot)
 
     def batch(self, arrays: Mapping[str, NDArray[Any]], epoch: int, ids: NDArray[np.int64]) -> Arrays:
-        """Samples that are decoded, (n, …) for each field, changed as :meth:`sample` would change each of ``ids``.
+        """Change samples that are decoded already, each as :meth:`sample` would.
 
-        Images are (n, channels, height, width) uint8 and of their stored size.
+        Args:
+            arrays: The fields, (n, …) each; images are (n, channels, height, width) uint8 and of their stored size.
+            epoch: The epoch's number, from 0.
+            ids: The samples' positions in their split, (n,).
         """
-        if not self.changes and not self._geometry:
+        if not self.changes:
             return dict(arrays)
-        if self._crop is None and self._fixed == self._out and not self._colours.any and not self._geometry:
-            return {**arrays, "image": self._moved(arrays["image"], epoch, ids)}
-        changed = {name: np.empty((len(ids), *self.shapes[name][0]), self.shapes[name][1]) for name in self._made}
+        if self._crop is None and self._fixed == self._out and not self._colours.any:
+            return {**arrays, **self._pad_crop_flip_all(arrays, epoch, ids)}
+        changed = {name: np.empty((len(ids), *self.shapes[name][0]), np.uint8) for name in ("image", *self._following)}
         for slot, sample in enumerate(ids.tolist()):
             pixels = arrays["image"][slot].transpose(1, 2, 0)
-            key = draws.key_of(self._seed, epoch, sample)
-            view = self._view((pixels.shape[0], pixels.shape[1]), key)
-            box = view.box
-            part = pixels[box.top : box.top + box.height, box.left : box.left + box.width]
-            self._finish(part, view, key, {name: values[slot] for name, values in changed.items()})
+            key = sample_random.sample_key(self._seed, epoch, sample)
+            geometry = self._geometry((pixels.shape[0], pixels.shape[1]), key)
+            box = geometry.view.box
+            region = pixels[box.top : box.top + box.height, box.left : box.left + box.width]
+            self._finish(region, geometry, key, changed["image"][slot])
+            for name, kind in self._following.items():
+                changed[name][slot] = kind.taken(arrays[name][slot], geometry)
         return {**arrays, **changed}
 
-    @property
-    def _made(self) -> tuple[str, ...]:
-        return ("image", GEOMETRY) if self._geometry else ("image",)
-
-    def _moved(self, images: NDArray[np.uint8], epoch: int, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def _pad_crop_flip_all(
+        self, arrays: Mapping[str, NDArray[Any]], epoch: int, ids: NDArray[np.int64]
+    ) -> dict[str, NDArray[np.uint8]]:
         """Pad and crop, and flip, for all samples at once."""
-        keys, pad = draws.keys_of(self._seed, epoch, ids), self._train.pad_and_crop
+        keys, pad = sample_random.sample_keys(self._seed, epoch, ids), self._train.pad_and_crop
         if pad:
-            tops, lefts = (draws.wholes(keys, draws.PAD + each, 2 * pad + 1) for each in (0, 1))
-            images = pad_and_crop_all(images, pad, tops, lefts)
-        flip = draws.uniforms(keys, draws.FLIP) < self._train.flip
-        return np.where(flip[:, None, None, None], images[..., ::-1], images) if self._train.flip else images
+            tops, lefts = (sample_random.integers(keys, sample_random.PAD + axis, 2 * pad + 1) for axis in (0, 1))
+        mirrored = sample_random.uniforms(keys, sample_random.FLIP) < self._train.flip
+        changed = {}
+        for name in ("image", *self._following):
+            pixels = arrays[name]
+            if pad:
+                planes = pixels if pixels.ndim == 4 else pixels[:, None]
+                fill = 0 if name == "image" else VOID
+                pixels = pad_and_crop_all(planes, pad, tops, lefts, fill).reshape(pixels.shape)
+            if self._train.flip:
+                chosen = mirrored.reshape(-1, *[1] * (pixels.ndim - 1))
+                pixels = np.where(chosen, pixels[..., ::-1], pixels)
+            changed[name] = pixels
+        return changed

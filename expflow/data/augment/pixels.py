@@ -1,4 +1,4 @@
-"""Moving pixels: resizing, padding, and into a batch's memory. Images are uint8 from beginning to end."""
+"""Resizing and padding images, and copying them into a batch's memory. Images are uint8 from beginning to end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ from expflow.data.augment.sizes import Size
 
 
 def resized(pixels_hwc: NDArray[np.uint8], size: Size) -> Tensor:
-    """(channels, *size): bilinear with antialiasing, as torchvision resizes. May share the argument's memory."""
+    """Resize an image, bilinear with antialiasing, as torchvision does.
+
+    Args:
+        pixels_hwc: The image, (height, width, channels).
+        size: (height, width) of the result.
+
+    Returns:
+        The image as (channels, *size), which may share the argument's memory.
+    """
     height, width, channels = pixels_hwc.shape
     # Torch takes no memory that it must not write to, such as Pillow's.
     owned = np.ascontiguousarray(pixels_hwc) if pixels_hwc.flags.writeable else pixels_hwc.copy()
@@ -28,25 +36,45 @@ def resized(pixels_hwc: NDArray[np.uint8], size: Size) -> Tensor:
 
 
 def pad_and_crop(image_chw: Tensor, pad: int, top: int, left: int) -> Tensor:
-    """The part at (``top``, ``left``), as large as the image, of the image with ``pad`` black pixels around it."""
+    """Surround an image with black pixels, and take a part of the old size.
+
+    Args:
+        image_chw: The image, (channels, height, width).
+        pad: Pixels that are added to every side.
+        top: The part's first row in the padded image.
+        left: The part's first column in the padded image.
+    """
     _, height, width = image_chw.shape
     padded = functional.pad(image_chw, (pad, pad, pad, pad))
     return padded[:, top : top + height, left : left + width]
 
 
 def pad_and_crop_all(
-    images: NDArray[np.uint8], pad: int, tops: NDArray[np.int64], lefts: NDArray[np.int64]
+    images: NDArray[np.uint8], pad: int, tops: NDArray[np.int64], lefts: NDArray[np.int64], fill: int = 0
 ) -> NDArray[np.uint8]:
-    """:func:`pad_and_crop` of (n, channels, height, width)."""
+    """:func:`pad_and_crop` of many images.
+
+    Args:
+        images: (n, channels, height, width).
+        pad: Pixels that are added to every side.
+        tops: Each part's first row, (n,).
+        lefts: Each part's first column, (n,).
+        fill: The value of the pixels that are added.
+    """
     n, channels, height, width = images.shape
-    padded = np.pad(images, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    padded = np.pad(images, ((0, 0), (0, 0), (pad, pad), (pad, pad)), constant_values=fill)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))
     return np.ascontiguousarray(
         windows[np.arange(n)[:, None], np.arange(channels)[None], tops[:, None], lefts[:, None]]
     )
 
 
-def place(image_chw: Tensor, slot: NDArray[Any]) -> None:
-    """Copy an image into its slot of a batch, by rows of whole pixels where both have them."""
+def copy_into_slot(image_chw: Tensor, slot: NDArray[Any]) -> None:
+    """Copy an image into its slot of a batch, by rows of whole pixels where both have them.
+
+    Args:
+        image_chw: The image, (channels, height, width).
+        slot: The memory of the same shape.
+    """
     pixels = image_chw.numpy()
     np.copyto(slot.transpose(1, 2, 0), pixels.transpose(1, 2, 0))

@@ -1,10 +1,10 @@
-"""Which size images have after the transforms, worked out without torch and without looking at an image."""
+"""The size that images have after the transforms, worked out without torch and without reading an image."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from expflow.data.augment.specs import Augmented
+from expflow.data.augment.specs import AugmentedSourceSpec
 from expflow.data.dataspec import DataSpec, FieldSpec
 from expflow.errors import UserError
 
@@ -19,8 +19,15 @@ Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """``resize`` (the shorter side, None: not) and ``crop`` (None: not) of eval, and what either mode gives out."""
+class ImageSizes:
+    """The sizes of eval's operations, and of the results of both modes, in pixels.
+
+    Attributes:
+        resize: The shorter side after the resize of eval; None where it does not resize.
+        crop: Height and width of the centre crop of eval; None where it does not crop.
+        eval: (height, width) of evaluated images.
+        train: (height, width) of training images.
+    """
 
     resize: int | None
     crop: int | None
@@ -29,15 +36,24 @@ class Sizes:
 
 
 def stored_size(field: FieldSpec) -> Size | None:
-    """(height, width) of a stored image; None where its samples differ."""
+    """(height, width) of stored images; None where they differ in size.
+
+    Args:
+        field: How the images are stored.
+    """
     _, height, width = field.shape
     return None if field.varies or VARIES in (height, width) else (height, width)
 
 
-def sizes(stored: Size | None, spec: Augmented) -> Sizes:
-    """What ``spec`` makes of images of the size ``stored`` (None: they differ).
+def image_sizes(stored: Size | None, spec: AugmentedSourceSpec) -> ImageSizes:
+    """The sizes that a spec leads to.
 
-    Raises UserError where images that differ in size would stay so, or a crop is larger than what it is taken from.
+    Args:
+        stored: (height, width) of the stored images; None where they differ.
+        spec: The source's spec.
+
+    Raises:
+        UserError: Images that differ in size would stay so, or a crop is larger than what it is taken from.
     """
     crop = spec.eval.center_crop or spec.image_size
     resize = spec.eval.resize
@@ -55,10 +71,10 @@ def sizes(stored: Size | None, spec: Augmented) -> Sizes:
         )
     if crop is not None and inside == seen and stored is not None:
         crop = None
-    return Sizes(resize, crop, seen, _train_size(seen, spec))
+    return ImageSizes(resize, crop, seen, _train_size(seen, spec))
 
 
-def _train_size(seen: Size, spec: Augmented) -> Size:
+def _train_size(seen: Size, spec: AugmentedSourceSpec) -> Size:
     crop = spec.train.random_resized_crop
     size = (crop.size, crop.size) if crop is not None and crop.size is not None else seen
     if crop is not None and 0 < crop.probability < 1 and size != seen:
@@ -70,9 +86,11 @@ def _train_size(seen: Size, spec: Augmented) -> Size:
 
 
 def after_resize(size: Size, shorter: int | None) -> Size:
-    """(height, width) once the shorter side is ``shorter`` and the longer keeps the proportion, as torchvision rounds.
+    """(height, width) of a resized image that keeps its proportion, rounded as torchvision does.
 
-    None leaves the size as it is.
+    Args:
+        size: (height, width) before.
+        shorter: The shorter side afterwards; None leaves the size as it is.
     """
     height, width = size
     if shorter is None or min(size) == shorter:
@@ -81,10 +99,16 @@ def after_resize(size: Size, shorter: int | None) -> Size:
 
 
 def seen_by_model(data: DataSpec, spec: object) -> DataSpec:
-    """``data`` with the size of ``image`` that the model is given: that of eval. Raises UserError as :func:`sizes`."""
-    if not isinstance(spec, Augmented) or "image" not in data.fields:
+    """The data's description with the image size that the model is given, which is that of eval.
+
+    Args:
+        data: How the data are stored.
+        spec: The source's spec; one without transforms leaves the size as it is.
+
+    Raises:
+        UserError: As :func:`image_sizes`.
+    """
+    if not isinstance(spec, AugmentedSourceSpec) or "image" not in data.fields:
         return data
-    image = data.fields["image"]
-    height, width = sizes(stored_size(image), spec).eval
-    fields = {**data.fields, "image": replace(image, shape=(image.shape[0], height, width))}
-    return replace(data, fields=fields)
+    height, width = image_sizes(stored_size(data.fields["image"]), spec).eval
+    return replace(data, fields={name: field.resized(height, width) for name, field in data.fields.items()})

@@ -11,7 +11,8 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from expflow.config.spec import FieldError, Model, Spec, identity
+from expflow.config.component_specs import SourceSpec
+from expflow.config.spec import FieldError, FrozenModel, identity
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -22,7 +23,7 @@ def _ascending(values: tuple[float, float], field: str) -> None:
         raise FieldError(field, f"expected the smaller number first, found [{values[0]:g}, {values[1]:g}]")
 
 
-class RandomResizedCrop(Model):
+class RandomResizedCrop(FrozenModel):
     """A part of the image of random size, shape and place, resized: Szegedy et al. 2015, section 6."""
 
     scale: tuple[Share, Share] = identity((0.08, 1.0), description="Smallest and largest share of the image's area.")
@@ -41,14 +42,14 @@ class RandomResizedCrop(Model):
         return self
 
 
-class RandAugment(Model):
+class RandAugment(FrozenModel):
     """Several operations drawn from one list, all of one strength: Cubuk et al. 2019."""
 
     operations: int = identity(2, description="Operations a sample goes through, one after the other.", ge=1, le=14)
     magnitude: int = identity(9, description="Their strength, of 0 to 30.", ge=0, le=30)
 
 
-class ColorJitter(Model):
+class ColorJitter(FrozenModel):
     """Random changes of brightness, contrast, saturation and hue, in that order."""
 
     brightness: float = identity(0.0, description="Factor drawn between 1 - this (0 at least) and 1 + this.", ge=0)
@@ -59,7 +60,7 @@ class ColorJitter(Model):
     )
 
 
-class TrainTransform(Model):
+class TrainTransform(FrozenModel):
     """How training samples are changed, in the order of these keys. Without any of them, as eval says."""
 
     random_resized_crop: RandomResizedCrop | None = identity(
@@ -85,7 +86,7 @@ class TrainTransform(Model):
     )
 
 
-class EvalTransform(Model):
+class EvalTransform(FrozenModel):
     """How validation and test samples are changed, and training samples without a random resized crop."""
 
     resize: int | None = identity(
@@ -106,14 +107,17 @@ class EvalTransform(Model):
         return self
 
 
-class Augmented(Spec):
+class AugmentedSourceSpec(SourceSpec):
     """The keys of a source that say how its samples are changed when they are read."""
 
     at_use: ClassVar[frozenset[str]] = frozenset({"image_size", "train", "eval"})
     """Fields that no shard, and so no data key, depends on."""
 
     image_size: int | None = identity(
-        None, description="Height and width of the images that the model sees; by default as they are stored.", ge=1
+        None,
+        description="Height and width of the images that the model sees; by default as they are stored.",
+        ge=1,
+        le=65_536,
     )
     train: TrainTransform = identity(
         default_factory=TrainTransform, description="What is done to training samples, each time anew."
@@ -123,7 +127,7 @@ class Augmented(Spec):
     )
 
 
-class PhotographTrain(TrainTransform):
+class PhotographTrainTransform(TrainTransform):
     """The usual for photographs: a random resized crop, and a flip every other time."""
 
     random_resized_crop: RandomResizedCrop | None = identity(
@@ -133,12 +137,15 @@ class PhotographTrain(TrainTransform):
     flip: float = identity(0.5, description="Share of samples that are mirrored left to right.", ge=0, le=1)
 
 
-class Photographs(Augmented):
-    """:class:`Augmented` with the usual recipe of ImageNet: 224 pixels, random resized crop and flip."""
+class PhotographSourceSpec(AugmentedSourceSpec):
+    """:class:`AugmentedSourceSpec` with the usual recipe of ImageNet: 224 pixels, random resized crop and flip."""
 
     image_size: int | None = identity(
-        224, description="Height and width of the images that the model sees; null: as they are stored.", ge=1
+        224,
+        description="Height and width of the images that the model sees; null: as they are stored.",
+        ge=1,
+        le=65_536,
     )
-    train: PhotographTrain = identity(
-        default_factory=PhotographTrain, description="What is done to training samples, each time anew."
+    train: PhotographTrainTransform = identity(
+        default_factory=PhotographTrainTransform, description="What is done to training samples, each time anew."
     )

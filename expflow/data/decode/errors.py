@@ -10,12 +10,20 @@ class Undecodable(ValueError):
     """The bytes of a sample are no image, or only part of one; the message says what was found."""
 
 
-class Incomplete(Undecodable):
+class TruncatedImage(Undecodable):
     """Pixels are missing; other decoders would fill them with grey."""
 
 
 def check_size(height: int, width: int) -> None:
-    """Raise Undecodable for an image without pixels, or with more than MOST_PIXELS."""
+    """Refuse an image that is empty or too large.
+
+    Args:
+        height: Its height in pixels.
+        width: Its width in pixels.
+
+    Raises:
+        Undecodable: It has no pixels, or more than MOST_PIXELS.
+    """
     if height < 1 or width < 1:
         raise Undecodable(f"an image of {width} x {height} pixels")
     if height * width > MOST_PIXELS:

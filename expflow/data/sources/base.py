@@ -1,9 +1,9 @@
-"""What a source offers to the builder of shards."""
+"""What a source offers to the builder of shards: its samples as lists, and a function that reads one of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from expflow.data.dataspec import FieldSpec
-from expflow.data.order import stratified_split
+from expflow.data.shards.manifest import FIRST_READING
+from expflow.data.shards.passed_over import PassedOver
+from expflow.data.source_spec import Origin
+from expflow.data.sources.stratified_split import stratified_split
 from expflow.errors import DataInvalid, DataMissing
-
-Origin = Path | str | None
-"""Where a source's files lie; see :data:`expflow.data.specs.Origin`."""
 
 
 class BadSample(Exception):
@@ -23,27 +23,39 @@ class BadSample(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """One sample before it is read: ``name`` is what messages and keys call it, ``label`` its class.
+class SampleRef:
+    """One sample before it is read.
 
-    ``size`` is that of its file (0 where it has none) and ``mtime_ns`` the file's time of change. In an archive it
-    begins at ``offset`` of ``archive``.
+    Attributes:
+        name: what messages and keys call it; for files the path below the source's folder.
+        label: its class; None where samples have no class as a whole.
+        size: size of its files in bytes; 0 where it has none.
+        mtime_ns: its file's time of change in nanoseconds.
+        archive: path of the archive that it lies in; "" for a file of its own.
+        offset: where it begins in the archive, in bytes.
+        beside: path, size in bytes and time of change of each further file of it, such as its mask.
     """
 
     name: str
-    label: int
+    label: int | None = None
     size: int = 0
     mtime_ns: int = 0
     archive: str = ""
     offset: int = 0
+    beside: tuple[tuple[str, int, int], ...] = ()
 
 
 @dataclass(frozen=True)
-class Encoded:
+class StoredImage:
     """An image as the bytes that a shard holds, and what was seen when it was decoded to check it.
 
-    ``histogram`` (channels, 256) counts the values of its pixels, ``width`` and ``height`` are the stored ones,
-    ``kind`` is its format and mode, and ``anew`` says that it was encoded again rather than copied.
+    Attributes:
+        content: the bytes.
+        histogram: (channels, 256), how often each value occurs.
+        width: of the stored image, in pixels.
+        height: of the stored image, in pixels.
+        kind: format and mode of the source's file, such as ``JPEG RGB``.
+        anew: whether it was encoded again rather than copied.
     """
 
     content: bytes
@@ -54,29 +66,49 @@ class Encoded:
     anew: bool = False
 
 
-Read = Callable[[Item], Mapping[str, Any]]
-"""Each field's value: an image as (height, width, channels) uint8 or as :class:`Encoded`. Raises :class:`BadSample`."""
+ReadSample = Callable[[SampleRef], Mapping[str, Any]]
+"""Reads one sample, and returns each field's value: an image as (height, width, channels) uint8 or as
+:class:`StoredImage`, a mask as (height, width) uint8, a class as its number. Raises :class:`BadSample`."""
 
 
 @dataclass(frozen=True)
-class Source:
-    """A data source that was found: its splits as lists, and how to read one sample of them.
+class SampleSource:
+    """A data source that was opened.
 
-    ``fields`` maps a field to its extension in the shards, ``shapes`` to the shape and type it has once decoded.
-    ``portable``: ``read`` can be sent to other processes, and is worth it.
+    Attributes:
+        classes: names of the classes, in the order of their numbers.
+        fields: maps a field to its extension in the shards.
+        shapes: maps a field to the shape and type that it has once decoded.
+        splits: maps a split to its samples, in the order in which they are stored.
+        read: reads one sample.
+        synsets: WordNet ids of the classes, where the source has them.
+        portable: whether ``read`` can be sent to other processes, and is worth it.
+        passed_over: files that lie among the samples and are not read.
+        notes: what a user should know of how the files were understood.
+        reading: the first rules of reading where they read the same from these files, else those of today. It is part
+            of the data key.
     """
 
     classes: tuple[str, ...]
     fields: Mapping[str, str]
     shapes: Mapping[str, FieldSpec]
-    splits: Mapping[str, Sequence[Item]]
-    read: Read
+    splits: Mapping[str, Sequence[SampleRef]]
+    read: ReadSample
     synsets: tuple[str, ...] = ()
     portable: bool = False
+    passed_over: PassedOver = field(default_factory=PassedOver)
+    notes: tuple[str, ...] = ()
+    reading: int = FIRST_READING
 
 
 def image_fields(channels: int, height: int, width: int) -> dict[str, Any]:
-    """``fields`` and ``shapes`` of images of one size with a class each, kept without loss."""
+    """Return ``fields`` and ``shapes`` of images of one size with a class each, kept without loss.
+
+    Args:
+        channels: 3 for colour, 1 for grey.
+        height: of all images, in pixels.
+        width: of all images, in pixels.
+    """
     return {
         "fields": {"image": "png", "label": "cls"},
         "shapes": {"image": FieldSpec((channels, height, width), "uint8"), "label": FieldSpec((), "int64")},
@@ -84,28 +116,65 @@ def image_fields(channels: int, height: int, width: int) -> dict[str, Any]:
 
 
 def file_fields(channels: int) -> dict[str, Any]:
-    """``fields`` and ``shapes`` of image files of any size with a class each, kept as they are."""
+    """Return ``fields`` and ``shapes`` of image files of any size with a class each, kept as they are.
+
+    Args:
+        channels: 3 for colour, 1 for grey.
+    """
     return {
         "fields": {"image": "jpg", "label": "cls"},
         "shapes": {"image": FieldSpec((channels, 0, 0), "uint8", varies=True), "label": FieldSpec((), "int64")},
     }
 
 
-def draw_splits(
-    items: Sequence[Item], fractions: Mapping[str, float], seed: int, given: Mapping[str, Sequence[Item]] | None = None
-) -> dict[str, list[Item]]:
-    """``items`` as train and the parts of ``fractions``, in that order; what is ``given`` is kept and only shuffled.
+def with_mask(described: dict[str, Any]) -> dict[str, Any]:
+    """Return ``fields`` and ``shapes`` with a mask of the image's size in the place of the class.
 
-    Raises DataInvalid where a split that was asked for would be empty.
+    Args:
+        described: what :func:`image_fields` or :func:`file_fields` gave.
+    """
+    image = described["shapes"]["image"]
+    mask = FieldSpec(image.shape[1:], "uint8", image.varies, "mask")
+    return {
+        "fields": {"image": described["fields"]["image"], "mask": "mask.png"},
+        "shapes": {"image": image, "mask": mask},
+    }
+
+
+def draw_splits(
+    items: Sequence[SampleRef],
+    fractions: Mapping[str, float],
+    seed: int | str,
+    given: Mapping[str, Sequence[SampleRef]] | None = None,
+) -> dict[str, list[SampleRef]]:
+    """Divide samples into train and drawn splits; splits that are given are kept and only shuffled.
+
+    Where samples have a class, each split has the classes in proportion.
+
+    Args:
+        items: the samples that are divided.
+        fractions: maps each split that is drawn to its share of ``items``.
+        seed: of the division, and of the order within each split; ``trial N``: val is drawn anew by N from what the
+            seed 0 leaves for train and val, and all other splits are those of the seed 0.
+        given: splits that the source has of its own.
+
+    Returns:
+        train, the splits of ``fractions`` and those of ``given``, in that order.
+
+    Raises:
+        DataInvalid: a split that was asked for would be empty.
     """
     given = given or {}
+    if isinstance(seed, str):
+        trial_seed = int(seed.partition(" ")[2] or 0)
+        return _with_own_val(draw_splits(items, fractions, 0, given), fractions, trial_seed, given)
     drawn = {split: share for split, share in fractions.items() if share > 0 and split not in given}
-    *parts, train = stratified_split([item.label for item in items], list(drawn.values()), seed)
+    *parts, train = stratified_split([item.label or 0 for item in items], list(drawn.values()), seed)
     splits = {"train": [items[i] for i in train]}
     for split, part in zip(drawn, parts, strict=True):
         splits[split] = [items[i] for i in part]
     for split, own in given.items():
-        (order,) = stratified_split([item.label for item in own], [], seed)
+        (order,) = stratified_split([item.label or 0 for item in own], [], seed)
         splits[split] = [own[i] for i in order]
     if empty := [split for split, part in splits.items() if not part]:
         raise DataInvalid(
@@ -114,8 +183,32 @@ def draw_splits(
     return {split: splits[split] for split in dict.fromkeys(("train", *fractions, *given)) if split in splits}
 
 
-def here(origin: Origin, name: str, where: str = "") -> Path:
-    """``origin`` as a folder of this machine. Raises DataMissing, saying ``where`` they come from, if it is none."""
+def _with_own_val(
+    splits: dict[str, list[SampleRef]],
+    fractions: Mapping[str, float],
+    seed: int,
+    given: Mapping[str, Sequence[SampleRef]],
+) -> dict[str, list[SampleRef]]:
+    """The splits, with val drawn anew from train and val; it keeps its size as far as the classes allow."""
+    if "val" in given or "val" not in splits:
+        raise DataInvalid("split_seed: trial draws val for each trial, and these data have a val of their own")
+    pool = sorted((*splits["train"], *splits["val"]), key=lambda item: item.name)
+    share = len(splits["val"]) / len(pool)
+    val, train = stratified_split([item.label or 0 for item in pool], [share], seed)
+    return {**splits, "train": [pool[i] for i in train], "val": [pool[i] for i in val]}
+
+
+def local_folder(origin: Origin, name: str, where: str = "") -> Path:
+    """Return an origin that must be a folder of this machine.
+
+    Args:
+        origin: the source's origin.
+        name: the source's name, for messages.
+        where: where one gets the files, for messages.
+
+    Raises:
+        DataMissing: it is an address, or no place of the files is named.
+    """
     if isinstance(origin, Path):
         return origin
     command = f"expflow data build {name} --from FOLDER"
@@ -129,5 +222,9 @@ def here(origin: Origin, name: str, where: str = "") -> Path:
 
 
 def printable(name: str) -> str:
-    """``name`` fit for a terminal: bytes that are not UTF-8 are shown as ``\\xe4``."""
+    """Return a name fit for a terminal: bytes that are not UTF-8 are shown as ``\\xe4``.
+
+    Args:
+        name: a path with surrogate escapes.
+    """
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 from the pickled batches as they are published, of which nothing is executed."""
+"""CIFAR-10 and CIFAR-100 from the pickled batches as they are published; nothing of the pickles is executed."""
 
 from __future__ import annotations
 
@@ -13,17 +13,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from expflow.data.sources import checked
-from expflow.data.sources.base import Item, Origin, Source, draw_splits, here, image_fields
-from expflow.data.specs import CIFAR10, CIFAR100
+from expflow.data.source_spec import Origin
+from expflow.data.sources import checksums
+from expflow.data.sources.base import SampleRef, SampleSource, draw_splits, image_fields, local_folder
+from expflow.data.specs import CIFAR10Spec, CIFAR100Spec
 from expflow.errors import DataInvalid, DataMissing
+from expflow.files import read_bounded
+
+_LARGEST = 256 * 2**20
+"""Bytes of a file that are read; the largest of these sets has 155 million."""
 
 SIDE = 32
 
 
 @dataclass(frozen=True)
-class Published:
-    """One set's archive, the folder in it, and its files with their md5."""
+class CifarFiles:
+    """One set's archive, the folder in it, and its files with their md5.
+
+    Attributes:
+        address: URL of the archive.
+        archive: name of the archive.
+        md5: hash of the archive.
+        folder: the folder in it.
+        train: name and md5 of each batch of train.
+        test: name and md5 of each batch of test.
+        names: name and md5 of the file with the classes' names.
+        labels: key of the labels in a batch.
+        class_names: key of the classes' names in their file.
+    """
 
     address: str
     archive: str
@@ -37,75 +54,98 @@ class Published:
 
     @property
     def files(self) -> dict[str, str]:
-        """All files with their md5."""
+        """Maps each file's name to its md5."""
         return dict((*self.train, *self.test, self.names))
 
 
-def published(name: str) -> Published:
-    """What torchvision knows about the set ``name``."""
+def published_files(name: str) -> CifarFiles:
+    """Return what torchvision knows about a set's files.
+
+    Args:
+        name: ``cifar10`` or ``cifar100``.
+    """
     from torchvision import datasets
 
-    found = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
-    return Published(
-        address=found.url,
-        archive=found.filename,
-        md5=found.tgz_md5,
-        folder=found.base_folder,
-        train=tuple((file, md5) for file, md5 in found.train_list),
-        test=tuple((file, md5) for file, md5 in found.test_list),
-        names=(found.meta["filename"], found.meta["md5"]),
+    dataset = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+    return CifarFiles(
+        address=dataset.url,
+        archive=dataset.filename,
+        md5=dataset.tgz_md5,
+        folder=dataset.base_folder,
+        train=tuple((file, md5) for file, md5 in dataset.train_list),
+        test=tuple((file, md5) for file, md5 in dataset.test_list),
+        names=(dataset.meta["filename"], dataset.meta["md5"]),
         labels=b"labels" if name == "cifar10" else b"fine_labels",
-        class_names=found.meta["key"],
+        class_names=dataset.meta["key"],
     )
 
 
-def open_cifar10(spec: CIFAR10, origin: Origin) -> Source:
-    """CIFAR-10. Raises DataMissing and DataInvalid as :func:`open_cifar`."""
-    return open_cifar(spec, origin)
+def open_cifar10(spec: CIFAR10Spec, origin: Origin) -> SampleSource:
+    """Open CIFAR-10 as :func:`open_cifar` does.
 
-
-def open_cifar100(spec: CIFAR100, origin: Origin) -> Source:
-    """CIFAR-100 with its hundred fine labels. Raises as :func:`open_cifar`."""
-    return open_cifar(spec, origin)
-
-
-def open_cifar(spec: CIFAR10 | CIFAR100, origin: Origin) -> Source:
-    """The batches below ``origin``, packed or not; val is drawn from train, and test is the official one.
-
-    Raises DataMissing where one is not there, DataInvalid where one is not what was published.
+    Args:
+        spec: the recipe's source.
+        origin: folder of its files.
     """
-    root = here(origin, spec.name, spec.where)
-    known = published(spec.name)
+    return open_cifar(spec, origin)
+
+
+def open_cifar100(spec: CIFAR100Spec, origin: Origin) -> SampleSource:
+    """Open CIFAR-100 with its hundred fine labels, as :func:`open_cifar` does.
+
+    Args:
+        spec: the recipe's source.
+        origin: folder of its files.
+    """
+    return open_cifar(spec, origin)
+
+
+def open_cifar(spec: CIFAR10Spec | CIFAR100Spec, origin: Origin) -> SampleSource:
+    """Read the batches, packed or not; val is drawn from train, and test is the official one.
+
+    Args:
+        spec: the recipe's source.
+        origin: folder of the batches or of their archive.
+
+    Raises:
+        DataMissing: one is not there.
+        DataInvalid: one is not what was published.
+    """
+    root = local_folder(origin, spec.name, spec.where)
+    known = published_files(spec.name)
     contents = _contents(root, known, spec.name)
     images: list[NDArray[np.uint8]] = []
-    items: dict[str, list[Item]] = {"train": [], "test": []}
+    items: dict[str, list[SampleRef]] = {"train": [], "test": []}
     for split, files in (("train", known.train), ("test", known.test)):
         for file, _ in files:
             pixels_nhwc, labels = _batch(root, file, contents[file], known)
             before = sum(map(len, images))
-            items[split] += [Item(str(before + number), label) for number, label in enumerate(labels)]
+            items[split] += [SampleRef(str(before + number), label) for number, label in enumerate(labels)]
             images.append(pixels_nhwc)
     names = _unpickled(root, known.names[0], contents[known.names[0]]).get(known.class_names.encode(), [])
     return _source(spec, np.concatenate(images), items, tuple(map(_text, names)))
 
 
 def _source(
-    spec: CIFAR10 | CIFAR100, images_nhwc: NDArray[np.uint8], items: Mapping[str, list[Item]], classes: tuple[str, ...]
-) -> Source:
-    def read(item: Item) -> Mapping[str, Any]:
+    spec: CIFAR10Spec | CIFAR100Spec,
+    images_nhwc: NDArray[np.uint8],
+    items: Mapping[str, list[SampleRef]],
+    classes: tuple[str, ...],
+) -> SampleSource:
+    def read(item: SampleRef) -> Mapping[str, Any]:
         return {"image": images_nhwc[int(item.name)], "label": item.label}
 
     drawn = draw_splits(items["train"], {"val": spec.val_fraction}, spec.split_seed, {"test": items["test"]})
-    return Source(classes=classes, splits=drawn, read=read, **image_fields(3, SIDE, SIDE))
+    return SampleSource(classes=classes, splits=drawn, read=read, **image_fields(3, SIDE, SIDE))
 
 
-def _contents(root: Path, known: Published, name: str) -> dict[str, bytes]:
+def _contents(root: Path, known: CifarFiles, name: str) -> dict[str, bytes]:
     """The files by name, each checked."""
     files = known.files
     folders = ("", known.folder)
-    if all(checked.find(root, folders, file) for file in files):
-        paths = {file: checked.find(root, folders, file) or root for file in files}
-        return {file: checked.check(path, path.read_bytes(), files[file]) for file, path in paths.items()}
+    if all(checksums.find_file(root, folders, file) for file in files):
+        paths = {file: checksums.find_file(root, folders, file) or root for file in files}
+        return {file: checksums.check_md5(path, _read(path), files[file]) for file, path in paths.items()}
     archive = root / known.archive
     if not archive.is_file():
         raise DataMissing(
@@ -115,6 +155,19 @@ def _contents(root: Path, known: Published, name: str) -> dict[str, bytes]:
     return _unpacked(archive, files)
 
 
+def _read(path: Path) -> bytes:
+    try:
+        return read_bounded(path, _LARGEST)
+    except OSError as error:
+        raise DataInvalid(f"{path}: cannot be read ({error.strerror}); get the file again") from error
+
+
+def _bounded(content: bytes) -> bytes:
+    if len(content) > _LARGEST:
+        raise tarfile.ReadError(f"a file of more than {_LARGEST} bytes")
+    return content
+
+
 def _unpacked(archive: Path, files: Mapping[str, str]) -> dict[str, bytes]:
     contents = {}
     try:
@@ -122,7 +175,8 @@ def _unpacked(archive: Path, files: Mapping[str, str]) -> dict[str, bytes]:
             for member in tar:
                 name = Path(member.name).name
                 if name in files and member.isreg() and (file := tar.extractfile(member)) is not None:
-                    contents[name] = checked.check(archive / name, file.read(), files[name])
+                    content = _bounded(file.read(_LARGEST + 1))
+                    contents[name] = checksums.check_md5(archive / name, content, files[name])
     except (tarfile.TarError, OSError, EOFError) as error:
         raise DataInvalid(f"{archive}: damaged ({error}); get the file again") from error
     if missing := sorted(set(files) - set(contents)):
@@ -130,7 +184,7 @@ def _unpacked(archive: Path, files: Mapping[str, str]) -> dict[str, bytes]:
     return contents
 
 
-def _batch(root: Path, file: str, content: bytes, known: Published) -> tuple[NDArray[np.uint8], list[int]]:
+def _batch(root: Path, file: str, content: bytes, known: CifarFiles) -> tuple[NDArray[np.uint8], list[int]]:
     """Images (batch, height, width, channels) and labels of one file."""
     batch = _unpickled(root, file, content)
     rows, labels = np.asarray(batch.get(b"data")), batch.get(known.labels) or []
@@ -143,11 +197,11 @@ def _fit(labels: object, count: int) -> bool:
     return isinstance(labels, list) and len(labels) == count and all(type(label) is int for label in labels)
 
 
-class _Plain(pickle.Unpickler):
-    """Reads numpy arrays, and Python's lists, dictionaries, bytes and numbers. Any other name is refused."""
+class _ArrayUnpickler(pickle.Unpickler):
+    """Unpickles numpy arrays, and Python's lists, dictionaries, bytes and numbers. Any other name is refused."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """What an array's pickle refers to, and nothing else."""
+        """Return what an array's pickle refers to, and refuse anything else."""
         if (module, name) == ("_codecs", "encode"):
             return _encode
         if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
@@ -158,7 +212,7 @@ class _Plain(pickle.Unpickler):
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """How protocol 2 writes bytes."""
+    """What protocol 2 of pickle calls for bytes."""
     return text.encode("latin1")
 
 
@@ -170,12 +224,12 @@ def _reconstruct(kind: type, shape: tuple[int, ...], dtype: bytes) -> NDArray[An
 def _unpickled(root: Path, file: str, content: bytes) -> dict[bytes, Any]:
     """The mapping that one file holds. Raises DataInvalid, without running anything, where it wants more than data."""
     try:
-        found = _Plain(io.BytesIO(content), encoding="bytes").load()
+        loaded = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
     except Exception as error:  # a pickle of broken bytes raises anything
         raise DataInvalid(f"{root}: {file} is refused: {error}") from error
-    if not isinstance(found, dict):
-        raise DataInvalid(f"{root}: {file} holds a {type(found).__name__}, expected a mapping; get it again")
-    return {key.encode() if isinstance(key, str) else key: value for key, value in found.items()}
+    if not isinstance(loaded, dict):
+        raise DataInvalid(f"{root}: {file} holds a {type(loaded).__name__}, expected a mapping; get it again")
+    return {key.encode() if isinstance(key, str) else key: value for key, value in loaded.items()}
 
 
 def _text(name: object) -> str:
@@ -183,7 +237,18 @@ def _text(name: object) -> str:
 
 
 def fetch(name: str, folder: Path) -> Path:
-    """Download the archive of the set ``name`` into ``folder``. Raises DataMissing."""
-    known = published(name)
-    checked.fetch([known.address], folder, known.archive, known.md5)
+    """Download the archive of a set.
+
+    Args:
+        name: ``cifar10`` or ``cifar100``.
+        folder: where it is put.
+
+    Returns:
+        That folder.
+
+    Raises:
+        DataMissing: it cannot be fetched.
+    """
+    known = published_files(name)
+    checksums.download([known.address], folder, known.archive, known.md5)
     return folder

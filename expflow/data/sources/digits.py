@@ -7,25 +7,37 @@ from typing import Any
 
 import numpy as np
 
-from expflow.data.sources.base import Item, Origin, Source, draw_splits, image_fields
-from expflow.data.specs import Digits
+from expflow.data.source_spec import Origin
+from expflow.data.sources.base import SampleRef, SampleSource, draw_splits, image_fields
+from expflow.data.specs import DigitsSpec
 from expflow.errors import PackageMissing
 
 
-def open_digits(spec: Digits, origin: Origin) -> Source:
-    """1,797 images of 8x8 pixels in ten classes (Alpaydin and Kaynak 1998, UCI). Their 17 grey levels become 0..255."""
+def open_digits(spec: DigitsSpec, origin: Origin) -> SampleSource:
+    """Open 1,797 images of 8x8 pixels in ten classes. Their 17 grey levels become 0..255.
+
+    Args:
+        spec: the recipe's source.
+        origin: not used, since the images come with a package.
+
+    Raises:
+        PackageMissing: scikit-learn is not installed.
+
+    Source:
+        Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI.
+    """
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise PackageMissing("the digits need scikit-learn: pip install scikit-learn") from error
     data = load_digits()
     images_nhwc = np.rint(data.images * (255 / 16)).astype(np.uint8)[..., None]
-    items = [Item(str(number), int(label)) for number, label in enumerate(data.target)]
+    items = [SampleRef(str(number), int(label)) for number, label in enumerate(data.target)]
 
-    def read(item: Item) -> Mapping[str, Any]:
+    def read(item: SampleRef) -> Mapping[str, Any]:
         return {"image": images_nhwc[int(item.name)], "label": item.label}
 
-    return Source(
+    return SampleSource(
         classes=tuple(str(name) for name in data.target_names),
         splits=draw_splits(items, {"val": spec.val_fraction, "test": spec.test_fraction}, spec.split_seed),
         read=read,

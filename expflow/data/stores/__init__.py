@@ -4,10 +4,10 @@ Standard library only until a remote address is opened: requests is imported for
 """
 
 from expflow.data.stores.address import Address, parse_address
-from expflow.data.stores.cache import ShardCache
-from expflow.data.stores.held import Held
+from expflow.data.stores.open_shard import OpenShard
 from expflow.data.stores.opening import open_root
-from expflow.data.stores.patience import Patience
+from expflow.data.stores.retry_policy import RetryPolicy
 from expflow.data.stores.root import Root
+from expflow.data.stores.shard_cache import ShardCache
 
-__all__ = ["Address", "Held", "Patience", "Root", "ShardCache", "open_root", "parse_address"]
+__all__ = ["Address", "OpenShard", "RetryPolicy", "Root", "ShardCache", "open_root", "parse_address"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from expflow.errors import AddressRefused
+from expflow.redaction import public_address
 
 HTTP = ("http", "https")
 LOCAL = ("", "file", "local")
@@ -29,12 +30,15 @@ SAFE_NAME = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*/)*[A-Za-z0-9_][A-Za-z0-9
 class Address:
     """Where a folder of shards lies.
 
-    ``scheme`` is ``""`` for a local folder. ``text`` opens it and may hold a signed query; ``shown`` is for messages.
+    Attributes:
+        scheme: The address's scheme in lower case; ``""`` for a local folder.
+        text: What opens the folder: a path or a URL, which may hold a signed query.
+        display: The address for messages: without user, password and query.
     """
 
     scheme: str
     text: str = field(repr=False)
-    shown: str
+    display: str
 
     @property
     def is_local(self) -> bool:
@@ -46,8 +50,15 @@ class Address:
         """The folder of a local address."""
         return Path(self.text)
 
-    def of(self, name: str) -> str:
-        """The address of the file ``name`` in this folder. Raises AddressRefused for a name that leads out of it."""
+    def file_address(self, name: str) -> str:
+        """The path or URL that opens a file of this folder.
+
+        Args:
+            name: The file's name relative to the folder.
+
+        Raises:
+            AddressRefused: The name leads out of the folder.
+        """
         check_name(name)
         if self.is_local:
             return str(self.path / name)
@@ -55,55 +66,68 @@ class Address:
         quoted = quote(name) if self.scheme in HTTP else name
         return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{quoted}"))
 
-    def showing(self, name: str) -> str:
-        """:meth:`of` without its query: for messages. The folder's own where ``name`` is ""."""
-        return shown(self.of(name)) if name else self.shown
+    def display_file(self, name: str) -> str:
+        """The address of a file of this folder for messages.
+
+        Args:
+            name: The file's name relative to the folder; "" for the folder itself.
+        """
+        return public_address(self.file_address(name)) if name else self.display
 
 
 def parse_address(address: str | Path) -> Address:
-    """What ``address`` means: a local folder, ``file://``, ``http(s)://``, ``s3://`` or another scheme of fsspec's.
+    """Parse the address of a folder of shards.
 
-    Raises AddressRefused for commands (``pipe:``), chains (``::``), unknown schemes and addresses that hold a password.
+    Args:
+        address: A path, ``file://``, ``http(s)://``, ``s3://`` or another scheme of fsspec's.
+
+    Raises:
+        AddressRefused: It is a command (``pipe:``), a chain (``::``) or of an unknown scheme, or it holds a password.
     """
     if isinstance(address, Path):
         return Address("", str(address), str(address))
     match = SCHEME.match(address)
     scheme = match[1].lower() if match else ""
     if scheme in LOCAL:
-        return _local(address, scheme)
+        return _parse_local(address, scheme)
     if scheme in COMMANDS or "::" in address or not address[len(scheme) :].startswith("://"):
         raise AddressRefused(
-            f"{_short(scheme)}: this address is refused: it runs a command or chains others; {_allowed()}"
+            f"{_shortened(scheme)}: this address is refused: it runs a command or chains others; {_allowed_addresses()}"
         )
-    if scheme in WRAPPERS or (scheme not in HTTP and not _known(scheme)):
-        raise AddressRefused(f"{_short(scheme)}: no store of shards has this scheme; {_allowed()}")
-    return _remote(address, scheme)
+    if scheme in WRAPPERS or (scheme not in HTTP and not _known_to_fsspec(scheme)):
+        raise AddressRefused(f"{_shortened(scheme)}: no store of shards has this scheme; {_allowed_addresses()}")
+    return _parse_remote(address, scheme)
 
 
-def is_elsewhere(text: str) -> bool:
-    """Whether ``text`` is an address rather than a path. Raises AddressRefused where it is a command."""
+def is_remote(text: str) -> bool:
+    """Whether ``text`` is an address with a scheme rather than a path.
+
+    Args:
+        text: What the user wrote for a folder.
+
+    Raises:
+        AddressRefused: It is a command.
+    """
     match = SCHEME.match(text)
     if match and match[1].lower() in COMMANDS:
         parse_address(text)
     return "://" in text
 
 
-def shown(address: str) -> str:
-    """``address`` as it may be logged: no user, no password, no query and no fragment."""
-    parts = urlsplit(address)
-    if not parts.scheme or not parts.netloc:
-        return address
-    query = "…" if parts.query else ""
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
-
-
 def check_name(name: str) -> None:
-    """Raise AddressRefused unless ``name`` is a plain file's below its folder."""
+    """Refuse a name that is not one of a plain file below its folder.
+
+    Args:
+        name: A file's name relative to its folder.
+
+    Raises:
+        AddressRefused: The name is absolute, hidden, leads out of the folder or holds special characters.
+    """
     if not SAFE_NAME.fullmatch(name) or ".." in name.split("/"):
         raise AddressRefused(f"{name!r} is not the name of a file in a folder of shards")
 
 
-def _local(address: str, scheme: str) -> Address:
+def _parse_local(address: str, scheme: str) -> Address:
     if not scheme:
         path = address
     else:
@@ -114,33 +138,34 @@ def _local(address: str, scheme: str) -> Address:
     return Address("", str(Path(path).expanduser()), path)
 
 
-def _remote(address: str, scheme: str) -> Address:
+def _parse_remote(address: str, scheme: str) -> Address:
     parts = urlsplit(address)
     user, _, _ = parts.netloc.rpartition("@")
     if ":" in user or (user and scheme in (*HTTP, "s3", "s3a")):
         raise AddressRefused(
-            f"{shown(address)}: this address holds a user or a password, which would end up in logs; {_where(scheme)}"
+            f"{public_address(address)}: this address holds a user or a password, which would end up in logs;"
+            f" {_credentials_advice(scheme)}"
         )
     if not parts.netloc:
-        raise AddressRefused(f"{_short(address)}: no host or bucket stands after ://")
-    return Address(scheme, address, shown(address))
+        raise AddressRefused(f"{_shortened(address)}: no host or bucket stands after ://")
+    return Address(scheme, address, public_address(address))
 
 
-def _where(scheme: str) -> str:
+def _credentials_advice(scheme: str) -> str:
     if scheme in HTTP:
         return "write it into ~/.netrc"
     return "use the variables of the service, such as AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
 
-def _known(scheme: str) -> bool:
+def _known_to_fsspec(scheme: str) -> bool:
     from fsspec import available_protocols  # only once an address is neither local nor HTTP
 
     return scheme in available_protocols()
 
 
-def _allowed() -> str:
+def _allowed_addresses() -> str:
     return "allowed are a folder, file://, http(s)://, s3:// and the object stores that fsspec knows"
 
 
-def _short(text: str) -> str:
+def _shortened(text: str) -> str:
     return text[:40]

@@ -11,8 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 
-def is_at(path: Path, handle: int) -> bool:
-    """Whether ``path`` still names the open file ``handle``."""
+def is_same_file(path: Path, handle: int) -> bool:
+    """Whether ``path`` still names the open file ``handle``.
+
+    Args:
+        path: Where the file was opened.
+        handle: The open file.
+    """
     try:
         return os.path.samestat(path.stat(), os.fstat(handle))
     except OSError:
@@ -20,16 +25,20 @@ def is_at(path: Path, handle: int) -> bool:
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold an exclusive lock named by the file ``path``; yields False at once where it is taken and ``wait`` is False.
+def exclusive_lock(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold an exclusive lock between processes, named by a file. Yields whether the lock is held.
 
     The file is removed at the end, so a lock may turn out to be on a file that is gone: then it is taken again.
+
+    Args:
+        path: The lock's file, which is created.
+        wait: False yields False at once where another process holds the lock.
     """
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            if not is_at(path, handle):
+            if not is_same_file(path, handle):
                 continue
             try:
                 yield True
@@ -46,29 +55,35 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
 
 
 @dataclass
-class _Lock:
+class _CountedLock:
+    """A lock and the number of threads that hold it or wait for it."""
+
     lock: threading.Lock = field(default_factory=threading.Lock)
     users: int = 0
 
 
 class KeyedLocks:
-    """A lock per key for the threads of one process; a key that nobody uses takes no room."""
+    """A lock per key for the threads of one process; a key that no thread uses takes no room."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
-        self._locks: dict[str, _Lock] = {}
+        self._locks: dict[str, _CountedLock] = {}
 
     @contextmanager
     def locked(self, key: str) -> Iterator[None]:
-        """Hold ``key``'s lock."""
+        """Hold the lock of one key for as long as the context lasts.
+
+        Args:
+            key: What is locked.
+        """
         with self._guard:
-            mine = self._locks.setdefault(key, _Lock())
-            mine.users += 1
+            keyed = self._locks.setdefault(key, _CountedLock())
+            keyed.users += 1
         try:
-            with mine.lock:
+            with keyed.lock:
                 yield
         finally:
             with self._guard:
-                mine.users -= 1
-                if not mine.users:
+                keyed.users -= 1
+                if not keyed.users:
                     del self._locks[key]

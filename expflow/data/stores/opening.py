@@ -5,19 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 
 from expflow.data.stores.address import parse_address
-from expflow.data.stores.cache import ShardCache
-from expflow.data.stores.patience import Patience
+from expflow.data.stores.local import LocalRoot
 from expflow.data.stores.remote import RemoteRoot
-from expflow.data.stores.root import LocalRoot, Root
+from expflow.data.stores.retry_policy import RetryPolicy
+from expflow.data.stores.root import Root
+from expflow.data.stores.shard_cache import ShardCache
 
 
-def open_root(address: str | Path, *, cache: ShardCache | None = None, patience: Patience | None = None) -> Root:
-    """The folder of shards at ``address``: a path, ``file://``, ``http(s)://``, ``s3://`` or what fsspec speaks.
+def open_root(address: str | Path, *, cache: ShardCache | None = None, retry_policy: RetryPolicy | None = None) -> Root:
+    """Open the folder of shards at an address. No connection is made and no library imported before its first use.
 
-    Nothing is opened or imported yet. ``cache`` keeps shards that come from elsewhere, and what was found about local
-    ones; without it the former come into memory. Raises AddressRefused.
+    Args:
+        address: A path, ``file://``, ``http(s)://``, ``s3://`` or another scheme that fsspec knows.
+        cache: Keeps shards that come from elsewhere, and records which local files were verified. Without it, shards
+            from elsewhere are kept in memory while they are used.
+        retry_policy: When transfers are tried again; by default the defaults of :class:`RetryPolicy`.
+
+    Raises:
+        AddressRefused: The address is of a kind that is never opened.
     """
-    where = parse_address(address)
-    if where.is_local:
-        return LocalRoot(where, cache.verified if cache else None)
-    return RemoteRoot(where, cache, patience or Patience())
+    location = parse_address(address)
+    if location.is_local:
+        return LocalRoot(location, cache.verified if cache else None)
+    return RemoteRoot(location, cache, retry_policy or RetryPolicy())

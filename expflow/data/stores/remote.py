@@ -12,186 +12,192 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expflow.data.stores.address import HTTP, Address
-from expflow.data.stores.ahead import Ahead
-from expflow.data.stores.arriving import Arriving
-from expflow.data.stores.cache import ShardCache
-from expflow.data.stores.held import Held, mapped
+from expflow.data.stores.download_buffer import DownloadBuffer
 from expflow.data.stores.locks import KeyedLocks
-from expflow.data.stores.patience import Patience
-from expflow.data.stores.root import Root
+from expflow.data.stores.open_shard import OpenShard, memory_mapped
+from expflow.data.stores.retry_policy import RetryPolicy
+from expflow.data.stores.root import LARGEST_SMALL_FILE, Root
+from expflow.data.stores.shard_cache import ShardCache
+from expflow.data.stores.shard_prefetcher import ShardPrefetcher
 from expflow.data.stores.transfer import Transfer
 from expflow.errors import DataMissing, DataUnreachable, StorageUnwritable
 
 if TYPE_CHECKING:
-    from expflow.data.manifest import Shard
+    from expflow.data.shards.manifest import ShardEntry
     from expflow.data.stores.http import HttpSource
-    from expflow.data.stores.objects import ObjectSource
+    from expflow.data.stores.object_store import ObjectSource
 
-MEMORY_AHEAD = 4
-"""Shards that are kept in memory before anyone holds them."""
+MAX_PREFETCHED_IN_MEMORY = 4
+"""Prefetched shards that are kept in memory before they are held."""
 
 
 @dataclass
-class _Content:
-    """A shard in memory, and how many hold it."""
+class _ShardInMemory:
+    """The bytes of a shard, and how many contexts hold it."""
 
     data: bytearray
     holders: int
 
 
 class RemoteRoot(Root):
-    """A folder at an HTTP server or in an object store."""
+    """A folder at an HTTP server or in an object store.
 
-    def __init__(self, where: Address, cache: ShardCache | None, patience: Patience) -> None:
-        super().__init__(where)
-        self._cache, self._patience = cache, patience
+    Args:
+        location: Where the folder lies.
+        cache: Where shards are kept; None keeps them in memory while they are used.
+        retry_policy: When transfers are tried again.
+    """
+
+    def __init__(self, location: Address, cache: ShardCache | None, retry_policy: RetryPolicy) -> None:
+        super().__init__(location)
+        self._cache, self._policy = cache, retry_policy
         self._start()
 
     def _start(self) -> None:
         self._source: HttpSource | ObjectSource | None = None
-        self._guard, self._busy = threading.Lock(), KeyedLocks()
-        self._in_memory: dict[str, _Content] = {}
-        self._ahead = Ahead(self._make_ready)
+        self._guard, self._shard_locks = threading.Lock(), KeyedLocks()
+        self._in_memory: dict[str, _ShardInMemory] = {}
+        self._prefetcher = ShardPrefetcher(self._make_ready)
         self._fetching, self._uncached = 0, self._cache is None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"where": self._where, "cache": self._cache, "patience": self._patience}
+        return {"location": self._location, "cache": self._cache, "retry_policy": self._policy}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._where, self._cache, self._patience = state["where"], state["cache"], state["patience"]
+        self._location, self._cache, self._policy = state["location"], state["cache"], state["retry_policy"]
         self._start()
 
     def read_bytes(self, name: str) -> bytes:
         """A small file, whole."""
-        arriving = Arriving()
-        self._transfer().fetch(name, arriving)
-        return bytes(arriving.content())
+        buffer = DownloadBuffer()
+        self._transfer().fetch(name, buffer, most=LARGEST_SMALL_FILE)
+        return bytes(buffer.content())
 
     def write_file(self, name: str, local_path: Path) -> None:
         """Put a copy of ``local_path`` at ``name``, and check it."""
-        source = self._opened()
-        if self._where.scheme in HTTP:
+        source = self._client()
+        if self._location.scheme in HTTP:
             raise StorageUnwritable(f"{self.address}: HTTP addresses are only read; write to a folder or to s3://")
         try:
-            self._transfer().ask(name, lambda: source.upload(name, local_path))  # type: ignore[union-attr]
+            self._transfer().call(name, lambda: source.upload(name, local_path))  # type: ignore[union-attr]
         except (DataUnreachable, DataMissing) as error:
-            raise StorageUnwritable(f"cannot write {self._where.showing(name)}: {error}") from error
+            raise StorageUnwritable(f"cannot write {self._location.display_file(name)}: {error}") from error
 
     def exists(self, name: str) -> bool:
         """Whether there is a file ``name``."""
-        source = self._opened()
-        return self._transfer().ask(name, lambda: source.exists(name))
+        source = self._client()
+        return self._transfer().call(name, lambda: source.exists(name))
 
     def list(self) -> list[str]:
         """The names of the files in this folder."""
-        source = self._opened()
-        if self._where.scheme in HTTP:
+        source = self._client()
+        if self._location.scheme in HTTP:
             raise DataUnreachable(f"{self.address}: HTTP has no folders to list; what is there stands in the manifest")
-        return self._transfer().ask("", lambda: source.names())  # type: ignore[union-attr]
+        return self._transfer().call("", lambda: source.names())  # type: ignore[union-attr]
 
     def download(self, name: str, path: Path) -> tuple[int, str]:
         """Copy the file ``name`` to ``path``; returns its size and sha256."""
         with path.open("wb+", buffering=0) as file:
-            arriving = Arriving(file.fileno())
-            self._transfer().fetch(name, arriving)
-        if arriving.full is not None:
-            raise StorageUnwritable(f"{path}: cannot be written ({arriving.full.strerror})")
-        return arriving.size, arriving.sha256
+            buffer = DownloadBuffer(file.fileno())
+            self._transfer().fetch(name, buffer)
+        if buffer.disk_error is not None:
+            raise StorageUnwritable(f"{path}: cannot be written ({buffer.disk_error.strerror})")
+        return buffer.size, buffer.sha256
 
     @contextmanager
-    def hold(self, shard: Shard) -> Iterator[Held]:
+    def hold(self, shard: ShardEntry) -> Iterator[OpenShard]:
         """The whole of ``shard``, verified."""
-        got = self._acquire(shard)
-        if isinstance(got, bytearray):
+        content = self._acquire(shard)
+        if isinstance(content, bytearray):
             try:
-                yield Held(memoryview(got).toreadonly(), None)
+                yield OpenShard(memoryview(content).toreadonly(), None)
             finally:
                 self._release(shard)
         else:
-            path, handle = got
+            path, handle = content
             try:
-                with mapped(path, handle, shard.bytes) as held:
-                    yield held
+                with memory_mapped(path, handle, shard.bytes) as open_shard:
+                    yield open_shard
             finally:
-                # A mapping keeps a duplicate of the handle, and with it the lock, for as long as slices are about.
+                # A mapping keeps a duplicate of the handle, and with it the lock, for as long as slices of it exist.
                 fcntl.flock(handle, fcntl.LOCK_UN)
                 os.close(handle)
 
-    def prefetch(self, shard: Shard) -> None:
+    def prefetch(self, shard: ShardEntry) -> None:
         """Begin to make ``shard`` ready."""
-        self._ahead.add(shard)
+        self._prefetcher.add(shard)
 
     def close(self) -> None:
         """End what runs in the background."""
-        self._ahead.clear()
+        self._prefetcher.clear()
         with self._guard:
             if self._source is not None:
                 self._source.close()
             self._source = None
-            self._in_memory = {key: each for key, each in self._in_memory.items() if each.holders}
+            self._in_memory = {sha256: shard for sha256, shard in self._in_memory.items() if shard.holders}
 
-    def _acquire(self, shard: Shard) -> tuple[Path, int] | bytearray:
+    def _acquire(self, shard: ShardEntry) -> tuple[Path, int] | bytearray:
         """A handle on the shard's file in the cache, or its bytes, of which this call is then a holder."""
-        with self._busy.locked(shard.sha256):
+        with self._shard_locks.locked(shard.sha256):
             with self._guard:
-                if content := self._in_memory.get(shard.sha256):
-                    content.holders += 1
-                    return content.data
-            got = self._fetched(shard)
-            if isinstance(got, bytearray):
+                if in_memory := self._in_memory.get(shard.sha256):
+                    in_memory.holders += 1
+                    return in_memory.data
+            content = self._fetch(shard)
+            if isinstance(content, bytearray):
                 with self._guard:
-                    self._in_memory[shard.sha256] = _Content(got, 1)
-            return got
+                    self._in_memory[shard.sha256] = _ShardInMemory(content, 1)
+            return content
 
-    def _release(self, shard: Shard) -> None:
+    def _release(self, shard: ShardEntry) -> None:
         with self._guard:
-            content = self._in_memory[shard.sha256]
-            content.holders -= 1
-            if not content.holders:
+            in_memory = self._in_memory[shard.sha256]
+            in_memory.holders -= 1
+            if not in_memory.holders:
                 del self._in_memory[shard.sha256]
 
-    def _make_ready(self, shard: Shard) -> None:
+    def _make_ready(self, shard: ShardEntry) -> None:
         """Fetch ``shard`` into the cache, or into memory for its first holder: there, only a few at a time."""
-        with self._busy.locked(shard.sha256):
+        with self._shard_locks.locked(shard.sha256):
             with self._guard:
-                waiting = self._fetching + sum(not content.holders for content in self._in_memory.values())
-                if shard.sha256 in self._in_memory or (self._uncached and waiting >= MEMORY_AHEAD):
+                waiting = self._fetching + sum(not in_memory.holders for in_memory in self._in_memory.values())
+                if shard.sha256 in self._in_memory or (self._uncached and waiting >= MAX_PREFETCHED_IN_MEMORY):
                     return
                 self._fetching += 1
-            got = None
+            content = None
             try:
-                got = self._fetched(shard)
+                content = self._fetch(shard)
             finally:
                 with self._guard:
                     self._fetching -= 1
-                    if isinstance(got, bytearray):
-                        self._in_memory[shard.sha256] = _Content(got, 0)
-            if not isinstance(got, bytearray):
-                os.close(got[1])
+                    if isinstance(content, bytearray):
+                        self._in_memory[shard.sha256] = _ShardInMemory(content, 0)
+            if not isinstance(content, bytearray):
+                os.close(content[1])
 
-    def _fetched(self, shard: Shard) -> tuple[Path, int] | bytearray:
+    def _fetch(self, shard: ShardEntry) -> tuple[Path, int] | bytearray:
         transfer = self._transfer()
         if self._cache is not None:
-            got = self._cache.acquire(shard, lambda arriving: transfer.fetch(shard.name, arriving, shard))
-            self._uncached = isinstance(got, bytearray)
-            return got
-        arriving = Arriving()
-        transfer.fetch(shard.name, arriving, shard)
-        return arriving.content()
+            content = self._cache.acquire(shard, lambda buffer: transfer.fetch(shard.name, buffer, shard))
+            self._uncached = isinstance(content, bytearray)
+            return content
+        buffer = DownloadBuffer()
+        transfer.fetch(shard.name, buffer, shard)
+        return buffer.content()
 
     def _transfer(self) -> Transfer:
-        return Transfer(self._opened(), self._patience)
+        return Transfer(self._client(), self._policy)
 
-    def _opened(self) -> HttpSource | ObjectSource:
+    def _client(self) -> HttpSource | ObjectSource:
         """The store's client. Its libraries are imported here, not before."""
         with self._guard:
             if self._source is None:
-                if self._where.scheme in HTTP:
+                if self._location.scheme in HTTP:
                     from expflow.data.stores.http import HttpSource
 
-                    self._source = HttpSource(self._where, self._patience)
+                    self._source = HttpSource(self._location, self._policy)
                 else:
-                    from expflow.data.stores.objects import ObjectSource
+                    from expflow.data.stores.object_store import ObjectSource
 
-                    self._source = ObjectSource(self._where, self._patience)
+                    self._source = ObjectSource(self._location, self._policy)
             return self._source

@@ -1,1 +1,1 @@
-"""Reading shards ahead of training: warm threads, shards held by windows, whole batches in their order."""
+"""From shards to batches: the loader, the order of an epoch, shards read ahead, and small splits decoded once."""

@@ -1,11 +1,11 @@
-"""Schedulers: who stops, pauses or changes running trials. What one must do is here; the members are beside.
+"""Schedulers: what stops, pauses or changes running trials. The protocol is here; its members are beside.
 
-A scheduler is told facts, in the ledger's order, and says what is due now. It is told of a decision only once that is
-recorded, so that replaying a ledger and living through it are the same thing: a decision that was recorded wins, one
-that a killed driver did not come to record is due again. It may use no clock and no global random state.
+A scheduler gets facts, in the ledger's order, and returns the orders that are due now. It gets a decision only once it
+is recorded, so that replaying a ledger and running a sweep are the same: a decision that was recorded wins, one that a
+killed driver did not record is due again. It may use no clock and no global random state.
 
-Nobody but the conductor talks to it, and Ray Tune does not know of it: a paused trial is one whose rank was let go
-after a checkpoint, and a resumed one is a further attempt at the same trial. A fork copies a checkpoint.
+Only the conductor calls it, and Ray Tune does not know of it: a paused trial is one whose rank was let go after a
+checkpoint, and a resumed one is a further attempt at the same trial. A fork copies a checkpoint.
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ Verb = Literal["stop", "pause", "resume", "fork"]
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be done with a trial. ``source`` and ``values`` belong to ``fork`` alone."""
+    """What is to be done with a trial.
+
+    Attributes:
+        trial: The trial's id.
+        verb: What is to be done.
+        source: Id of the trial whose checkpoint a ``fork`` copies.
+        values: The searched values that a ``fork`` goes on with.
+    """
 
     trial: str
     verb: Verb
@@ -31,10 +38,13 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class SchedulerContext:
     """What a scheduler may know of its sweep besides its own arguments.
 
-    ``epochs`` is the trials' budget; ``accepts`` says whether the schema accepts searched values.
+    Attributes:
+        epochs: The trials' budget.
+        space: The searched dimensions.
+        accepts: Whether the schema accepts searched values.
     """
 
     epochs: int
@@ -43,29 +53,59 @@ class Surroundings:
 
 
 class Scheduler(Protocol):
-    """A scheduler. Built as ``builder(spec, surroundings)``. Scores are such that more is better.
+    """A scheduler. Built as ``builder(spec, surroundings)``, with a :class:`SchedulerContext`.
 
-    ``time`` is what the spec's ``unit`` says: epochs or optimizer steps. Reports of one trial come with growing time;
-    what a trial repeats after a fault is not told again.
+    Scores are such that more is better. Times are in the spec's ``unit``: epochs or optimizer steps. Reports of one
+    trial come with growing time; what a trial repeats after a fault does not come again.
     """
 
     def add(self, trial: str, config: str, values: Values) -> None:
-        """A trial was proposed."""
+        """Take in that a trial was proposed.
+
+        Args:
+            trial: The trial's id.
+            config: Its config's id.
+            values: The searched values that it trains with.
+        """
 
     def report(self, trial: str, time: float, score: float | None) -> None:
-        """A trial reported, short of its full budget; None where the report lacks the metric."""
+        """Take in a report, short of the trial's full budget.
+
+        Args:
+            trial: The trial's id.
+            time: How far it is.
+            score: The metric; None where the report lacks it.
+        """
 
     def decided(self, trial: str, decision: str) -> None:
-        """A decision was recorded: ``stop``, ``pause`` or ``resume``."""
+        """Take in that a decision was recorded.
+
+        Args:
+            trial: The trial's id.
+            decision: ``stop``, ``pause`` or ``resume``.
+        """
 
     def forked(self, trial: str, source: str, values: Values) -> None:
-        """A fork was recorded."""
+        """Take in that a fork was recorded.
+
+        Args:
+            trial: Id of the trial that goes on from another one's checkpoint.
+            source: Id of that other trial.
+            values: The searched values that it goes on with.
+        """
 
     def end(self, trial: str, time: float, score: float | None, *, done: bool) -> None:
-        """A trial ended: at its full budget, or (not ``done``) otherwise."""
+        """Take in that a trial ended.
+
+        Args:
+            trial: The trial's id.
+            time: How far it came.
+            score: The last report's metric; None where it lacks it.
+            done: Whether it ended at its full budget.
+        """
 
     def close(self) -> None:
-        """No further trial will be added."""
+        """Take in that no further trial will be added."""
 
     def orders(self) -> list[Order]:
         """What is due and not recorded yet, in the order in which it is to be done."""

@@ -1,4 +1,4 @@
-"""Cohorts: configs that wait for each other at milestones, where it is decided who goes on how.
+"""Cohorts: configs that wait for each other at milestones, where it is decided how each goes on.
 
 The core of successive halving, hyperband and population based training. Everything here is a function of facts; the
 only randomness is that of generators which are made anew, from a seed and the place of the decision, for each decision.
@@ -10,20 +10,26 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from expflow.sweep.schedulers import Order
+from expflow.sweep.schedulers import Order, Scheduler
 from expflow.sweep.searchers import Values
 
 
 @dataclass
-class Member:
-    """One config of a cohort with its trials. ``scores`` are those at the milestone that the cohort waits at."""
+class CohortMember:
+    """One config of a cohort with its trials.
+
+    Attributes:
+        config: Its id.
+        values: Trial -> the searched values it trains with now.
+        scores: Trial -> its score at the milestone that the cohort waits at.
+        gone: Whether it takes no part any more: one of its trials failed, was stopped, or all are done.
+        done: Its trials that have ended.
+    """
 
     config: str
     values: dict[str, Values] = field(default_factory=dict)
-    """Trial -> the searched values it trains with now."""
     scores: dict[str, float] = field(default_factory=dict)
     gone: bool = False
-    """It takes no part any more: one of its trials failed, was stopped, or all are done."""
     done: set[str] = field(default_factory=set)
 
     @property
@@ -37,41 +43,66 @@ class Member:
         return sum(self.scores.values()) / len(self.scores) if self.scores else -math.inf
 
 
-Verdict = Callable[[int, Sequence[Member]], list[Order]]
+MilestoneDecision = Callable[[int, Sequence[CohortMember]], list[Order]]
 """Called with the number of a milestone and the members that are there, best first; the forks and stops that follow."""
 
 
 class Cohort:
     """Configs that share milestones.
 
-    ``milestone`` gives the time of the n-th (None: there is no further one), ``size`` is how many configs it takes
-    (None: all until it is closed). ``verdict`` decides when all members have arrived. ``hold`` pauses also the last
-    one to arrive: where weights are copied, every member must have written its checkpoint and left.
+    Args:
+        milestone: Gives the time of the n-th; None where there is no further one.
+        size: How many configs it takes; None for all until it is closed.
+        decide: Called when all members have arrived.
+        hold: Whether the last one to arrive is paused, too: where weights are copied, every member must have written
+            its checkpoint and left.
     """
 
     def __init__(
-        self, milestone: Callable[[int], float | None], size: int | None, verdict: Verdict, *, hold: bool = False
+        self,
+        milestone: Callable[[int], float | None],
+        size: int | None,
+        decide: MilestoneDecision,
+        *,
+        hold: bool = False,
     ) -> None:
-        self._milestone, self._size, self._verdict, self._hold = milestone, size, verdict, hold
+        self._milestone, self._size, self._decide, self._hold = milestone, size, decide, hold
         self._number = 0
         self._closed = False
-        self.members: dict[str, Member] = {}
+        self.members: dict[str, CohortMember] = {}
         self._paused: set[str] = set()
         self._due: dict[tuple[str, str], Order] = {}
         """Orders that are not recorded yet, by trial and verb."""
 
     def takes(self, config: str) -> bool:
-        """Whether a trial of ``config`` belongs, or may still be added, here."""
+        """Whether a config's trial belongs, or may still be added, here.
+
+        Args:
+            config: The config's id.
+        """
         if config in self.members:
             return True
         return self._number == 0 and not self._closed and (self._size is None or len(self.members) < self._size)
 
     def add(self, trial: str, config: str, values: Values) -> None:
-        """One more trial."""
-        self.members.setdefault(config, Member(config)).values[trial] = values
+        """Take in one more trial.
+
+        Args:
+            trial: The trial's id.
+            config: Its config's id.
+            values: The searched values that it trains with.
+        """
+        self.members.setdefault(config, CohortMember(config)).values[trial] = values
 
     def report(self, trial: str, config: str, time: float, score: float | None) -> None:
-        """A trial came to ``time``; where that is the milestone, it waits there."""
+        """Take in that a trial reported; where it is at the milestone, it waits there.
+
+        Args:
+            trial: The trial's id.
+            config: Its config's id.
+            time: How far it is.
+            score: The metric; None where the report lacks it.
+        """
         member = self.members[config]
         self._notice_that_it_went_on(trial, member)
         goal = self._milestone(self._number)
@@ -81,13 +112,19 @@ class Cohort:
         self._due[trial, "pause"] = Order(trial, "pause")
         self._settle()
 
-    def _notice_that_it_went_on(self, trial: str, member: Member) -> None:
+    def _notice_that_it_went_on(self, trial: str, member: CohortMember) -> None:
         """A trial that arrived and was not paused went on: so the cohort was closed by then, and had decided."""
         if trial in member.scores and trial not in self._paused:
             self.close()
 
     def end(self, trial: str, config: str, *, done: bool) -> None:
-        """A trial is over. A config that lost a trial has lost the comparison; its other trials are stopped."""
+        """Take in that a trial ended. A config that lost a trial has lost the comparison; its other trials are stopped.
+
+        Args:
+            trial: The trial's id.
+            config: Its config's id.
+            done: Whether it ended at its full budget.
+        """
         member = self.members[config]
         if done:
             self._notice_that_it_went_on(trial, member)
@@ -102,12 +139,18 @@ class Cohort:
         self._settle()
 
     def close(self) -> None:
-        """No further config comes."""
+        """Take in that no further config comes."""
         self._closed = True
         self._settle()
 
     def decided(self, trial: str, config: str, decision: str) -> None:
-        """A recorded decision. One that could only be taken after the cohort was closed says that it was."""
+        """Take in a recorded decision. One that is only taken after the cohort was closed shows that it was closed.
+
+        Args:
+            trial: The trial's id.
+            config: Its config's id.
+            decision: ``stop``, ``pause`` or ``resume``.
+        """
         member = self.members[config]
         if decision == "pause":
             self._paused.add(trial)
@@ -121,7 +164,13 @@ class Cohort:
             member.gone = True
 
     def forked(self, trial: str, config: str, values: Values) -> None:
-        """A recorded fork; the values it has now are the recorded ones."""
+        """Take in a recorded fork.
+
+        Args:
+            trial: Id of the trial that forked.
+            config: Its config's id.
+            values: The searched values that it trains with now.
+        """
         if (trial, "fork") not in self._due:
             self.close()
         self.members[config].values[trial] = values
@@ -130,7 +179,7 @@ class Cohort:
     def orders(self) -> list[Order]:
         """What is due: pauses, forks while all still stand, then stops, then resumes."""
         rank = {"pause": 0, "fork": 1, "stop": 2, "resume": 3}
-        return sorted(self._due.values(), key=lambda each: rank[each.verb])
+        return sorted(self._due.values(), key=lambda order: rank[order.verb])
 
     def _forget(self, trial: str) -> None:
         self._paused.discard(trial)
@@ -138,20 +187,20 @@ class Cohort:
             self._due.pop((trial, verb), None)
 
     def _settle(self) -> None:
-        """Decide, where everybody is there."""
+        """Decide, where all members have arrived."""
         full = self._closed or (self._size is not None and len(self.members) >= self._size) or self._number > 0
-        there = [each for each in self.members.values() if not each.gone]
-        if not full or not there or not all(each.arrived for each in there):
+        present = [member for member in self.members.values() if not member.gone]
+        if not full or not present or not all(member.arrived for member in present):
             return
-        ranked = sorted(there, key=lambda each: -each.score)  # stable: ties keep the order of proposal
-        orders = self._verdict(self._number, ranked)
-        stopped = {each.trial for each in orders if each.verb == "stop"}
+        ranked = sorted(present, key=lambda member: -member.score)  # stable: ties keep the order of proposal
+        orders = self._decide(self._number, ranked)
+        stopped = {order.trial for order in orders if order.verb == "stop"}
         for order in orders:
             self._due[order.trial, order.verb] = order
-        for member in there:
+        for member in present:
             for trial in member.values.keys() - member.done:
                 self._go_on(trial, trial in stopped)
-            member.gone = member.gone or any(each in stopped for each in member.values)
+            member.gone = member.gone or any(trial in stopped for trial in member.values)
             member.scores = {}
         self._number += 1
 
@@ -164,50 +213,54 @@ class Cohort:
             self._due[trial, "resume"] = Order(trial, "resume")
 
 
-class Cohorts:
-    """A scheduler made of cohorts: a new one is opened when the last takes no more configs."""
+class CohortScheduler(Scheduler):
+    """A scheduler made of cohorts: a new one is opened when the last takes no more configs.
+
+    Args:
+        make: Makes the n-th cohort, from 0.
+    """
 
     def __init__(self, make: Callable[[int], Cohort]) -> None:
         self._make = make
-        self._all: list[Cohort] = []
-        self._of: dict[str, tuple[Cohort, str]] = {}
+        self._cohorts: list[Cohort] = []
+        self._cohort_of: dict[str, tuple[Cohort, str]] = {}
         """Trial -> its cohort and config."""
 
     def add(self, trial: str, config: str, values: Values) -> None:
         """To its config's cohort, else to the newest."""
-        cohort = next((each for each in self._all if config in each.members), None)
+        cohort = next((cohort for cohort in self._cohorts if config in cohort.members), None)
         if cohort is None:
-            if not self._all or not self._all[-1].takes(config):
-                self._all.append(self._make(len(self._all)))
-            cohort = self._all[-1]
+            if not self._cohorts or not self._cohorts[-1].takes(config):
+                self._cohorts.append(self._make(len(self._cohorts)))
+            cohort = self._cohorts[-1]
         cohort.add(trial, config, values)
-        self._of[trial] = cohort, config
+        self._cohort_of[trial] = cohort, config
 
     def report(self, trial: str, time: float, score: float | None) -> None:
         """Passed on."""
-        cohort, config = self._of[trial]
+        cohort, config = self._cohort_of[trial]
         cohort.report(trial, config, time, score)
 
     def decided(self, trial: str, decision: str) -> None:
         """Passed on."""
-        cohort, config = self._of[trial]
+        cohort, config = self._cohort_of[trial]
         cohort.decided(trial, config, decision)
 
     def forked(self, trial: str, source: str, values: Values) -> None:
         """Passed on."""
-        cohort, config = self._of[trial]
+        cohort, config = self._cohort_of[trial]
         cohort.forked(trial, config, values)
 
     def end(self, trial: str, time: float, score: float | None, *, done: bool) -> None:
         """Passed on."""
-        cohort, config = self._of[trial]
+        cohort, config = self._cohort_of[trial]
         cohort.end(trial, config, done=done)
 
     def close(self) -> None:
-        """The last cohort waits for nobody any more."""
-        for cohort in self._all:
+        """The last cohort waits for no further config."""
+        for cohort in self._cohorts:
             cohort.close()
 
     def orders(self) -> list[Order]:
         """Those of all cohorts, in the order of the cohorts."""
-        return [order for cohort in self._all for order in cohort.orders()]
+        return [order for cohort in self._cohorts for order in cohort.orders()]

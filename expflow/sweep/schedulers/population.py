@@ -10,32 +10,40 @@ from collections.abc import Sequence
 from typing import Any
 
 from expflow.config.schema import Dimension
-from expflow.config.space import is_active, listed, ordered, same, sample
-from expflow.sweep.schedulers import Order, Surroundings
-from expflow.sweep.schedulers.cohorts import Cohort, Cohorts, Member
-from expflow.sweep.schedulers.specs import PBT
+from expflow.config.space import finite_values, in_condition_order, is_active, same_value, sample
+from expflow.sweep.schedulers import Order, SchedulerContext
+from expflow.sweep.schedulers.cohorts import Cohort, CohortMember, CohortScheduler
+from expflow.sweep.schedulers.specs import PBTSpec
 from expflow.sweep.searchers import Values
 
 _TRIES = 20
 """Changed configs that are tried before the donor's own is taken: the schema may refuse some."""
 
 
-class PopulationBasedTraining(Cohorts):
+class PopulationBasedTraining(CohortScheduler):
     """Every config is a member; they wait for each other at every interval. A later edit's configs are a population
-    of their own."""
+    of their own.
 
-    def __init__(self, spec: PBT, surroundings: Surroundings) -> None:
+    Args:
+        spec: The arguments.
+        surroundings: The sweep: its space, and what the schema accepts.
+
+    Source:
+        Jaderberg et al. 2017, Population Based Training of Neural Networks.
+    """
+
+    def __init__(self, spec: PBTSpec, surroundings: SchedulerContext) -> None:
         self._spec, self._surroundings = spec, surroundings
-        self._keys = spec.changing(tuple(each.key for each in surroundings.space))
+        self._keys = spec.changing(tuple(dimension.key for dimension in surroundings.space))
         super().__init__(self._population)
 
     def _population(self, number: int) -> Cohort:
-        def verdict(generation: int, ranked: Sequence[Member]) -> list[Order]:
+        def decide(generation: int, ranked: Sequence[CohortMember]) -> list[Order]:
             return self._exploit(f"{self._spec.seed} {number} {generation}", ranked)
 
-        return Cohort(lambda generation: float(self._spec.interval * (generation + 1)), None, verdict, hold=True)
+        return Cohort(lambda generation: float(self._spec.interval * (generation + 1)), None, decide, hold=True)
 
-    def _exploit(self, place: str, ranked: Sequence[Member]) -> list[Order]:
+    def _exploit(self, place: str, ranked: Sequence[CohortMember]) -> list[Order]:
         """The last ``quantile`` of the members fork from random ones of the first."""
         count = min(max(1, int(len(ranked) * self._spec.quantile)), len(ranked) // 2)
         orders = []
@@ -57,7 +65,7 @@ class PopulationBasedTraining(Cohorts):
         return dict(values)
 
     def _changed(self, values: Values, rng: random.Random) -> Values:
-        space = ordered(self._surroundings.space)
+        space = in_condition_order(self._surroundings.space)
         fresh = sample(self._surroundings.space, rng)
         chosen: Values = {}
         for dimension in space:
@@ -70,7 +78,8 @@ class PopulationBasedTraining(Cohorts):
                 chosen[key] = _moved(dimension, values[key], self._spec.factor, rng)
             else:
                 chosen[key] = values[key]
-        return {each.key: chosen[each.key] for each in self._surroundings.space if each.key in chosen}
+        keys = [dimension.key for dimension in self._surroundings.space]
+        return {key: chosen[key] for key in keys if key in chosen}
 
 
 def _anew(dimension: Dimension, rng: random.Random) -> Any:
@@ -82,12 +91,12 @@ def _moved(dimension: Dimension, value: Any, factor: float, rng: random.Random) 
     """A number times or divided by ``factor``, inside its interval; a listed value's neighbour."""
     up = rng.random() < 0.5
     if dimension.kind == "choice":
-        values = listed(dimension)
-        place = next(place for place, each in enumerate(values) if same(each, value))
+        values = finite_values(dimension)
+        place = next(place for place, entry in enumerate(values) if same_value(entry, value))
         return values[min(max(place + (1 if up else -1), 0), len(values) - 1)]
     moved = value * factor if up else value / factor
     low, high = float(dimension.low or 0.0), float(dimension.high or 0.0)
     if dimension.kind != "int":
         return min(max(moved, low), high)
     steps = max(1, abs(round((moved - value) / dimension.step)))
-    return int(min(max(value + (steps if up else -steps) * dimension.step, low), listed(dimension)[-1]))
+    return int(min(max(value + (steps if up else -steps) * dimension.step, low), finite_values(dimension)[-1]))

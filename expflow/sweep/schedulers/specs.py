@@ -7,31 +7,35 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from expflow.config.spec import FieldError, Spec, execution
-
-Unit = Literal["epoch", "step"]
+from expflow.config.component_specs import SchedulerSpec, TimeUnit
+from expflow.config.spec import FieldError, execution
 
 PERTURBED = ("optimizer", "loss", "task")
 """Slots whose arguments may change while a trial runs: neither the weights' shapes nor the schedule's length hang on
 them. (A changed `optimizer.lr` scales the schedule's base rate.)"""
 
 
-class NoScheduler(Spec):
+class NoSchedulerSpec(SchedulerSpec):
     """Every trial runs to its full budget."""
 
     name: Literal["none"] = execution("none", description="Every trial runs to its full budget.")
 
 
-class Scheduling(Spec):
+class TimedSchedulerSpec(SchedulerSpec):
     """What all schedulers have in common."""
 
     single: ClassVar[bool] = True
     """Whether it judges trials one by one, so that the seeds of a config would meet different fates."""
 
-    unit: Unit = execution("epoch", description="What time is counted in: epochs, or optimizer steps.")
+    unit: TimeUnit = execution("epoch", description="What time is counted in: epochs, or optimizer steps.")
 
-    def complaints(self, space: tuple[str, ...], seeds: int) -> Iterator[tuple[str, str]]:
-        """Field and message for what does not go with the rest of the sweep."""
+    @property
+    def time_unit(self) -> TimeUnit:
+        """What the key ``unit`` says."""
+        return self.unit
+
+    def conflicts(self, space: tuple[str, ...], seeds: int) -> Iterator[tuple[str, str]]:
+        """Several seeds of a config do not go with a scheduler that judges trials one by one."""
         if self.single and seeds > 1:
             yield (
                 "name",
@@ -41,12 +45,17 @@ class Scheduling(Spec):
             )
 
 
-class Halving(Scheduling):
+class HalvingSpec(TimedSchedulerSpec):
     """Arguments of the halving family: rungs at min, min * reduction, … below max."""
 
     min: int = execution(1, ge=1, description="Time that every trial gets before it can be stopped (the first rung).")
     max: int | None = execution(None, ge=2, description="Full budget; by default the trainer's epochs.")
     reduction: float = execution(3.0, gt=1, le=100, description="One in so many goes on from a rung to the next.")
+
+    @property
+    def max_time(self) -> int | None:
+        """What the key ``max`` says."""
+        return self.max
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -57,23 +66,23 @@ class Halving(Scheduling):
         return self
 
 
-class ASHA(Halving):
+class ASHASpec(HalvingSpec):
     """Asynchronous successive halving (Li et al. 2020), Ray Tune's: a trial below the cutoff of its rung is stopped."""
 
-    build: ClassVar[str] = "expflow.sweep.schedulers.tunes:asha"
+    build: ClassVar[str] = "expflow.sweep.schedulers.ray_tune:asha"
     name: Literal["asha"] = execution("asha", description="Asynchronous successive halving, Ray Tune's.")
 
 
-class Median(Scheduling):
+class MedianSpec(TimedSchedulerSpec):
     """Median stopping rule (Golovin et al. 2017), Ray Tune's: a trial whose best is below the others' median stops."""
 
-    build: ClassVar[str] = "expflow.sweep.schedulers.tunes:median"
+    build: ClassVar[str] = "expflow.sweep.schedulers.ray_tune:median"
     name: Literal["median"] = execution("median", description="Median stopping rule, Ray Tune's.")
     grace: int = execution(1, ge=0, description="Time before a trial can be stopped.")
     min_trials: int = execution(3, ge=1, description="Other trials that must have got as far before one is stopped.")
 
 
-class SuccessiveHalving(Halving):
+class SuccessiveHalvingSpec(HalvingSpec):
     """Successive halving (Jamieson and Talwalkar 2016) over configs: all wait at a rung, the best go on.
 
     A config is judged by the mean over its seeds, and all of its seeds share its fate.
@@ -86,7 +95,7 @@ class SuccessiveHalving(Halving):
     )
 
 
-class Hyperband(Halving):
+class HyperbandSpec(HalvingSpec):
     """Hyperband (Li et al. 2018): brackets of successive halving that trade many short trials for few long ones."""
 
     build: ClassVar[str] = "expflow.sweep.schedulers.halving:hyperband"
@@ -94,7 +103,7 @@ class Hyperband(Halving):
     name: Literal["hyperband"] = execution("hyperband", description="Brackets of successive halving over configs.")
 
 
-class PBT(Scheduling):
+class PBTSpec(TimedSchedulerSpec):
     """Population based training (Jaderberg et al. 2017): the worst take over weights and config of the best, changed.
 
     All members wait for each other at every interval, so that what happens depends on no order of events.
@@ -111,9 +120,9 @@ class PBT(Scheduling):
     )
     seed: int = execution(0, ge=0, description="Seed of the changes.")
 
-    def complaints(self, space: tuple[str, ...], seeds: int) -> Iterator[tuple[str, str]]:
+    def conflicts(self, space: tuple[str, ...], seeds: int) -> Iterator[tuple[str, str]]:
         """Also: keys that cannot be changed while a trial runs."""
-        yield from super().complaints(space, seeds)
+        yield from super().conflicts(space, seeds)
         for key in self.perturb:
             if key not in space:
                 yield "perturb", f"{key} is not searched; searched are {', '.join(space) or 'no keys'}"
@@ -123,12 +132,20 @@ class PBT(Scheduling):
             yield "name", f"nothing can change: searched are {', '.join(space) or 'no keys'}, of which none is safe"
 
     def changing(self, space: tuple[str, ...]) -> tuple[str, ...]:
-        """The keys that forks change."""
+        """The keys that forks change.
+
+        Args:
+            space: The searched keys.
+        """
         return self.perturb or tuple(key for key in space if not unsafe(key))
 
 
 def unsafe(key: str) -> str:
-    """Why a running trial's ``key`` must not change; empty where it may."""
+    """Why a key of a running trial must not change; empty where it may.
+
+    Args:
+        key: Dotted key of the recipe.
+    """
     slot, _, rest = key.partition(".")
     if slot == "model":
         return "the donor's weights would not fit another network"

@@ -1,7 +1,7 @@
-"""Searchers: who proposes configs. What one must do is here; the members are in the modules beside.
+"""Searchers: what proposes configs. The protocol is here; its members are in the modules beside.
 
-Replay is nothing but calling a searcher again in the same order, so its proposals may depend on its arguments and on
-what it was told, and on nothing else: no clock, no global random state.
+Replay is calling a searcher again in the same order, so its proposals may depend on its arguments and on the results it
+got, and on nothing else: no clock, no global random state.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Learned:
-    """What became of a config. ``score`` is the mean over its seeds, in the metric's own direction.
+    """What became of a config.
 
-    ``complete``: all seeds at their full budget. ``stopped``: a scheduler ended one of them early; ``score`` is over
-    the last reports, and ``progress`` the share of the budget that was spent. ``infeasible``: the config itself fails
-    (it diverges, it does not fit in memory, the schema refuses it). ``failed``: nothing can be learned.
+    Attributes:
+        kind: ``complete``: all seeds at their full budget. ``stopped``: a scheduler ended one of them early.
+            ``infeasible``: the config itself fails (it diverges, it does not fit in memory, the schema refuses it).
+            ``failed``: nothing can be learned.
+        score: Mean over its seeds, in the metric's own direction; of stopped ones by their last reports.
+        progress: Share of the budget that was spent, 0 to 1.
     """
 
     kind: Literal["complete", "stopped", "infeasible", "failed"]
@@ -33,8 +36,14 @@ class SearchAlgorithm(Protocol):
     def suggest(self, recorded: Values | None = None) -> Values | None:
         """The next config's searched values; None when there is nothing more to propose.
 
-        ``recorded`` is what it proposed here before, while a ledger is replayed: it wins over what it would say now.
+        Args:
+            recorded: What it proposed here before, while a ledger is replayed: it wins over what it would propose now.
         """
 
     def complete(self, values: Values, learned: Learned) -> None:
-        """What became of a config, told once: one it suggested, or one of an earlier sweep."""
+        """Take in what became of a config, once: one it suggested, or one of an earlier sweep.
+
+        Args:
+            values: The config's searched values.
+            learned: What became of it.
+        """

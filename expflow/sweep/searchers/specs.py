@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, field_validator, model_validator
 
-from expflow.config.spec import FieldError, Model, Spec, execution
+from expflow.config.component_specs import SearcherSpec
+from expflow.config.spec import FieldError, FrozenModel, execution
 from expflow.errors import nearest
 
 MAX_TRIALS = 100_000
@@ -27,45 +28,56 @@ _OURS = ("seed", "n_startup_trials", "independent_sampler", "warn_independent_sa
 """Arguments of samplers that other keys decide, or that are no plain data."""
 
 
-class Grid(Spec):
+class GridSpec(SearcherSpec):
     """Every combination of the listed values, in the order of the file."""
 
-    build: ClassVar[str] = "expflow.sweep.searchers.listed:GridSearch"
+    build: ClassVar[str] = "expflow.sweep.searchers.model_free:GridSearch"
     name: Literal["grid"] = execution("grid", description="Every combination of the listed values.")
 
 
-class Points(Spec):
+class PointsSpec(SearcherSpec):
     """Configs that the file lists one by one, instead of a space."""
 
-    build: ClassVar[str] = "expflow.sweep.searchers.listed:PointSearch"
+    build: ClassVar[str] = "expflow.sweep.searchers.model_free:PointSearch"
     name: Literal["points"] = execution("points", description="The configs that are listed.")
     points: tuple[dict[str, Any], ...] = execution(
         min_length=1, max_length=10_000, description="The configs: each a mapping of recipe keys to values."
     )
 
+    @property
+    def listed_configs(self) -> tuple[dict[str, Any], ...]:
+        """The configs, as the file lists them."""
+        return self.points
 
-class Random(Spec):
+
+class RandomSpec(SearcherSpec):
     """Configs drawn at random from the search space."""
 
-    build: ClassVar[str] = "expflow.sweep.searchers.listed:RandomSearch"
+    build: ClassVar[str] = "expflow.sweep.searchers.model_free:RandomSearch"
     name: Literal["random"] = execution("random", description="Configs drawn at random from the space.")
     trials: int = execution(ge=1, le=MAX_TRIALS, description="Number of configs to draw.")
     seed: int = execution(0, ge=0, description="Seed of the draw: the same seed proposes the same configs.")
 
+    @property
+    def max_configs(self) -> int:
+        """As many as are drawn."""
+        return self.trials
 
-class WarmStart(Model):
-    """An earlier sweep whose results a searcher is told before it proposes."""
+
+class WarmStart(FrozenModel):
+    """An earlier sweep whose results a searcher gets before it proposes."""
 
     model_config = ConfigDict(populate_by_name=True)  # `from` is no name in Python; dumped by name, it reads back
 
     source: str = execution(alias="from", description="Name of the earlier sweep, in the same storage.")
 
 
-class Sampled(Spec):
+class SamplerSpec(SearcherSpec):
     """What the searchers that learn from results have in common: each proposes with one of Optuna's samplers."""
 
-    build: ClassVar[str] = "expflow.sweep.searchers.samplers:SamplerSearch"
+    build: ClassVar[str] = "expflow.sweep.searchers.optuna_search:OptunaSearch"
     learns: ClassVar[bool] = True
+    needs_space: ClassVar[bool] = True
 
     trials: int = execution(ge=1, le=MAX_TRIALS, description="Number of configs to propose.")
     seed: int = execution(0, ge=0, lt=2**32, description="Seed of the sampler.")
@@ -78,6 +90,16 @@ class Sampled(Spec):
         default_factory=dict, description="Further arguments of Optuna's sampler, by their names there."
     )
     warm_start: WarmStart | None = execution(None, description="An earlier sweep to learn from first.")
+
+    @property
+    def max_configs(self) -> int:
+        """As many as are to be proposed."""
+        return self.trials
+
+    @property
+    def earlier_sweep(self) -> str | None:
+        """The sweep that the key ``warm_start`` names."""
+        return self.warm_start.source if self.warm_start is not None else None
 
     @property
     def sampler_name(self) -> str:
@@ -105,14 +127,18 @@ class Sampled(Spec):
 
 
 def sampler_arguments(name: str) -> list[str]:
-    """The arguments of a sampler that ``options`` may set."""
+    """The arguments of a sampler that ``options`` may set.
+
+    Args:
+        name: A key of :data:`SAMPLERS`.
+    """
     import optuna.samplers
 
     signature = inspect.signature(getattr(optuna.samplers, SAMPLERS[name]))
-    return [each for each in signature.parameters if each not in _OURS]
+    return [argument for argument in signature.parameters if argument not in _OURS]
 
 
-class TPE(Sampled):
+class TPESpec(SamplerSpec):
     """Tree-structured Parzen estimator (Bergstra et al. 2011): proposes where good configs are dense, bad ones rare."""
 
     name: Literal["tpe"] = execution("tpe", description="Tree-structured Parzen estimator, Optuna's.")
@@ -123,7 +149,7 @@ class TPE(Sampled):
         return "tpe"
 
 
-class Optuna(Sampled):
+class OptunaSpec(SamplerSpec):
     """One of Optuna's samplers by name."""
 
     name: Literal["optuna"] = execution("optuna", description="One of Optuna's samplers.")

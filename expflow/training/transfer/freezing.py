@@ -1,4 +1,4 @@
-"""What a training leaves alone: parameters without gradients, norms and dropout in eval mode, for so many epochs."""
+"""Freezing a part of a network: parameters without gradients, norms and dropout in eval mode, for some epochs."""
 
 from __future__ import annotations
 
@@ -9,36 +9,41 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 from torch import nn
 
-from expflow.architectures.heads import check_paths, selector
-from expflow.config.initial import Init
+from expflow.architectures.heads import check_paths, path_selector
+from expflow.config.initial_weights import Init
 from expflow.config.schema import Recipe
 from expflow.errors import UserError
-from expflow.training.transfer.weights import network_of
+from expflow.training.transfer.weight_loading import network_of
 
 KEY = "init.freeze"
 
 
 class FrozenPart:
-    """The parameters and modules of ``network`` at and below ``paths``; ``backbone`` is all but the heads.
+    """The parameters and modules of a network at and below some paths.
 
-    Raises :class:`UserError` where a path leads nowhere, with the nearest that does not, or nothing is left to train.
+    Args:
+        network: The network.
+        paths: Dotted paths in it; ``backbone`` is all but the heads.
+
+    Raises:
+        UserError: A path leads nowhere (the message names the nearest that does not), or nothing is left to train.
     """
 
     def __init__(self, network: nn.Module, paths: Iterable[str]) -> None:
         paths = tuple(paths)
         check_paths(network, paths, KEY)
-        chosen = selector(network, paths)
+        chosen = path_selector(network, paths)
         named = list(network.named_parameters())
-        self.parameters = [each for name, each in named if chosen(name) and each.requires_grad]
-        self.modules = [each for name, each in network.named_modules() if name and chosen(name)]
-        if len(self.parameters) == sum(each.requires_grad for _, each in named):
+        self.parameters = [weight for name, weight in named if chosen(name) and weight.requires_grad]
+        self.modules = [module for name, module in network.named_modules() if name and chosen(name)]
+        if len(self.parameters) == sum(weight.requires_grad for _, weight in named):
             raise UserError(f"{KEY}: nothing of the network is left to train")
 
     def freeze(self) -> None:
         """No gradients from here on."""
-        for each in self.parameters:
-            each.requires_grad_(False)
-            each.grad = None
+        for parameter in self.parameters:
+            parameter.requires_grad_(False)
+            parameter.grad = None
 
     def thaw(self) -> None:
         """Train it like the rest."""
@@ -48,17 +53,21 @@ class FrozenPart:
             module.training = True
 
     def evaluate(self) -> None:
-        """Eval mode, wherever somebody has put the whole network back into train mode."""
+        """Eval mode again, where the whole network was put into train mode."""
         if self.modules and self.modules[0].training:
             for module in self.modules:
                 module.training = False
 
 
 class Freezing(Callback):
-    """Keeps ``part`` frozen for ``epochs`` epochs; None: for all.
+    """Keeps a part of a network frozen for some epochs.
 
     The optimizer holds all parameters from the beginning, and passes over those without gradients: a checkpoint is the
-    same on both sides of the border, so a training can be cut and continued anywhere.
+    same before and after the part is thawed, so a training can be interrupted and continued anywhere.
+
+    Args:
+        part: What is frozen.
+        epochs: For how many epochs; None: for all.
     """
 
     def __init__(self, part: FrozenPart, epochs: int | None) -> None:
@@ -76,12 +85,12 @@ class Freezing(Callback):
         self._frozen = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A training begins, or goes on, on one side of the border."""
+        """A training begins, or goes on, before the part is thawed or after it."""
         if self._epochs is not None and trainer.current_epoch < self._epochs:
             self._freeze()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The first epoch behind the border trains everything."""
+        """After the last frozen epoch everything is trained."""
         if self._frozen and self._epochs is not None and trainer.current_epoch >= self._epochs:
             self._part.thaw()
             self._frozen = False
@@ -93,7 +102,15 @@ class Freezing(Callback):
 
 
 def freezing_callbacks(recipe: Recipe, task: LightningModule) -> list[Callback]:
-    """What the recipe freezes of ``task``; none where it freezes nothing. Raises :class:`UserError`."""
+    """The callback of a recipe that freezes a part of its network; none where it freezes nothing.
+
+    Args:
+        recipe: What is trained.
+        task: The module with its network.
+
+    Raises:
+        UserError: A path leads nowhere, or nothing is left to train.
+    """
     init = recipe.init
     if init is None or not init.frozen:
         return []
@@ -101,5 +118,9 @@ def freezing_callbacks(recipe: Recipe, task: LightningModule) -> list[Callback]:
 
 
 def frees_later(init: Init | None) -> bool:
-    """Whether some parameters have gradients in a part of the training alone."""
+    """Whether some parameters have gradients in a part of the training alone.
+
+    Args:
+        init: The recipe's ``init``.
+    """
     return init is not None and init.unfreeze_after is not None

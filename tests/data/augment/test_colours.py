@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from expflow.data.augment import colours, draws
+from expflow.data.augment import colours, sample_random
 from expflow.data.augment.specs import ColorJitter, RandAugment, TrainTransform
 from tests.data.photographs import photograph
 
@@ -43,11 +43,11 @@ def test_each_operation_is_torchvisions(image, monkeypatch, name, magnitude):
     space = {NAMES[name]: theirs._AUGMENTATION_SPACE[NAMES[name]]}
     monkeypatch.setattr(theirs, "_AUGMENTATION_SPACE", space, raising=False)
     signs = (1, -1) if name in colours.SIGNED else (1,)
-    found = {sign: (colours.SIGNED | colours.UNSIGNED)[name](image, sign * magnitude / 30) for sign in signs}
+    outcomes = {sign: (colours.SIGNED | colours.UNSIGNED)[name](image, sign * magnitude / 30) for sign in signs}
     torch.manual_seed(0)
     for _ in range(4):
         wanted = theirs(image)
-        assert any((each.int() - wanted.int()).abs().max() <= 1 for each in found.values())
+        assert any((outcome.int() - wanted.int()).abs().max() <= 1 for outcome in outcomes.values())
 
 
 def test_operations_are_drawn_evenly_and_with_both_signs(image, monkeypatch):
@@ -55,8 +55,8 @@ def test_operations_are_drawn_evenly_and_with_both_signs(image, monkeypatch):
     spied = tuple((name, lambda image, strength, name=name: seen.append((name, strength)) or image) for name in NAMES)
     monkeypatch.setattr(colours, "_OPERATIONS", spied)
     for id in range(3000):
-        colours.rand_augment(image, RandAugment(operations=2, magnitude=15), draws.key_of(0, 0, id))
-    counts = [sum(name == each for each, _ in seen) for name in NAMES]
+        colours.rand_augment(image, RandAugment(operations=2, magnitude=15), sample_random.sample_key(0, 0, id))
+    counts = [sum(name == drawn for drawn, _ in seen) for name in NAMES]
     assert len(seen) == 6000
     assert min(counts) > 350
     assert max(counts) < 510
@@ -69,21 +69,21 @@ def test_operations_are_drawn_evenly_and_with_both_signs(image, monkeypatch):
 def test_jitter_stays_in_its_ranges(image):
     spec = ColorJitter(brightness=0.5)
     grey = torch.full((3, 4, 4), 100, dtype=torch.uint8)
-    found = [int(colours.color_jitter(grey, spec, draws.key_of(0, 0, id))[0, 0, 0]) for id in range(300)]
-    assert min(found) >= 50
-    assert max(found) <= 150
-    assert max(found) - min(found) > 90
-    assert torch.equal(colours.color_jitter(image, ColorJitter(), draws.key_of(0, 0, 1)), image)
+    values = [int(colours.color_jitter(grey, spec, sample_random.sample_key(0, 0, id))[0, 0, 0]) for id in range(300)]
+    assert min(values) >= 50
+    assert max(values) <= 150
+    assert max(values) - min(values) > 90
+    assert torch.equal(colours.color_jitter(image, ColorJitter(), sample_random.sample_key(0, 0, 1)), image)
 
 
 def test_erasing_makes_one_rectangle_the_mean(image):
-    erase = colours.Colours(TrainTransform(random_erasing=1.0), (0.2, 0.4, 0.6), 3)
+    erase = colours.ColourAugmentation(TrainTransform(random_erasing=1.0), (0.2, 0.4, 0.6), 3)
     before, shares = image.clone(), []
     for id in range(200):
-        found = erase(image, draws.key_of(0, 0, id))
-        changed = (found != image).any(0) | (found == torch.tensor([51, 102, 153])[:, None, None]).all(0)
+        erased = erase(image, sample_random.sample_key(0, 0, id))
+        changed = (erased != image).any(0) | (erased == torch.tensor([51, 102, 153])[:, None, None]).all(0)
         rows, columns = changed.any(1).nonzero().flatten(), changed.any(0).nonzero().flatten()
-        inside = found[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        inside = erased[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         assert (inside == torch.tensor([51, 102, 153])[:, None, None]).all()
         shares.append(inside[0].numel() / image[0].numel())
     assert torch.equal(before, image)
@@ -95,6 +95,10 @@ def test_grey_images_go_through_everything():
     train = TrainTransform(
         rand_augment=RandAugment(operations=14), color_jitter=ColorJitter(hue=0.2, saturation=0.3), random_erasing=1.0
     )
-    change = colours.Colours(train, (0.5,), 1)
+    change = colours.ColourAugmentation(train, (0.5,), 1)
     for id in range(20):
-        assert change(torch.full((1, 9, 9), 77, dtype=torch.uint8), draws.key_of(0, 0, id)).shape == (1, 9, 9)
+        assert change(torch.full((1, 9, 9), 77, dtype=torch.uint8), sample_random.sample_key(0, 0, id)).shape == (
+            1,
+            9,
+            9,
+        )

@@ -15,9 +15,9 @@ def batch(n=6, invalid=()):
     return {"image": image, "label": torch.arange(n), "valid": valid, "index": torch.arange(n)}
 
 
-def share_of_pixels(found, n):
+def share_of_pixels(mixed, n):
     """How much of each image comes from each sample, by its colour."""
-    return torch.stack([(found["image"] == 10 * each).float().mean((1, 2, 3)) for each in range(n)], 1)
+    return torch.stack([(mixed["image"] == 10 * sample).float().mean((1, 2, 3)) for sample in range(n)], 1)
 
 
 def test_without_alphas_nothing_happens():
@@ -27,19 +27,19 @@ def test_without_alphas_nothing_happens():
 
 @pytest.mark.parametrize("step", range(8))
 def test_cutmix_labels_are_the_shares_of_the_pixels(step):
-    found = mix(batch(), TrainTransform(cutmix=1.0), 6, seed=0, step=step)
-    assert torch.allclose(found["label"], share_of_pixels(found, 6))
-    assert found["image"].dtype == torch.uint8
+    mixed = mix(batch(), TrainTransform(cutmix=1.0), 6, seed=0, step=step)
+    assert torch.allclose(mixed["label"], share_of_pixels(mixed, 6))
+    assert mixed["image"].dtype == torch.uint8
 
 
 @pytest.mark.parametrize("step", range(8))
 def test_mixup_labels_are_the_shares_of_the_values(step):
     given = batch()
-    found = mix(given, TrainTransform(mixup=0.8), 6, seed=0, step=step)
-    share = found["label"].diagonal()[:, None, None, None]
+    mixed = mix(given, TrainTransform(mixup=0.8), 6, seed=0, step=step)
+    share = mixed["label"].diagonal()[:, None, None, None]
     wanted = share * given["image"].float() + (1 - share) * given["image"].roll(1, 0).float()
-    assert (found["image"].float() - wanted).abs().max() <= 0.51
-    assert torch.allclose(found["label"].sum(1), torch.ones(6))
+    assert (mixed["image"].float() - wanted).abs().max() <= 0.51
+    assert torch.allclose(mixed["label"].sum(1), torch.ones(6))
 
 
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
@@ -47,13 +47,13 @@ def test_mixup_labels_are_the_shares_of_the_values(step):
 def test_padding_is_never_mixed(kind, invalid):
     for step in range(5):
         given = batch(invalid=invalid)
-        found = mix(given, TrainTransform(**{kind: 1.0}), 6, seed=0, step=step)
-        for each in invalid:
-            after = (each + 1) % 6
-            assert torch.equal(found["image"][each], given["image"][each])
-            assert torch.equal(found["image"][after], given["image"][after])
-            assert found["label"][after, each] == (after == each)
-        assert found["label"][list(invalid)].argmax(1).tolist() == list(invalid)
+        mixed = mix(given, TrainTransform(**{kind: 1.0}), 6, seed=0, step=step)
+        for slot in invalid:
+            after = (slot + 1) % 6
+            assert torch.equal(mixed["image"][slot], given["image"][slot])
+            assert torch.equal(mixed["image"][after], given["image"][after])
+            assert mixed["label"][after, slot] == (after == slot)
+        assert mixed["label"][list(invalid)].argmax(1).tolist() == list(invalid)
 
 
 def test_it_depends_on_seed_and_step_alone():
@@ -69,8 +69,8 @@ def test_it_depends_on_seed_and_step_alone():
 def test_both_take_turns():
     kinds = set()
     for step in range(30):
-        found = mix(batch(), TrainTransform(mixup=1.0, cutmix=1.0), 6, seed=0, step=step)
-        kinds.add(bool(torch.allclose(share_of_pixels(found, 6).sum(1), torch.ones(6))))
+        mixed = mix(batch(), TrainTransform(mixup=1.0, cutmix=1.0), 6, seed=0, step=step)
+        kinds.add(bool(torch.allclose(share_of_pixels(mixed, 6).sum(1), torch.ones(6))))
     assert kinds == {True, False}
 
 

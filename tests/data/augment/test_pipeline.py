@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import v2
 
-from expflow.data.augment import draws, pipeline_for
-from expflow.data.augment.geometry import random_view
-from expflow.data.augment.specs import Augmented, Photographs, RandomResizedCrop
+from expflow.data.augment import pipeline_for, sample_random
+from expflow.data.augment.geometry import random_crop_view
+from expflow.data.augment.specs import AugmentedSourceSpec, PhotographSourceSpec, RandomResizedCrop
 from expflow.data.dataspec import DataSpec, FieldSpec
 from expflow.data.decode import Undecodable
-from expflow.data.decode.plain import decode_plain
+from expflow.data.decode.pillow_decoder import decode_with_pillow
 from expflow.errors import UserError
 from tests.data.photographs import jpeg, noise, photograph, saved
 
@@ -37,7 +37,7 @@ def made(transform=None, data=None, *, training=True, seed=0, extension="jpg", *
     return pipeline_for(fields, data or stored(), transform, training=training, seed=seed, **options)
 
 
-def transform(cls=Augmented, **keys):
+def transform(cls=AugmentedSourceSpec, **keys):
     return cls.model_validate({"name": "x", **keys})
 
 
@@ -52,17 +52,19 @@ def run(pipeline, content, epoch=0, id=0, label=b"1", last=True):
 
 def plain_path(content, box, out):
     """Full decode, crop, antialiased resize, as torchvision documents it."""
-    pixels = torch.from_numpy(decode_plain(content, 3).copy()).permute(2, 0, 1)
+    pixels = torch.from_numpy(decode_with_pillow(content, 3).copy()).permute(2, 0, 1)
     return v2.functional.resized_crop(pixels, box.top, box.left, box.height, box.width, list(out)).numpy()
 
 
 @pytest.mark.parametrize("kind", ["4:2:0", "every 2 units", "progressive"])
 @pytest.mark.parametrize("last", [True, False], ids=["channels last", "channels first"])
 def test_crops_of_photographs_equal_the_plain_path(kind, last):
-    content, spec = jpeg(kind, number=1, size=(500, 334)), transform(Photographs, train={"flip": 0})
+    content, spec = jpeg(kind, number=1, size=(500, 334)), transform(PhotographSourceSpec, train={"flip": 0})
     pipeline = made(spec)
     for id in range(12):
-        box = random_view((334, 500), (224, 224), spec.train.random_resized_crop, draws.key_of(0, 0, id)).box
+        box = random_crop_view(
+            (334, 500), (224, 224), spec.train.random_resized_crop, sample_random.sample_key(0, 0, id)
+        ).box
         assert np.array_equal(run(pipeline, content, id=id, last=last)["image"], plain_path(content, box, (224, 224)))
 
 
@@ -73,9 +75,11 @@ def test_reduced_crops_of_photographs_are_close_to_the_plain_path(number, size):
     spec = transform(image_size=size, train={"random_resized_crop": {"scale": [0.6, 1]}})
     pipeline, differences = made(spec), []
     for id in range(20):
-        box = random_view((334, 500), (size, size), spec.train.random_resized_crop, draws.key_of(0, 0, id)).box
-        found = run(pipeline, content, id=id)["image"].astype(int)
-        differences.append(np.abs(found - plain_path(content, box, (size, size))).ravel())
+        box = random_crop_view(
+            (334, 500), (size, size), spec.train.random_resized_crop, sample_random.sample_key(0, 0, id)
+        ).box
+        image = run(pipeline, content, id=id)["image"].astype(int)
+        differences.append(np.abs(image - plain_path(content, box, (size, size))).ravel())
     all_of_them = np.concatenate(differences)
     assert all_of_them.any()  # it did go the other way
     assert all_of_them.mean() < 2.5
@@ -84,18 +88,18 @@ def test_reduced_crops_of_photographs_are_close_to_the_plain_path(number, size):
 
 def test_eval_is_torchvisions_resize_and_centre_crop():
     content = jpeg(size=(500, 334))
-    pixels = torch.from_numpy(decode_plain(content, 3).copy()).permute(2, 0, 1)
+    pixels = torch.from_numpy(decode_with_pillow(content, 3).copy()).permute(2, 0, 1)
     wanted = v2.functional.center_crop(v2.functional.resize(pixels, [256], antialias=True), [224, 224])
-    assert np.array_equal(run(made(transform(Photographs), training=False), content)["image"], wanted.numpy())
+    assert np.array_equal(run(made(transform(PhotographSourceSpec), training=False), content)["image"], wanted.numpy())
 
 
 def test_without_a_transform_samples_are_what_is_stored():
     image = noise(8, 8)
     pipeline = made(None, stored(8, 8), extension="png")
-    found = run(pipeline, saved(photograph(size=(8, 8)), "PNG"), label=b"7")
+    sample = run(pipeline, saved(photograph(size=(8, 8)), "PNG"), label=b"7")
     assert not pipeline.changes
-    assert np.array_equal(found["image"].transpose(1, 2, 0), np.asarray(photograph(size=(8, 8))))
-    assert found["label"] == 7
+    assert np.array_equal(sample["image"].transpose(1, 2, 0), np.asarray(photograph(size=(8, 8))))
+    assert sample["label"] == 7
     arrays = {"image": image.transpose(2, 0, 1)[None], "label": np.asarray([3])}
     assert pipeline.batch(arrays, 0, np.asarray([0]))["image"] is arrays["image"]
 
@@ -107,22 +111,20 @@ def test_without_a_transform_samples_are_what_is_stored():
     st.integers(0, 5),
 )
 def test_a_batch_from_memory_is_what_its_samples_are_from_shards(keys, channels, epoch):
-    images = [noise(12, 10, channels, seed=each) for each in range(6)]
-    pipeline = made(transform(train=keys), stored(12, 10, channels), extension="png", seed=3, geometry=True)
-    plain = made(transform(train=keys), stored(12, 10, channels), extension="png", seed=3)
+    images = [noise(12, 10, channels, seed=seed) for seed in range(6)]
+    pipeline = made(transform(train=keys), stored(12, 10, channels), extension="png", seed=3)
     ids = np.asarray([5, 900, 2, 77, 2**33, 1])
-    arrays = {"image": np.stack([each.transpose(2, 0, 1) for each in images]), "label": np.arange(6)}
+    arrays = {"image": np.stack([image.transpose(2, 0, 1) for image in images]), "label": np.arange(6)}
     together = pipeline.batch(arrays, epoch, ids)
-    assert np.array_equal(plain.batch(arrays, epoch, ids)["image"], together["image"])
     for slot, id in enumerate(ids.tolist()):
         content = saved(Image.fromarray(images[slot].squeeze()), "PNG")
         alone = run(pipeline, content, epoch, id, label=str(slot).encode())
-        for name in ("image", "label", "image_geometry"):
+        for name in ("image", "label"):
             assert np.array_equal(alone[name], together[name][slot]), name
 
 
 def test_what_is_random_depends_on_seed_epoch_and_sample():
-    spec, content = transform(Photographs, image_size=32), jpeg()
+    spec, content = transform(PhotographSourceSpec, image_size=32), jpeg()
     first = run(made(spec), content, 0, 0)["image"]
     assert np.array_equal(first, run(made(spec), content, 0, 0)["image"])
     for other in (
@@ -134,40 +136,26 @@ def test_what_is_random_depends_on_seed_epoch_and_sample():
 
 
 def test_evaluation_changes_nothing_by_chance():
-    pipeline = made(transform(Photographs, image_size=32, train=EVERYTHING), training=False)
+    pipeline = made(transform(PhotographSourceSpec, image_size=32, train=EVERYTHING), training=False)
     assert np.array_equal(run(pipeline, jpeg(), 0, 0)["image"], run(pipeline, jpeg(), 9, 9)["image"])
-
-
-def test_geometry_leads_from_a_sample_back_into_its_image():
-    """An image whose values are its own coordinates: what is seen is where the geometry says."""
-    height, width = 40, 60
-    rows, columns = np.mgrid[0:height, 0:width]
-    image = np.stack([rows * 4, columns * 4, np.full_like(rows, 128)], 2).astype(np.uint8)
-    keys = {"random_resized_crop": {"scale": [0.3, 0.8]}, "pad_and_crop": 2, "flip": 0.5}
-    pipeline = made(transform(image_size=24, train=keys), stored(height, width), extension="png", geometry=True)
-    ids = np.arange(40)
-    found = pipeline.batch({"image": np.repeat(image.transpose(2, 0, 1)[None], 40, 0)}, 0, ids)
-    assert set(found["image_geometry"][:, 4].tolist()) == {0.0, 1.0}
-    for pixels, (top, left, tall, wide, flipped) in zip(found["image"], found["image_geometry"], strict=True):
-        seen = pixels[:, 12, 12].astype(float) / 4
-        at = (12.5 if not flipped else 24 - 12.5) / 24
-        assert abs(seen[0] - (top + 12.5 / 24 * tall - 0.5)) < 1
-        assert abs(seen[1] - (left + at * wide - 0.5)) < 1
 
 
 def test_half_of_the_samples_are_mirrored():
     image = noise(4, 6)
     pipeline = made(transform(train={"flip": 0.5}), stored(4, 6), extension="png")
     images = np.repeat(image.transpose(2, 0, 1)[None], 2000, 0)
-    found = pipeline.batch({"image": images}, 0, np.arange(2000))["image"]
-    mirrored = (found == images[..., ::-1]).all((1, 2, 3))
+    outcomes = pipeline.batch({"image": images}, 0, np.arange(2000))["image"]
+    mirrored = (outcomes == images[..., ::-1]).all((1, 2, 3))
     assert 900 < mirrored.sum() < 1100
-    assert ((found == images).all((1, 2, 3)) != mirrored).all()
+    assert ((outcomes == images).all((1, 2, 3)) != mirrored).all()
 
 
 def test_random_crops_have_the_areas_and_shapes_that_are_asked_for():
     spec = RandomResizedCrop(scale=(0.1, 0.35), ratio=(0.5, 2.0))
-    boxes = [random_view((300, 400), (10_000, 10_000), spec, draws.key_of(0, 0, id)).box for id in range(3000)]
+    boxes = [
+        random_crop_view((300, 400), (10_000, 10_000), spec, sample_random.sample_key(0, 0, id)).box
+        for id in range(3000)
+    ]
     areas = np.asarray([box.height * box.width / 120_000 for box in boxes])
     ratios = np.asarray([box.width / box.height for box in boxes])
     assert areas.min() > 0.09
@@ -180,7 +168,7 @@ def test_random_crops_have_the_areas_and_shapes_that_are_asked_for():
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (3, 2)])
 def test_crops_of_strange_images_stay_inside(size):
     for id in range(50):
-        box = random_view(size, (8, 8), RandomResizedCrop(), draws.key_of(0, 0, id)).box
+        box = random_crop_view(size, (8, 8), RandomResizedCrop(), sample_random.sample_key(0, 0, id)).box
         assert box.height >= 1
         assert box.width >= 1
         assert 0 <= box.top <= size[0] - box.height

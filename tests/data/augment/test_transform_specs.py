@@ -6,10 +6,10 @@ from pydantic import ValidationError
 from expflow.config import load
 from expflow.config.identity import config_id, dump, recipe_from_identity, recorded_tree
 from expflow.data.augment import seen_by_model
-from expflow.data.augment.sizes import sizes
-from expflow.data.augment.specs import Augmented, Photographs
-from expflow.data.build import data_key
+from expflow.data.augment.sizes import image_sizes
+from expflow.data.augment.specs import AugmentedSourceSpec, PhotographSourceSpec
 from expflow.data.dataspec import DataSpec, FieldSpec
+from expflow.data.prepare.prepared import data_key
 from expflow.errors import ExperimentInvalid, UserError
 
 BASE = "data: {name: digits%s}\nmodel: mlp\ntask: classification\noptimizer: {name: sgd, lr: 0.1}\n"
@@ -45,7 +45,7 @@ def test_what_is_recorded_reads_back(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("keys", "place", "said"),
+    ("keys", "place", "problem"),
     [
         ("train: {flip: 1.5}", "data.train.flip", "at most 1"),
         ("train: {flipp: 0.5}", "data.train.flipp", "nearest valid key: flip"),
@@ -60,11 +60,11 @@ def test_what_is_recorded_reads_back(tmp_path):
         ("image_size: 0", "data.image_size", "at least 1"),
     ],
 )
-def test_what_is_wrong_is_said_at_its_place(tmp_path, keys, place, said):
+def test_what_is_wrong_is_said_at_its_place(tmp_path, keys, place, problem):
     with pytest.raises(ExperimentInvalid) as raised:
         recipe(tmp_path, f", {keys}")
     assert place in str(raised.value)
-    assert said in str(raised.value)
+    assert problem in str(raised.value)
 
 
 def test_they_can_be_searched(tmp_path):
@@ -73,13 +73,13 @@ def test_they_can_be_searched(tmp_path):
     path.write_text(BASE % ", train: {rand_augment: {}}" + sweep)
     loaded = load(path)
     loaded.check()
-    assert [each.key for each in loaded.experiment.sweep.space] == [
+    assert [parameter.key for parameter in loaded.experiment.sweep.space] == [
         "data.train.flip",
         "data.train.rand_augment.magnitude",
     ]
 
 
-def spec(cls=Augmented, **keys):
+def spec(cls=AugmentedSourceSpec, **keys):
     return cls.model_validate({"name": "x", **keys})
 
 
@@ -108,12 +108,12 @@ def spec(cls=Augmented, **keys):
     ],
 )
 def test_sizes(stored, keys, resize, crop, eval_, train):
-    found = sizes(stored, spec(**keys))
-    assert (found.resize, found.crop, found.eval, found.train) == (resize, crop, eval_, train)
+    sizes = image_sizes(stored, spec(**keys))
+    assert (sizes.resize, sizes.crop, sizes.eval, sizes.train) == (resize, crop, eval_, train)
 
 
 @pytest.mark.parametrize(
-    ("stored", "keys", "said"),
+    ("stored", "keys", "problem"),
     [
         (None, {}, "data.image_size"),
         ((8, 8), {"eval": {"center_crop": 12, "resize": 12}, "image_size": 8}, None),
@@ -121,26 +121,26 @@ def test_sizes(stored, keys, resize, crop, eval_, train):
         (None, {"image_size": 8, "train": {"random_resized_crop": {"size": 6, "probability": 0.5}}}, "two sizes"),
     ],
 )
-def test_sizes_that_cannot_be(stored, keys, said):
-    if said is None:
-        assert sizes(stored, spec(**keys)).eval == (12, 12)
+def test_sizes_that_cannot_be(stored, keys, problem):
+    if problem is None:
+        assert image_sizes(stored, spec(**keys)).eval == (12, 12)
         return
-    with pytest.raises(UserError, match=said):
-        sizes(stored, spec(**keys))
+    with pytest.raises(UserError, match=problem):
+        image_sizes(stored, spec(**keys))
 
 
 def test_photographs_have_the_usual_recipe():
-    found = spec(Photographs)
-    assert found.image_size == 224
-    assert found.train.flip == 0.5
-    assert found.train.random_resized_crop.scale == (0.08, 1.0)
-    assert spec(Photographs, train={"rand_augment": {}}).train.random_resized_crop is not None
+    usual = spec(PhotographSourceSpec)
+    assert usual.image_size == 224
+    assert usual.train.flip == 0.5
+    assert usual.train.random_resized_crop.scale == (0.08, 1.0)
+    assert spec(PhotographSourceSpec, train={"rand_augment": {}}).train.random_resized_crop is not None
 
 
 def test_the_model_sees_what_eval_gives():
     data = DataSpec({"image": FieldSpec((3, 0, 0), "uint8", varies=True), "label": FieldSpec((), "int64")}, ("a",))
-    assert seen_by_model(data, spec(Photographs)).image_shape == (3, 224, 224)
-    assert seen_by_model(data, spec(Photographs, eval={"center_crop": 192})).image_shape == (3, 192, 192)
+    assert seen_by_model(data, spec(PhotographSourceSpec)).image_shape == (3, 224, 224)
+    assert seen_by_model(data, spec(PhotographSourceSpec, eval={"center_crop": 192})).image_shape == (3, 192, 192)
     assert seen_by_model(data, None) is data
 
 

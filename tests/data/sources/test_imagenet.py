@@ -3,19 +3,21 @@
 import io
 import os
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from expflow.data.build import build, data_key, prepare
-from expflow.data.read import read_shard, verify
-from expflow.data.specs import Folder, ImageNet, ImageNet22k
-from expflow.data.summary import read_statistics
+from expflow.data.prepare.build import build, prepare
+from expflow.data.prepare.prepared import data_key
+from expflow.data.shards.summary import read_statistics
+from expflow.data.shards.verify import verify_shards
+from expflow.data.specs import FolderSpec, ImageNet22kSpec, ImageNetSpec
 from expflow.errors import DataInvalid, DataMissing
-
-from . import imagenets
-from .imagenets import LAYOUTS, SYNSETS
+from tests.data.shards.contents import shard_samples
+from tests.data.sources import imagenets
+from tests.data.sources.imagenets import LAYOUTS, SYNSETS
 
 
 def make(root: Path, layout: str = "folders, sorted") -> Path:
@@ -25,8 +27,8 @@ def make(root: Path, layout: str = "folders, sorted") -> Path:
     return root
 
 
-def imagenet(**keys) -> ImageNet:
-    return ImageNet(name="imagenet", **{"val_fraction": 0.34, **keys})
+def imagenet(**keys) -> ImageNetSpec:
+    return ImageNetSpec(name="imagenet", **{"val_fraction": 0.34, **keys})
 
 
 def samples(prepared, split):
@@ -35,7 +37,7 @@ def samples(prepared, split):
     return [
         (manifest.spec.synsets[int(values["label"])], values["image"])
         for shard in manifest.shards(split)
-        for _, values in read_shard(prepared.root, shard, manifest.fields)
+        for _, values in shard_samples(prepared.root, shard, manifest.fields)
     ]
 
 
@@ -47,10 +49,12 @@ def test_every_layout_gives_the_same_samples(layout, tmp_path):
     assert prepared.spec.classes == ("tench", "goldfish", "crane")
     assert prepared.spec.image_shape == (3, 224, 224)
     assert prepared.manifest.spec.fields["image"].varies
-    assert prepared.manifest.spec.fields == ImageNet.published.fields
-    assert verify(prepared.root) == []
+    assert prepared.manifest.spec.fields == ImageNetSpec.published.fields
+    assert verify_shards(prepared.root) == []
     train = {(synset, content) for split in ("train", "val") for synset, content in samples(prepared, split)}
-    assert train == {(synset, each) for synset, images in imagenets.train_images().items() for each in images.values()}
+    assert train == {
+        (synset, image) for synset, images in imagenets.train_images().items() for image in images.values()
+    }
     assert sorted(samples(prepared, "test")) == sorted(imagenets.val_images().values())
     assert [synset for synset, _ in samples(prepared, "val")].count(SYNSETS[0]) == 2, "drawn class by class"
 
@@ -64,6 +68,36 @@ def test_splits_are_the_same_in_every_layout(tmp_path):
     assert orders[0] == orders[1] == orders[2]
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_is_not_read_is_counted_in_every_layout(layout, tmp_path):
+    root = make(tmp_path / "in", layout)
+    places = [path for path in root.rglob("*") if path.is_dir() and any(path.glob("*.JPEG"))]
+    for path in places:
+        (path / "notes.txt").touch()
+        (path / "Thumbs.db").touch()
+        (path / "more").mkdir()
+        (path / "more" / "x.JPEG").write_bytes(imagenets.jpeg(1))
+    for archive in root.rglob("*.tar"):
+        if archive.name != "ILSVRC2012_img_train.tar":  # of which every member is a tar
+            with tarfile.open(archive, "a") as tar:
+                tar.addfile(tarfile.TarInfo("readme.md"))
+    passed_over = build(imagenet(), cache=tmp_path / "cache", site_path=root).manifest.passed_over.counts
+    archives = sum(archive.name != "ILSVRC2012_img_train.tar" for archive in root.rglob("*.tar"))
+    assert passed_over.get("files that systems and file servers leave behind", 0) == len(places)
+    assert passed_over.get("files that are no images by their names", 0) == 2 * len(places)
+    assert passed_over.get("members that are no images by their names", 0) == archives
+
+
+def test_what_lies_beside_the_synsets_is_counted(tmp_path):
+    root = make(tmp_path / "in")
+    (root / "train" / "checksums.md5").touch()
+    (root / "train" / ".DS_Store").touch()
+    (root / "unrelated.txt").touch()  # the root of the source may hold anything
+    passed_over = build(imagenet(), cache=tmp_path / "cache", site_path=root).manifest.passed_over
+    assert passed_over.counts == {"files that lie in no synset's folder": 1, "hidden files": 1}
+    assert passed_over.names["hidden files"] == ["train/.DS_Store"]
+
+
 def test_the_official_validation_set_as_val(tmp_path):
     root = make(tmp_path / "in")
     prepared = build(imagenet(val="official"), cache=tmp_path / "cache", site_path=root)
@@ -72,7 +106,7 @@ def test_the_official_validation_set_as_val(tmp_path):
 
 
 def test_imagenet_22k_has_no_test_set_of_its_own(tmp_path):
-    spec = ImageNet22k(name="imagenet22k", val_fraction=0.2, test_fraction=0.2)
+    spec = ImageNet22kSpec(name="imagenet22k", val_fraction=0.2, test_fraction=0.2)
     imagenets.train_folders(tmp_path / "a", ".")
     imagenets.train_tars(tmp_path / "b")
     by_folder = build(spec, cache=tmp_path / "cache", site_path=tmp_path / "a")
@@ -83,7 +117,7 @@ def test_imagenet_22k_has_no_test_set_of_its_own(tmp_path):
 
 
 def test_equal_names_carry_their_synsets(tmp_path):
-    from expflow.data.sources.devkit import synset_names
+    from expflow.data.sources.imagenet_devkit import synset_names
 
     (tmp_path / "LOC_synset_mapping.txt").write_text("n00000001 crane, bird\nn00000002 crane, machine\n")
     assert synset_names(tmp_path, ("n00000001", "n00000002")) == ("crane (n00000001)", "crane (n00000002)")
@@ -91,7 +125,7 @@ def test_equal_names_carry_their_synsets(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "error", "said"),
+    ("spoil", "error", "message"),
     [
         (lambda root: _remove(root / "train"), DataMissing, "no training images in .*expected train/"),
         (lambda root: _remove(root / "val"), DataMissing, "no validation images in .*ILSVRC2012_img_val.tar"),
@@ -106,10 +140,10 @@ def test_equal_names_carry_their_synsets(tmp_path):
         (lambda root: (root / "train" / "n00000000.tar").touch(), DataInvalid, "3 folders and 1 tars of synsets"),
     ],
 )
-def test_what_is_wrong_is_named_before_anything_is_built(spoil, error, said, tmp_path):
+def test_what_is_wrong_is_named_before_anything_is_built(spoil, error, message, tmp_path):
     root = make(tmp_path / "in", "folders, flat, kit")
     spoil(root)
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         build(imagenet(), cache=tmp_path / "cache", site_path=root)
     assert not list((tmp_path / "cache").glob("[!.]*"))
 
@@ -139,7 +173,7 @@ def test_kaggles_table_with_the_wrong_images(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "empty"),
         (imagenets.tar_of({"n01440764.tar": imagenets.tar_of({"a.JPEG": b"x"})})[: 512 + 10240], "cut off"),
@@ -149,10 +183,10 @@ def test_kaggles_table_with_the_wrong_images(tmp_path):
         (imagenets.tar_of({}), "no tars of synsets"),
     ],
 )
-def test_damaged_archives_are_refused(content, said, tmp_path):
+def test_damaged_archives_are_refused(content, message, tmp_path):
     root = make(tmp_path / "in", "archives")
     (root / "ILSVRC2012_img_train.tar").write_bytes(content)
-    with pytest.raises(DataInvalid, match=rf"ILSVRC2012_img_train\.tar: .*{said}"):
+    with pytest.raises(DataInvalid, match=rf"ILSVRC2012_img_train\.tar: .*{message}"):
         build(imagenet(), cache=tmp_path / "cache", site_path=root)
 
 
@@ -206,7 +240,7 @@ def test_large_images_are_shrunk_and_no_others(tmp_path):
     imagenets.write(root / "train" / SYNSETS[2], {"large.JPEG": large})
     prepared = build(imagenet(max_side=45, val="official"), cache=tmp_path / "cache", site_path=root)
     held = {content for _, content in samples(prepared, "train")}
-    originals = {each for images in imagenets.train_images().values() for each in images.values()}
+    originals = {image for images in imagenets.train_images().values() for image in images.values()}
     assert originals <= held
     (shrunk,) = held - originals
     with Image.open(io.BytesIO(shrunk)) as image:
@@ -242,7 +276,7 @@ def test_a_sweep_finds_what_was_built_and_never_begins_hours_of_work(tmp_path):
 
 def test_a_folder_of_original_files(tmp_path):
     imagenets.train_folders(tmp_path, "mine")
-    spec = Folder(name="folder", path=tmp_path / "mine", stored="original", image_size=16, val_fraction=0.34)
+    spec = FolderSpec(name="folder", path=tmp_path / "mine", stored="original", image_size=16, val_fraction=0.34)
     turned = Image.Exif()
     turned[0x0112] = 6
     Image.open(io.BytesIO(imagenets.jpeg(9))).save(tmp_path / "mine" / SYNSETS[0] / "turned.jpg", exif=turned)
@@ -252,7 +286,48 @@ def test_a_folder_of_original_files(tmp_path):
         Image.open(io.BytesIO(values["image"])).size
         for split in prepared.manifest.splits
         for shard in prepared.manifest.shards(split)
-        for _, values in read_shard(prepared.root, shard, prepared.manifest.fields)
+        for _, values in shard_samples(prepared.root, shard, prepared.manifest.fields)
     }
     assert sizes == {(30, 40), *((40 + number, 30) for number in range(imagenets.TRAIN))}, "turned as its EXIF says"
     assert prepare(spec.model_copy(update={"image_size": 8}), cache=tmp_path / "cache").root == prepared.root
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("LOC_val_solution.csv", "Schlüssel,Wert\n".encode("latin-1"), "no text in UTF-8"),
+        ("LOC_val_solution.csv", b"ImageId,PredictionString\nILSVRC2012_val_00000001,\n", "no table of ImageId"),
+        ("LOC_val_solution.csv", b"a,b\nc,d\n", "no table of ImageId"),
+        ("LOC_val_solution.csv", b'ImageId,PredictionString\n"' + b"x" * 200_000, "no table of ImageId"),
+        ("imagenet_2012_validation_synset_labels.txt", b"\xff\xfe", "no text in UTF-8"),
+        ("imagenet_2012_validation_synset_labels.txt", b"n01440764\n", "a line for each of the"),
+    ],
+)
+def test_a_table_that_is_none_is_refused_by_name(name, content, message, tmp_path):
+    root = make(tmp_path / "in", "kaggle")
+    (root / "LOC_val_solution.csv").unlink()
+    (root / name).write_bytes(content)
+    with pytest.raises(DataInvalid, match=rf"{name}: .*{message}"):
+        build(imagenet(), cache=tmp_path / "cache", site_path=root)
+
+
+@pytest.mark.parametrize("name", ["LOC_val_solution.csv", "imagenet_2012_validation_synset_labels.txt"])
+def test_a_table_that_is_no_file_or_too_large_is_refused(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("expflow.data.sources.imagenet_devkit.LARGEST_TABLE", 1000)
+    root = make(tmp_path / "in", "kaggle")
+    (root / "LOC_val_solution.csv").unlink()
+    (root / name).write_bytes(b"x" * 1001)
+    with pytest.raises(DataInvalid, match=f"{name}: cannot be read"):
+        build(imagenet(), cache=tmp_path / "cache", site_path=root)
+
+
+def test_a_kit_that_unpacks_to_more_than_any_has_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr("expflow.data.sources.imagenet_devkit.LARGEST_KIT", 1_000_000)
+    root = make(tmp_path / "in", "kaggle")
+    (root / "LOC_val_solution.csv").unlink()
+    info = tarfile.TarInfo("zeros")
+    info.size = 10_000_000
+    with tarfile.open(root / "ILSVRC2012_devkit_t12.tar.gz", "w:gz") as tar:
+        tar.addfile(info, io.BytesIO(bytes(info.size)))
+    with pytest.raises(DataInvalid, match="more than 1000000 bytes come out of it"):
+        build(imagenet(), cache=tmp_path / "cache", site_path=root)

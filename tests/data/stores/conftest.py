@@ -12,9 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from expflow.data.stores import Patience
-
-from .servers import Server
+from expflow.data.stores import RetryPolicy
+from tests.data.stores.servers import Server
 
 
 @pytest.fixture
@@ -36,8 +35,8 @@ def waits() -> list[float]:
 
 
 @pytest.fixture
-def patience(waits) -> Patience:
-    return Patience(attempts=4, connect=5, stall=0.3, chance=lambda: 0.0, sleep=waits.append)
+def retry_policy(waits) -> RetryPolicy:
+    return RetryPolicy(attempts=4, connect_timeout=5, stall_timeout=0.3, jitter=lambda: 0.0, sleep=waits.append)
 
 
 @pytest.fixture(scope="session")

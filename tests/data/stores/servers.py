@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
-from expflow.data.manifest import Shard
+from expflow.data.shards.manifest import ShardEntry
 
 
 def content(seed: int, size: int = 300_000) -> bytes:
@@ -19,8 +19,8 @@ def content(seed: int, size: int = 300_000) -> bytes:
     return (block * (size // len(block) + 1))[:size]
 
 
-def shard_of(name: str, data: bytes) -> Shard:
-    return Shard(name, 1, len(data), hashlib.sha256(data).hexdigest())
+def shard_of(name: str, data: bytes) -> ShardEntry:
+    return ShardEntry(name, 1, len(data), hashlib.sha256(data).hexdigest())
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Server(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
 
-    def put(self, name: str, data: bytes) -> Shard:
+    def put(self, name: str, data: bytes) -> ShardEntry:
         self.files[name] = data
         return shard_of(name.rpartition("/")[2], data)
 

@@ -6,11 +6,9 @@ import sys
 
 import pytest
 
-from expflow.data.stores import ShardCache, open_root
-from expflow.data.stores import verified as findings
+from expflow.data.stores import ShardCache, open_root, verified_files
 from expflow.errors import DataMissing, ShardCorrupt, StorageUnwritable
-
-from .servers import content, shard_of
+from tests.data.stores.servers import content, shard_of
 
 DATA = content(1)
 
@@ -82,13 +80,13 @@ def test_a_missing_shard_is_named(tmp_path):
 def test_a_shard_is_hashed_once_per_machine(tmp_path, shard, monkeypatch):
     cache = ShardCache(tmp_path / "cache")
     code = (
-        "import pickle, sys; from expflow.data.stores import verified\n"
+        "import pickle, sys; from expflow.data.stores import verified_files\n"
         "root, shard = pickle.loads(sys.stdin.buffer.read())\n"
         "with root.hold(shard) as held: print(len(held.view))\n"
     )
     root = open_root(tmp_path, cache=cache)
     subprocess.run([sys.executable, "-c", code], input=pickle.dumps((root, shard)), check=True, capture_output=True)
-    monkeypatch.setattr(findings, "_sha256", lambda handle: pytest.fail("hashed again"))
+    monkeypatch.setattr(verified_files, "_sha256", lambda handle: pytest.fail("hashed again"))
     with root.hold(shard):
         pass
 

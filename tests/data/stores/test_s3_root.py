@@ -2,30 +2,29 @@
 
 import pytest
 
-from expflow.data.stores import ShardCache, objects, open_root
+from expflow.data.stores import ShardCache, object_store, open_root
 from expflow.errors import DataMissing, DataUnreachable, ShardCorrupt, StorageUnwritable
-
-from .servers import Fault, content, shard_of
+from tests.data.stores.servers import Fault, content, shard_of
 
 DATA = content(1)
 
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    monkeypatch.setattr(objects, "PART", 70_000)
-    monkeypatch.setattr(objects, "IN_FLIGHT", 2)
+    monkeypatch.setattr(object_store, "PART_BYTES", 70_000)
+    monkeypatch.setattr(object_store, "PARTS_AT_ONCE", 2)
 
 
 @pytest.fixture
-def bad(server, s3_environment, patience):
+def bad(server, s3_environment, retry_policy):
     """A root at an endpoint whose answers are the server's faults."""
     s3_environment(server.url)
-    return open_root("s3://bucket", patience=patience)
+    return open_root("s3://bucket", retry_policy=retry_policy)
 
 
-def held(root, shard) -> bytes:
-    with root.hold(shard) as each:
-        return bytes(each.view)
+def shard_bytes(root, shard) -> bytes:
+    with root.hold(shard) as open_shard:
+        return bytes(open_shard.view)
 
 
 def file_of(tmp_path, data):
@@ -38,9 +37,9 @@ def file_of(tmp_path, data):
 def test_a_shard_goes_there_and_comes_back(s3, tmp_path, small_parts, size):
     root, data = open_root(f"{s3}/deep/folder", cache=ShardCache(tmp_path / "cache")), content(1, size)
     root.write_file("train-0.tar", file_of(tmp_path, data))
-    with root.hold(shard_of("train-0.tar", data)) as each:
-        assert each.view == data
-        assert each.path.read_bytes() == data
+    with root.hold(shard_of("train-0.tar", data)) as open_shard:
+        assert open_shard.view == data
+        assert open_shard.path.read_bytes() == data
     assert root.read_bytes("train-0.tar") == data
 
 
@@ -59,18 +58,18 @@ def test_what_is_there(s3, tmp_path):
 
 
 def test_an_upload_in_parts_is_checked_by_its_tag(s3, tmp_path, monkeypatch):
-    monkeypatch.setattr(objects, "UPLOAD", 5 << 20)
-    monkeypatch.setattr(objects, "ObjectBody", lambda *_: pytest.fail("read back"))
+    monkeypatch.setattr(object_store, "UPLOAD_PART_BYTES", 5 << 20)
+    monkeypatch.setattr(object_store, "ObjectBody", lambda *_: pytest.fail("read back"))
     path = file_of(tmp_path, content(1, 11 << 20))
     open_root(s3).write_file("train-0.tar", path)
 
 
-def test_an_upload_whose_tag_says_nothing_is_read_back(s3, tmp_path, monkeypatch, patience):
-    monkeypatch.setattr(objects, "_md5", lambda path: "")
-    monkeypatch.setattr(objects, "_md5_of_parts", lambda path: "")
-    root = open_root(s3, patience=patience)
+def test_an_upload_whose_tag_says_nothing_is_read_back(s3, tmp_path, monkeypatch, retry_policy):
+    monkeypatch.setattr(object_store, "_md5", lambda path: "")
+    monkeypatch.setattr(object_store, "_md5_of_parts", lambda path: "")
+    root = open_root(s3, retry_policy=retry_policy)
     root.write_file("train-0.tar", file_of(tmp_path, DATA))
-    monkeypatch.setattr(objects.ObjectBody, "chunks", lambda self: iter([b"something else"]))
+    monkeypatch.setattr(object_store.ObjectBody, "chunks", lambda self: iter([b"something else"]))
     with pytest.raises(StorageUnwritable, match=r"wrote sha256"):
         root.write_file("train-1.tar", file_of(tmp_path, DATA))
 
@@ -86,34 +85,34 @@ def test_an_upload_whose_tag_says_nothing_is_read_back(s3, tmp_path, monkeypatch
         (b"", "expected 300000 bytes, found 0"),
     ],
 )
-def test_another_object_is_noticed(s3, tmp_path, small_parts, patience, other, message):
-    root = open_root(s3, patience=patience)
+def test_another_object_is_noticed(s3, tmp_path, small_parts, retry_policy, other, message):
+    root = open_root(s3, retry_policy=retry_policy)
     root.write_file("train-0.tar", file_of(tmp_path, other))
     with pytest.raises(ShardCorrupt, match=f"train-0.tar: {message}"):
-        held(root, shard_of("train-0.tar", DATA))
+        shard_bytes(root, shard_of("train-0.tar", DATA))
 
 
-def test_nobody_at_the_endpoint(s3_environment, patience):
+def test_nobody_at_the_endpoint(s3_environment, retry_policy):
     s3_environment("http://127.0.0.1:1")
-    root = open_root("s3://bucket", patience=patience)
+    root = open_root("s3://bucket", retry_policy=retry_policy)
     for ask in (lambda: root.read_bytes("manifest.json"), root.list, lambda: root.exists("manifest.json")):
         with pytest.raises(DataUnreachable, match=r"s3://bucket.*: given up after 4 attempts"):
             ask()
 
 
-def test_writing_where_nobody_is(s3_environment, patience, tmp_path):
+def test_writing_where_nobody_is(s3_environment, retry_policy, tmp_path):
     s3_environment("http://127.0.0.1:1")
     with pytest.raises(StorageUnwritable, match=r"cannot write s3://bucket/train-0.tar: .*given up after 4 attempts"):
-        open_root("s3://bucket", patience=patience).write_file("train-0.tar", file_of(tmp_path, DATA))
+        open_root("s3://bucket", retry_policy=retry_policy).write_file("train-0.tar", file_of(tmp_path, DATA))
 
 
-def test_no_credentials(s3_environment, monkeypatch, patience, waits):
+def test_no_credentials(s3_environment, monkeypatch, retry_policy, waits):
     s3_environment("http://127.0.0.1:1")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("HOME", "/nonexistent")
     with pytest.raises(DataUnreachable, match=r"does not let us in .* AWS_PROFILE"):
-        open_root("s3://bucket", patience=patience).read_bytes("manifest.json")
+        open_root("s3://bucket", retry_policy=retry_policy).read_bytes("manifest.json")
     assert waits == []
 
 
@@ -125,14 +124,14 @@ def test_a_bad_endpoint_that_recovers(bad, server, small_parts):
         Fault(sent=10_000, then=server.released.wait),
         Fault(status=500),
     )
-    assert held(bad, shard) == DATA
+    assert shard_bytes(bad, shard) == DATA
 
 
 def test_what_arrived_is_not_fetched_again(bad, server, small_parts, monkeypatch):
-    monkeypatch.setattr(objects, "IN_FLIGHT", 1)
+    monkeypatch.setattr(object_store, "PARTS_AT_ONCE", 1)
     shard = server.put("bucket/train-0.tar", DATA)
     server.fail(Fault(), Fault(), Fault(status=503))
-    assert held(bad, shard) == DATA
+    assert shard_bytes(bad, shard) == DATA
     begins = [asked.removeprefix("bytes=").split("-")[0] for asked in server.ranges]
     assert begins == ["0", "70000", "140000", "140000", "210000", "280000"]
 
@@ -144,7 +143,7 @@ def test_what_another_attempt_would_not_change(bad, server, status, error, waits
         status=status, body=b"<Error><Code>%s</Code></Error>" % (b"AccessDenied" if status == 403 else b"NoSuchKey")
     )
     with pytest.raises(error, match=r"train-0.tar"):
-        held(bad, shard)
+        shard_bytes(bad, shard)
     assert waits == []
 
 
@@ -152,5 +151,5 @@ def test_an_endpoint_that_stays_busy_is_given_up(bad, server, waits):
     shard = server.put("bucket/train-0.tar", DATA)
     server.always = Fault(status=503, body=b"<Error><Code>SlowDown</Code></Error>")
     with pytest.raises(DataUnreachable, match=r"s3://bucket/train-0.tar: given up after 4 attempts with 0 of 300000"):
-        held(bad, shard)
+        shard_bytes(bad, shard)
     assert waits == [0.2, 0.4, 0.8]

@@ -12,11 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from expflow.data.stores import ShardCache, open_root
-from expflow.data.stores import room as rooms
+from expflow.data.stores import ShardCache, cache_space, open_root
 from expflow.errors import DataUnreachable, ShardCorrupt
-
-from .servers import Fault, content
+from tests.data.stores.servers import Fault, content
 
 SIZE = 300_000
 DATA = content(1)
@@ -46,12 +44,12 @@ def shards(server):
 
 
 @pytest.fixture
-def open_here(server, folder, patience):
+def open_here(server, folder, retry_policy):
     """Roots over one cache of at most ``limit`` bytes."""
     roots = []
 
     def make(limit=None, folder=folder):
-        roots.append(open_root(server.url, cache=ShardCache(folder, limit), patience=patience))
+        roots.append(open_root(server.url, cache=ShardCache(folder, limit), retry_policy=retry_policy))
         return roots[-1]
 
     yield make
@@ -166,7 +164,7 @@ def test_what_dead_processes_left_is_removed(open_here, reader, server, shards, 
     alive = names(folder, ".part") + names(folder, ".lock")
     for name in (f"{'0' * 64}.5.part", f"{'1' * 64}.lock"):
         (folder / "fetched" / name).touch()
-    monkeypatch.setattr(rooms, "LEFT_SECONDS", -1)
+    monkeypatch.setattr(cache_space, "LEFTOVER_SECONDS", -1)
     read(open_here(), shards[1])
     assert sorted(names(folder, ".part") + names(folder, ".lock")) == sorted(alive)
 
@@ -198,12 +196,12 @@ def test_nothing_is_evicted_while_another_process_holds_it(open_here, reader, sh
     root = open_here(2 * SIZE)
     for number in (1, 2, 3):
         assert read(root, shards[number]) == content(number)
-        assert names(folder) == sorted(f"{shards[each].sha256}.tar" for each in (0, number))
+        assert names(folder) == sorted(f"{shards[number].sha256}.tar" for number in (0, number))
     out, _ = holding.communicate()
     assert out.decode().split() == [shards[0].sha256]
     for number in (1, 2):
         read(root, shards[number])
-    assert names(folder) == sorted(f"{shards[each].sha256}.tar" for each in (1, 2))
+    assert names(folder) == sorted(f"{shards[number].sha256}.tar" for number in (1, 2))
 
 
 def test_a_slice_that_outlives_its_context_does_not_keep_the_shard_from_eviction(open_here, shards, folder):
@@ -344,9 +342,9 @@ def test_what_nobody_used_for_long_makes_room_on_a_full_disk(open_here, small_di
     for number in range(3):
         read(root, shards[number])
     old = small_disk / "fetched" / f"{shards[1].sha256}.tar"
-    os.utime(old, ns=(time.time_ns() - 2 * rooms.IDLE_SECONDS * 10**9, old.stat().st_mtime_ns))
+    os.utime(old, ns=(time.time_ns() - 2 * cache_space.IDLE_SECONDS * 10**9, old.stat().st_mtime_ns))
     read(root, shards[3])
-    assert names(small_disk) == sorted(f"{shards[each].sha256}.tar" for each in (0, 2, 3))
+    assert names(small_disk) == sorted(f"{shards[number].sha256}.tar" for number in (0, 2, 3))
 
 
 def test_a_limit_on_the_size_of_files_is_a_full_disk(reader, server, shards, folder):
@@ -369,8 +367,8 @@ def test_reading_ahead_fills_the_cache(open_here, server, shards, folder):
     assert len(server.requests) == 6
 
 
-def test_reading_ahead_without_a_cache_keeps_a_few_shards(server, shards, patience):
-    root = open_root(server.url, patience=patience)
+def test_reading_ahead_without_a_cache_keeps_a_few_shards(server, shards, retry_policy):
+    root = open_root(server.url, retry_policy=retry_policy)
     for shard in shards[:4]:
         root.prefetch(shard)
     until(lambda: len(server.requests) == 4)
@@ -391,10 +389,10 @@ def test_reading_ahead_of_a_cache_that_is_too_small_fetches_nothing_twice(open_h
     assert len(server.requests) == 6
 
 
-def test_threads_that_hold_the_same_shard_fetch_it_once(server, shards, patience):
+def test_threads_that_hold_the_same_shard_fetch_it_once(server, shards, retry_policy):
     from concurrent.futures import ThreadPoolExecutor
 
-    root = open_root(server.url, patience=patience)
+    root = open_root(server.url, retry_policy=retry_policy)
     with root.hold(shards[1]), ThreadPoolExecutor(4) as pool:
         assert list(pool.map(lambda _: read(root, shards[1]), range(8))) == [DATA] * 8
     assert len(server.requests) == 1

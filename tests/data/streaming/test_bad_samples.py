@@ -2,7 +2,7 @@
 
 import pytest
 
-from expflow.data.loader import Loader
+from expflow.data.streaming.loader import Loader, LoaderConfig
 from expflow.errors import ShardCorrupt
 from tests.data.tiny import tiny_shards
 
@@ -16,7 +16,7 @@ def memory(request):
 
 def loader(root, memory, **options):
     options = {"batch_size": 8, "seed": 0, "shuffle": True, "skip_bad": True, "skip_limit": 0.1, **options}
-    return Loader(root, "train", memory_bytes=memory, workers=2, **options)
+    return Loader(LoaderConfig(root, "train", memory_bytes=memory, workers=2, **options))
 
 
 def test_by_default_it_fails_and_names_the_sample(tmp_path, memory):
@@ -38,11 +38,11 @@ def test_skipped_samples_are_not_valid_and_are_counted_in_every_epoch(tmp_path, 
     for ranks in (1, 2):
         loaders = [loader(root, memory, rank=rank, ranks=ranks) for rank in range(ranks)]
         for _ in range(2):
-            batches = [list(each) for each in loaders]
-            assert [sum(len(batch["valid"]) for batch in each) for each in batches] == [30 // ranks] * ranks
-            valid = [i for each in batches for batch in each for i in batch["index"][batch["valid"]].tolist()]
+            batches = [list(loaded) for loaded in loaders]
+            assert [sum(len(batch["valid"]) for batch in of_rank) for of_rank in batches] == [30 // ranks] * ranks
+            valid = [i for of_rank in batches for batch in of_rank for i in batch["index"][batch["valid"]].tolist()]
             assert sorted(valid) == [i for i in range(30) if i not in BAD]
-            assert sum(each.bad_samples for each in loaders) == len(BAD)
+            assert sum(loaded.bad_samples for loaded in loaders) == len(BAD)
 
 
 def test_above_the_limit_the_trial_fails(tmp_path, memory):
@@ -59,8 +59,8 @@ def test_a_damaged_shard_is_as_many_bad_samples(tmp_path, memory):
     shard = root / "train-000004.tar"
     shard.write_bytes(shard.read_bytes()[:-1])
     one = loader(root, memory)
-    found = [i for batch in one for i in batch["index"][batch["valid"]].tolist()]
-    assert (sorted(found), one.bad_samples) == ([i for i in range(40) if i // 4 != 4], 4)
+    valid = [i for batch in one for i in batch["index"][batch["valid"]].tolist()]
+    assert (sorted(valid), one.bad_samples) == ([i for i in range(40) if i // 4 != 4], 4)
     with pytest.raises(ShardCorrupt, match=r"train-000004\.tar: expected \d+ bytes, found \d+"):
         list(loader(root, memory, skip_limit=0.05))
 

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from expflow.data.loader import Loader
-from expflow.data.order import WINDOW_SHARDS, epoch_order
-from expflow.data.streaming.crew import dismiss_all
-from expflow.data.streaming.reading import Shards
+from expflow.data.streaming.epoch_order import WINDOW_SHARDS
+from expflow.data.streaming.loader import Loader, LoaderConfig
+from expflow.data.streaming.sample_reader import SplitShards
+from expflow.data.streaming.thread_pool import shut_down_pools
+from tests.data.streaming.orders import epoch_order
 from tests.data.tiny import tiny_shards
 
 layouts = st.sampled_from([(1,), (7,), (3, 1, 5), (2,) * 11, (1, 9, 4, 2) * 5])
@@ -30,18 +31,18 @@ def roots(tmp_path_factory):
 
 def gang(root, ranks, **options):
     options = {"seed": 3, "shuffle": True, "memory_bytes": 0, **options}
-    return [Loader(root, "train", rank=rank, ranks=ranks, **options) for rank in range(ranks)]
+    return [Loader(LoaderConfig(root, "train", rank=rank, ranks=ranks, **options)) for rank in range(ranks)]
 
 
 def together(loaders):
     """The global batches: what the ranks get, one after the other, as (label, pixels, index) of what is valid."""
-    found = []
+    indices = []
     for batches in zip(*loaders, strict=True):
         assert len({len(batch["label"]) for batch in batches}) == 1, "ranks must step together"
         assert all(bool((batch["image"] == (batch["label"] % 256)[:, None, None, None]).all()) for batch in batches)
         assert all(batch["label"].tolist() == batch["index"].tolist() for batch in batches)
-        found.append([i for batch in batches for i in batch["index"][batch["valid"]].tolist()])
-    return found
+        indices.append([i for batch in batches for i in batch["index"][batch["valid"]].tolist()])
+    return indices
 
 
 @settings(max_examples=60)
@@ -69,10 +70,10 @@ def test_every_sample_comes_once_and_global_batches_do_not_depend_on_the_split(
 def test_padding_fills_the_last_batch_and_is_not_valid(roots, sizes, ranks, per_rank):
     loaders = gang(roots(sizes), ranks, batch_size=ranks * per_rank, last="pad")
     batches = [list(loader) for loader in loaders]
-    assert {len(batch["valid"]) for each in batches for batch in each} == {per_rank}
-    assert sum(int(batch["valid"].sum()) for each in batches for batch in each) == sum(sizes)
-    for each in batches:
-        for batch in each[:-1]:
+    assert {len(batch["valid"]) for of_rank in batches for batch in of_rank} == {per_rank}
+    assert sum(int(batch["valid"].sum()) for of_rank in batches for batch in of_rank) == sum(sizes)
+    for of_rank in batches:
+        for batch in of_rank[:-1]:
             assert batch["valid"].all()
 
 
@@ -110,7 +111,7 @@ def test_two_epochs_differ(roots):
 def test_only_the_shards_of_two_windows_are_open_and_in_the_end_none(roots, monkeypatch):
     """40 shards, so five windows: nothing is opened twice, and what was passed is let go."""
     root, opened, most = roots((2,) * 40), [], 0
-    real, held = Shards.opened, set()
+    real, held = SplitShards.opened, set()
 
     @contextmanager
     def counted(self, number):
@@ -120,11 +121,11 @@ def test_only_the_shards_of_two_windows_are_open_and_in_the_end_none(roots, monk
             yield shard
         held.discard(number)
 
-    monkeypatch.setattr(Shards, "opened", counted)
+    monkeypatch.setattr(SplitShards, "opened", counted)
     (loader,) = gang(root, 1, batch_size=2, workers=2)
     for _ in loader:
         most = max(most, len(held))
-    dismiss_all()  # waits for what the threads still give back
+    shut_down_pools()  # waits for what the threads still give back
     assert sorted(opened) == list(range(40))
     # Batches are made up to nine ahead, which may reach into the next window and so ask for the one behind it.
     assert WINDOW_SHARDS <= most <= 4 * WINDOW_SHARDS

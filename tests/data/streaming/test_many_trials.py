@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from expflow.data.loader import Loader
-from expflow.data.manifest import read_manifest
-from expflow.data.order import WINDOW_SHARDS
-from expflow.data.streaming.crew import dismiss_all
-from expflow.data.streaming.reading import Shards, read_samples
+from expflow.data.shards.manifest import read_manifest
+from expflow.data.streaming.epoch_order import WINDOW_SHARDS
+from expflow.data.streaming.loader import Loader, LoaderConfig
+from expflow.data.streaming.sample_reader import SplitShards
+from expflow.data.streaming.thread_pool import shut_down_pools
+from tests.data.stored_samples import read_samples
 from tests.data.tiny import tiny_shards
 
 
@@ -26,14 +27,14 @@ def handles():
 
 def measured():
     """Python's memory in bytes, open files and threads, once what threads had in hand is gone: that is no leak."""
-    dismiss_all()
+    shut_down_pools()
     gc.collect()
     return tracemalloc.get_traced_memory()[0], handles(), threading.active_count()
 
 
 @pytest.fixture
 def traced(root):
-    for _ in Loader(root, "train", batch_size=32, seed=0, shuffle=True, memory_bytes=0):
+    for _ in Loader(LoaderConfig(root, "train", batch_size=32, seed=0, shuffle=True, memory_bytes=0)):
         pass  # imports are slow where memory is traced, and no leak
     tracemalloc.start()
     yield
@@ -42,7 +43,7 @@ def traced(root):
 
 @pytest.mark.parametrize("memory", [0, 2**30], ids=["streamed", "in memory"])
 def test_twenty_epochs_take_no_more_than_three(root, memory, traced):
-    loader = Loader(root, "train", batch_size=32, seed=0, shuffle=True, workers=2, memory_bytes=memory)
+    loader = Loader(LoaderConfig(root, "train", batch_size=32, seed=0, shuffle=True, workers=2, memory_bytes=memory))
     for _ in range(10):  # buffers to be used again and tables of libraries fill up
         assert len(list(loader)) == 3
     after = []
@@ -56,7 +57,7 @@ def test_twenty_epochs_take_no_more_than_three(root, memory, traced):
 
 def test_trials_that_end_in_mid_epoch_leave_nothing(root, traced):
     def trial(seed):
-        loader = Loader(root, "train", batch_size=4, seed=seed, shuffle=True, workers=2, memory_bytes=0)
+        loader = Loader(LoaderConfig(root, "train", batch_size=4, seed=seed, shuffle=True, workers=2, memory_bytes=0))
         for number, _ in enumerate(loader):
             if number == 2:
                 break
@@ -74,16 +75,16 @@ def test_trials_that_end_in_mid_epoch_leave_nothing(root, traced):
 
 
 def test_the_first_batch_opens_two_windows_of_shards(root, monkeypatch):
-    opened, real = [], Shards.opened
+    opened, real = [], SplitShards.opened
 
     def counted(self, number):
         opened.append(number)
         return real(self, number)
 
-    monkeypatch.setattr(Shards, "opened", counted)
-    batches = iter(Loader(root, "train", batch_size=1, seed=0, shuffle=True, memory_bytes=0))
+    monkeypatch.setattr(SplitShards, "opened", counted)
+    batches = iter(Loader(LoaderConfig(root, "train", batch_size=1, seed=0, shuffle=True, memory_bytes=0)))
     next(batches)
-    dismiss_all()
+    shut_down_pools()
     assert len(opened) <= 2 * WINDOW_SHARDS
     batches.close()
 
@@ -95,12 +96,12 @@ def test_plain_webdataset_and_tarfile_read_the_same_samples(root):
     import webdataset
 
     ours = [
-        (key, bytes(each["image"]), bytes(each["label"]))
-        for key, each in read_samples(root, read_manifest(root), "train")
+        (key, bytes(sample["image"]), bytes(sample["label"]))
+        for key, sample in read_samples(root, read_manifest(root), "train")
     ]
     paths = sorted(str(path) for path in root.glob("*.tar"))
     theirs = webdataset.WebDataset(paths, shardshuffle=False, empty_check=False)
-    assert [(each["__key__"], each["png"], each["cls"]) for each in theirs] == ours
+    assert [(sample["__key__"], sample["png"], sample["cls"]) for sample in theirs] == ours
     members = {}
     for path in paths:
         with tarfile.open(path) as tar:

@@ -1,0 +1,1 @@
+"""What cold starts and the demo are measured with: typed commands, what they start, and sixteen ranks."""

@@ -1,0 +1,66 @@
+"""Building one network from its spec. Importing this module imports no torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from expflow.architectures.size_limit import within_size_limit
+from expflow.config.spec import Spec, UserComponent
+from expflow.data.dataspec import DataSpec
+from expflow.errors import ExpflowError, UserError
+from expflow.registry import construct, load_dotted
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def supplied_by(data_spec: DataSpec) -> dict[str, object]:
+    """The arguments that the data supply to a user's component whose signature names them and whose YAML does not.
+
+    Args:
+        data_spec: The data that the component is built for.
+
+    Returns:
+        ``data_spec``; ``num_classes`` where there are classes; ``in_channels`` and ``image_size`` (height, width in
+        pixels) where there are images.
+    """
+    supplied: dict[str, object] = {"data_spec": data_spec}
+    if data_spec.classes:
+        supplied["num_classes"] = data_spec.num_classes
+    if "image" in data_spec.fields:
+        supplied |= {"in_channels": data_spec.in_channels, "image_size": data_spec.image_size}
+    return supplied
+
+
+def build(spec: Spec, data_spec: DataSpec) -> nn.Module:
+    """The network that ``spec`` describes, sized for ``data_spec``, with fresh weights.
+
+    Args:
+        spec: The spec of a registered architecture, which is built by its ``build``, or a
+            :class:`~expflow.config.spec.UserComponent`, which is built by its own constructor with the arguments of
+            :func:`supplied_by` that it names.
+        data_spec: The images and classes that the network is for.
+
+    Raises:
+        UserError: It cannot be built for these data; the message has the reason.
+    """
+    from torch import nn
+
+    try:
+        with within_size_limit(spec.name):
+            network = _construct(spec, data_spec)
+    except ExpflowError:
+        raise
+    except Exception as error:  # a constructor, the user's own above all, may raise anything: it is their reason
+        raise UserError(f"model {spec.name} cannot be built: {type(error).__name__}: {error}") from error
+    if not isinstance(network, nn.Module):
+        raise UserError(f"model {spec.name} is a {type(network).__name__}; a torch.nn.Module is needed")
+    return network
+
+
+def _construct(spec: Spec, data_spec: DataSpec) -> object:
+    if isinstance(spec, UserComponent):
+        return construct(spec.name, spec.arguments, supplied_by(data_spec))
+    if data_spec.classes and "image" in data_spec.fields:
+        return load_dotted(spec.build)(spec, data_spec)
+    raise UserError(f"model {spec.name} needs data with the field image and with classes")

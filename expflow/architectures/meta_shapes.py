@@ -1,0 +1,223 @@
+"""Shapes of the results of frequent operations on the meta device, computed without torch's own slow answer.
+
+Torch answers for most operations there in Python, and imports its compiler before the first answer: a second, longer
+than all the rest of a plan. Yet their shapes follow from a line each. Whatever is not certain, operands that do not
+fit above all, is left to torch. A test compares each answer with torch's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+aten: Any = torch.ops.aten
+
+
+def call_operation(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Calls an operation; on the meta device frequent ones are answered from :data:`META_SHAPES`.
+
+    Args:
+        func: The operation with its overload, such as ``torch.ops.aten.mm.default``.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+
+    Returns:
+        What torch returns: on the meta device, empty tensors of the right shapes, strides and types.
+    """
+    shape_rule = META_SHAPES.get(func)
+    result = shape_rule(*args, **kwargs) if shape_rule is not None else None
+    return func(*args, **kwargs) if result is None else result
+
+
+def _is_meta_float(x: Tensor) -> bool:
+    return x.device.type == "meta" and x.dtype.is_floating_point
+
+
+def _has_known_order(x: Tensor) -> bool:
+    """Whether the order of its dimensions in memory is known: none of its values is repeated by a stride of 0."""
+    return _is_meta_float(x) and all(s or n == 1 for n, s in zip(x.shape, x.stride(), strict=True))
+
+
+def _empty_like(x: Tensor) -> Tensor:
+    """Values side by side, in the order that the dimensions of ``x`` have."""
+    if x.is_contiguous():
+        return x.new_empty(x.shape)
+    strides, step = list(x.stride()), 1
+    for dim in sorted(range(x.ndim), key=lambda dim: (x.stride(dim), -dim)):
+        strides[dim], step = step, step * x.shape[dim]
+    return x.new_empty_strided(x.shape, strides)
+
+
+def _broadcasts_to(small: Tensor, large: Tensor) -> bool:
+    """Whether broadcasting brings ``small`` to the size of ``large``."""
+    sizes = zip(reversed(small.shape), reversed(large.shape), strict=False)
+    return small.ndim <= large.ndim and all(n in (1, m) for n, m in sizes)
+
+
+def _shape_model(*operands: Any) -> Tensor | None:
+    """The operand whose size, strides and type an elementwise result has; None where it is not so simple.
+
+    That is the first one of full size. One before it also decides the order of the dimensions if it has several.
+    """
+    tensors = [operand for operand in operands if isinstance(operand, Tensor)]
+    large = max(tensors, key=lambda tensor: (tensor.numel(), tensor.ndim))
+    if not _has_known_order(large):
+        return None
+    for tensor in tensors[: next(index for index, tensor in enumerate(tensors) if tensor is large)]:
+        if sum(n != 1 for n in tensor.shape) > 1 and not (tensor.is_contiguous() and large.is_contiguous()):
+            return None
+    alike = all(tensor.dtype is large.dtype and tensor.device == large.device for tensor in tensors)
+    return large if alike and all(_broadcasts_to(tensor, large) for tensor in tensors) else None
+
+
+def _elementwise(*operands: Any, **options: Any) -> Tensor | None:
+    large = _shape_model(*operands)
+    return None if large is None else _empty_like(large)
+
+
+def _in_place(x: Tensor, *others: Any, **options: Any) -> Tensor | None:
+    return x if _shape_model(x, *others) is x else None
+
+
+def _softmax(x: Tensor, *rest: Any, **options: Any) -> Tensor | None:
+    return _empty_like(x) if _is_meta_float(x) and x.is_contiguous() and not options else None
+
+
+def _normed_batch(x: Tensor, weight: Any, bias: Any, mean: Any, var: Any, training: bool, *rest: Any) -> Any:
+    if training or not _has_known_order(x) or any(x.shape[1:2] != statistic.shape for statistic in (mean, var)):
+        return None
+    return _empty_like(x), x.new_empty(x.shape[1]), x.new_empty(x.shape[1])
+
+
+def _normed_layer(x: Tensor, size: Sequence[int], weight: Any, bias: Any, eps: float) -> Any:
+    if not _is_meta_float(x) or tuple(x.shape[-len(size) :]) != tuple(size):
+        return None
+    statistics = (*x.shape[: -len(size)], *(1 for _ in size))
+    return x.new_empty(x.shape), x.new_empty(statistics), x.new_empty(statistics)
+
+
+def _addmm(bias: Tensor, a: Tensor, b: Tensor, **options: Any) -> Tensor | None:
+    fits = (
+        _is_meta_float(a)
+        and a.dtype is b.dtype is bias.dtype
+        and a.shape[1] == b.shape[0]
+        and bias.shape == b.shape[1:]
+    )
+    return a.new_empty(a.shape[0], b.shape[1]) if fits and not options else None
+
+
+def _mm(a: Tensor, b: Tensor) -> Tensor | None:
+    fits = _is_meta_float(a) and a.dtype is b.dtype and a.device == b.device and a.shape[1] == b.shape[0]
+    return a.new_empty(a.shape[0], b.shape[1]) if fits else None
+
+
+def _bmm(a: Tensor, b: Tensor) -> Tensor | None:
+    fits = _is_meta_float(a) and a.dtype is b.dtype and a.device == b.device and a.shape[2] == b.shape[1]
+    return a.new_empty(*a.shape[:2], b.shape[2]) if fits and a.shape[0] == b.shape[0] else None
+
+
+def _random(size: Sequence[int], **options: Any) -> Tensor | None:
+    device = options.get("device")
+    return torch.empty(size, **options) if device is not None and torch.device(device).type == "meta" else None
+
+
+def _mean(x: Tensor, dims: Sequence[int] | None, keepdim: bool = False, **options: Any) -> Tensor | None:
+    if not _is_meta_float(x) or not dims or options:
+        return None
+    gone = {dim % x.ndim for dim in dims}
+    sizes = [(1 if dim in gone else n) for dim, n in enumerate(x.shape) if keepdim or dim not in gone]
+    return x.new_empty(sizes)
+
+
+def _cat(parts: Sequence[Tensor], dim: int = 0) -> Tensor | None:
+    first = parts[0]
+    rests = [(*part.shape[: dim % part.ndim], *part.shape[dim % part.ndim + 1 :]) for part in parts if part.ndim]
+    alike = all(_is_meta_float(part) and part.dtype is first.dtype for part in parts)
+    ordered = first.ndim == 3 or all(part.is_contiguous() for part in parts)  # maps may have their channels last
+    if not alike or not ordered or len(rests) < len(parts) or any(rest != rests[0] for rest in rests):
+        return None
+    sizes = list(first.shape)
+    sizes[dim] = sum(part.shape[dim] for part in parts)
+    return first.new_empty(sizes)
+
+
+def _window_positions(
+    n: int, kernel: int, stride: int, padding: int = 0, dilation: int = 1, *, ceil: bool = False
+) -> int:
+    """Positions of a window along ``n`` values; at least 1 where it fits."""
+    reach = n + 2 * padding - dilation * (kernel - 1) - 1
+    if ceil:
+        places = -(-reach // stride) + 1
+        return places - 1 if (places - 1) * stride >= n + padding else places
+    return reach // stride + 1
+
+
+def _convolution(
+    x: Tensor, weight: Tensor, bias: Any, stride: Any, padding: Any, dilation: Any, turned: bool, more: Any, groups: int
+) -> Tensor | None:
+    fits = _is_meta_float(x) and x.ndim == weight.ndim == 4 and x.dtype is weight.dtype and x.device == weight.device
+    if turned or not fits or not (x.is_contiguous() and weight.is_contiguous()) or len(stride) < 2:
+        return None
+    sizes = list(map(_window_positions, x.shape[2:], weight.shape[2:], stride, padding, dilation))
+    if min(sizes) < 1 or x.shape[1] != weight.shape[1] * groups or weight.shape[0] % groups:
+        return None
+    return x.new_empty((x.shape[0], weight.shape[0], *sizes))
+
+
+def _pooled(
+    x: Tensor, kernel: Any, stride: Any = (), padding: Any = (0,), dilation: Any = (1,), ceil: bool = False
+) -> Tensor | None:
+    """The result of pooling in windows; its arguments are pairs, or one number for all sides."""
+    sides = x.ndim - 2
+    windows = [
+        list(option) * (sides if len(option) == 1 else 1) for option in (kernel, stride or kernel, padding, dilation)
+    ]
+    if (
+        not _is_meta_float(x)
+        or not x.is_contiguous()
+        or any(2 * p > k for k, p in zip(windows[0], windows[2], strict=True))
+    ):
+        return None
+    sizes = [_window_positions(*side, ceil=ceil) for side in zip(x.shape[2:], *windows, strict=True)]
+    return x.new_empty((*x.shape[:2], *sizes)) if min(sizes) > 0 else None
+
+
+def _max_pooled(x: Tensor, *window: Any) -> Any:
+    out = _pooled(x, *window)
+    return None if out is None else (out, out.new_empty(out.shape, dtype=torch.int64))
+
+
+def _mean_pooled(x: Tensor, kernel: Any, stride: Any = (), padding: Any = (0,), ceil: bool = False, *rest: Any) -> Any:
+    return _pooled(x, kernel, stride, padding, (1,), ceil)
+
+
+_NAMED = (
+    "relu gelu sigmoid tanh silu leaky_relu elu mish hardswish hardsigmoid hardtanh softplus neg exp log sqrt rsqrt"
+)
+_ARITHMETIC = [
+    getattr(getattr(aten, name), kind) for name in ("add", "sub", "mul", "div") for kind in ("Tensor", "Scalar")
+]
+_CHANGES = "normal_ uniform_ zero_ erfinv_ clamp_ relu_ hardtanh_ hardswish_ silu_"
+
+META_SHAPES: dict[Any, Callable[..., Any]] = {
+    **{getattr(aten, name).default: _elementwise for name in _NAMED.split()},
+    **dict.fromkeys((*_ARITHMETIC, aten.pow.Tensor_Scalar), _elementwise),
+    **{getattr(aten, name).default: _in_place for name in _CHANGES.split()},
+    **dict.fromkeys((aten.add_.Tensor, aten.sub_.Tensor, aten.mul_.Tensor, aten.div_.Tensor), _in_place),
+    **dict.fromkeys((aten._softmax.default, aten._safe_softmax.default), _softmax),
+    aten.native_batch_norm.default: _normed_batch,
+    aten.native_layer_norm.default: _normed_layer,
+    aten.convolution.default: _convolution,
+    aten.addmm.default: _addmm,
+    aten.mm.default: _mm,
+    aten.randn.default: _random,
+    aten.bmm.default: _bmm,
+    aten.max_pool2d_with_indices.default: _max_pooled,
+    aten.avg_pool2d.default: _mean_pooled,
+    aten.avg_pool3d.default: _mean_pooled,
+    aten.mean.dim: _mean,
+    aten.cat.default: _cat,
+}

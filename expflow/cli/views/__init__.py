@@ -1,0 +1,1 @@
+"""What the commands print: a module renders what one group of commands, or one command, shows."""

@@ -1,0 +1,219 @@
+"""What ``submit``, ``logs`` and ``status`` print of the jobs of a cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from expflow.cli.documents.jobs import job_document, jobs_document, submitted_document
+from expflow.cli.documents.log import LogDocument, OutputDocument
+from expflow.cli.documents.printing import print_document, print_line
+from expflow.cli.echo import echo, echo_output
+from expflow.cli.views.status import trial_counts
+from expflow.errors import Refused, UserError
+from expflow.ledger import exists, load_state
+from expflow.sweep.result_location import has_live_driver
+from expflow.text import command_line
+
+if TYPE_CHECKING:
+    from expflow.cluster.launcher import Launcher, Submission
+    from expflow.sweep.plan import Plan
+
+
+def chosen_launcher(on: str | None, address: str | None, storage: str | None) -> Launcher:
+    """The launcher that a command's options mean.
+
+    Args:
+        on: A cluster of the site file, or a launcher's name.
+        address: A Ray head's address.
+        storage: The folder of all results; None: the site's.
+    """
+    from expflow.cluster.launchers import choose_launcher
+    from expflow.config import load_site
+
+    site = load_site()
+    return choose_launcher(site, on=on, address=address, storage=str(Path(storage or site.storage).absolute()))
+
+
+def submit_sweeps(
+    files: Sequence[Path],
+    *,
+    sets: Sequence[str],
+    storage: str | None,
+    on: str | None,
+    address: str | None,
+    wait: bool,
+    as_json: bool = False,
+) -> None:
+    """Submit experiments, and say how to follow them.
+
+    Args:
+        files: The experiments' files.
+        sets: The ``--set`` arguments.
+        storage: The folder of all results; None: the experiment's or the site's.
+        on: A cluster of the site file, or a launcher's name.
+        address: A Ray head's address.
+        wait: Whether to follow the job to its end, and to leave with its exit code.
+        as_json: Whether JSON objects are printed, one a line.
+    """
+    from expflow.cluster.launcher import SweepRequest
+    from expflow.cluster.launchers import choose_launcher
+    from expflow.sweep.plan import make_plan
+
+    if wait and len(files) > 1:
+        raise UserError("--wait follows one job: submit the experiments one by one, or leave it out")
+    plans = [make_plan(file, sets, storage=storage, elsewhere=True) for file in files]
+    launcher = choose_launcher(plans[0].site, on=on, address=address, storage=str(plans[0].storage))
+    named = zip(files, plans, strict=True)
+    requests = [SweepRequest(file, plan.name, str(plan.storage), tuple(sets)) for file, plan in named]
+    sent = list(zip(launcher.submit(requests), plans, strict=True))
+    if as_json:
+        for submission, plan in sent:
+            print_line(submitted_document(submission, plan, _where(launcher, str(plan.storage))))
+    else:
+        _print_submissions(sent, launcher)
+    if wait:
+        _follow(launcher, sent[0][0].job, str(plans[0].storage), as_json=as_json)
+
+
+def _print_submissions(sent: Sequence[tuple[Submission, Plan]], launcher: Launcher) -> None:
+    for submission, plan in sent:
+        what = (
+            "runs already, nothing new was started" if submission.already_running else f"{submission.files} files sent"
+        )
+        echo(f"job {submission.job} at {submission.place}: {what}; results go to {plan.folder}")
+    for line in dict.fromkeys(line for submission, _ in sent for line in submission.withheld):
+        echo(line)
+    for submission, plan in sent:
+        echo(how_to_follow(submission.job, launcher, str(plan.storage)))
+
+
+def is_job(what: str, on: str | None, address: str | None) -> bool:
+    """Whether ``logs`` is asked for a cluster job: the name has a job's form, or a cluster was named.
+
+    Args:
+        what: What ``logs`` was given.
+        on: A cluster of the site file, or a launcher's name.
+        address: A Ray head's address.
+    """
+    from expflow.cluster.launcher import looks_like_job
+
+    return on is not None or address is not None or looks_like_job(what)
+
+
+def job_logs(
+    job: str, *, on: str | None, address: str | None, storage: str | None, follow: bool, as_json: bool = False
+) -> None:
+    """Print what a job printed.
+
+    Args:
+        job: The job's name.
+        on: A cluster of the site file, or a launcher's name.
+        address: A Ray head's address.
+        storage: The folder of all results; None: the site's.
+        follow: Whether to go on until it is over, and then to leave with its exit code.
+        as_json: Whether JSON objects are printed, one a line.
+    """
+    launcher = chosen_launcher(on, address, storage)
+    if as_json:
+        print_line(LogDocument("log", 1, job, "", "", follow))
+    if follow:
+        _follow(launcher, job, storage, as_json=as_json)
+    else:
+        (_output_line if as_json else echo_output)(launcher.logs(job))
+
+
+def _output_line(text: str) -> None:
+    print_line(OutputDocument("output", 1, text))
+
+
+def _follow(launcher: Launcher, job: str, storage: str | None, *, as_json: bool) -> None:
+    try:
+        over = launcher.follow(job, _output_line if as_json else echo_output)
+    except KeyboardInterrupt:
+        echo(f"\nthe job goes on without us. {how_to_follow(job, launcher, storage)}", err=True)
+        raise typer.Exit(130) from None
+    if as_json:
+        print_line(job_document(over))
+        raise typer.Exit(over.exit_code)
+    echo(f"job {job}: {over.status}", err=True)
+    if over.status == "FAILED" and over.message:
+        echo(f"error: {over.message}", err=True)
+    raise typer.Exit(over.exit_code)
+
+
+def list_jobs(on: str | None, address: str | None, storage: str | None, *, as_json: bool = False) -> None:
+    """Print the jobs of a cluster, the latest first, with what the ledgers of their sweeps say.
+
+    Args:
+        on: A cluster of the site file, or a launcher's name.
+        address: A Ray head's address.
+        storage: The folder of all results; None: the site's.
+        as_json: Whether JSON is printed.
+    """
+    from rich.table import Table
+
+    from expflow.live.console import LiteralConsole
+
+    launcher = chosen_launcher(on, address, storage)
+    if as_json:
+        print_document(jobs_document(launcher.place, launcher.jobs()))
+        return
+    table = Table("job", "state", "started", "experiment", "trials", box=None, pad_edge=False, header_style="bold")
+    for job in launcher.jobs():
+        table.add_row(job.id, job.status, ago(job.started), job.experiment, _progress(job.results))
+    if not table.row_count:
+        echo(f"no job was submitted to {launcher.place}")
+        return
+    LiteralConsole(width=1_000).print(table)  # never cut, on any terminal: a job's name is there to be copied
+
+
+def _progress(results: str) -> str:
+    """What the ledger of a job's sweep says; nothing where its folder cannot be read from here."""
+    folder = Path(results)
+    if not results or "://" in results or not exists(folder):
+        return ""
+    try:
+        return trial_counts(load_state(folder), has_live_driver(folder))
+    except Refused as error:
+        return str(error).splitlines()[0]
+
+
+def ago(moment: float) -> str:
+    """How long ago a moment was, in words; an empty string for 0.
+
+    Args:
+        moment: In unix seconds.
+    """
+    if not moment:
+        return ""
+    seconds = max(0.0, time.time() - moment)
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
+
+
+def how_to_follow(job: str, launcher: Launcher, storage: str | None) -> str:
+    """The commands that follow and stop a job.
+
+    Args:
+        job: The job's name.
+        launcher: What runs it.
+        storage: The folder of all results; None: the site's.
+    """
+    where = _where(launcher, storage)
+    return (
+        f"follow it:  {command_line('logs', job, '--follow', *where)}\nstop it:    {command_line('stop', job, *where)}"
+    )
+
+
+def _where(launcher: Launcher, storage: str | None) -> tuple[str, ...]:
+    """The words of a command line that lead to a launcher's jobs."""
+    if storage is None or launcher.choice[0] == "--address":
+        return launcher.choice
+    return (*launcher.choice, "--storage", storage)

@@ -1,0 +1,149 @@
+"""What ``status`` prints: all experiments with results, or the trials of one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from expflow.errors import Refused
+from expflow.ledger import SweepState, TrialState, load_state
+from expflow.ledger.reader import unfinished_end
+from expflow.live.console import LiteralConsole
+from expflow.metrics import metric_value
+from expflow.report.formatting import short_duration, trial_label
+from expflow.sweep.result_location import (
+    ResultLocation,
+    find_results,
+    has_live_driver,
+    result_folders,
+    storage_root,
+)
+from expflow.text import command_line
+
+_STATES = ("running", "cut short", "waiting", "done", "stopped", "failed")
+MOST_ROWS = 200
+"""Trials that are listed at most; a terminal shows no more, and thousands take seconds to lay out."""
+WATCH_SECONDS = 1.0
+"""How long a command that follows results waits before it reads them again."""
+
+
+def state_word(trial: TrialState, alive: bool) -> str:
+    """A trial's status in the ledger; ``cut short`` where it ran and its driver is gone.
+
+    Args:
+        trial: The trial.
+        alive: Whether a driver works on the results.
+    """
+    return "cut short" if trial.status == "running" and not alive else trial.status
+
+
+def trial_counts(state: SweepState, alive: bool) -> str:
+    """How many trials are in each state, in words.
+
+    Args:
+        state: What the ledger adds up to.
+        alive: Whether a driver works on the results.
+    """
+    states = [state_word(trial, alive) for trial in state.plan_trials()]
+    return ", ".join(f"{states.count(word)} {word}" for word in _STATES if word in states) or "nothing yet"
+
+
+def show_all(storage: str | None) -> None:
+    """Print one line for each experiment with results.
+
+    Args:
+        storage: The folder of all results; None: the site's.
+    """
+    console, root = LiteralConsole(), storage_root(storage)
+    folders = result_folders(root)
+    if not folders:
+        console.print(f"no results in {root}; `expflow sweep FILE` makes some", soft_wrap=True)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("experiment", "", "trials"):
+        table.add_column(title)
+    unread = []
+    for folder in folders:
+        alive = has_live_driver(folder)
+        try:
+            counts = trial_counts(load_state(folder), alive)
+        except Refused as error:  # it must not hide the others
+            counts = "the ledger does not read, see below"
+            unread.append(error)
+        table.add_row(folder.name, "running" if alive else "", counts)
+    console.print(table)
+    if unread:
+        raise unread[0]
+
+
+def show_status(name: str, storage: str | None, *, follow: bool) -> None:
+    """Print the trials of one experiment.
+
+    Args:
+        name: Address of the experiment.
+        storage: The folder of all results; None: the site's.
+        follow: Whether changes are printed until no driver works on it any more.
+    """
+    console = LiteralConsole()
+    location = find_results(name, storage)
+    alive = has_live_driver(location.folder)
+    _status_table(console, location, alive)
+    for line in unfinished_end(location.folder) if not alive else ():
+        console.print(str(line), style="yellow", soft_wrap=True)
+    last = trial_counts(location.state, alive)
+    while follow and alive:
+        time.sleep(WATCH_SECONDS)
+        alive = has_live_driver(location.folder)
+        now = trial_counts(load_state(location.folder), alive)
+        if now != last or not alive:
+            console.print(f"{time.strftime('%H:%M:%S')}  {now}{'' if alive else '; not running now'}")
+            last = now
+
+
+def _status_table(console: LiteralConsole, location: ResultLocation, alive: bool) -> None:
+    header = location.state.header
+    metric = header.metric if header else ""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("trial", "state", "config", metric, "time", "why"):
+        table.add_column(title)
+    trials = location.state.plan_trials()
+    shown = _most_telling(trials)
+    for trial in shown:
+        table.add_row(
+            trial.trial,
+            state_word(trial, alive),
+            trial_label(trial),
+            metric_value(metric, trial.metrics[metric]) if metric in trial.metrics else "",
+            short_duration(trial.seconds) if trial.ended else f"{trial.progress:.0%}" if trial.reports else "",
+            trial.failures[-1].message if trial.status == "failed" and trial.failures else "",
+        )
+    console.print(table)
+    if len(shown) < len(trials):
+        all_of_them = command_line("status", location.name, "--json")
+        console.print(
+            f"{len(shown)} of {len(trials):,} trials, those that run or have failed first, then the newest; "
+            f"`{all_of_them}` has all",
+            soft_wrap=True,
+        )
+    summary = f"{location.name}: {trial_counts(location.state, alive)}; {_activity(location, alive)}"
+    console.print(summary)
+
+
+def _most_telling(trials: Sequence[TrialState]) -> list[TrialState]:
+    """The trials that are listed, in the order of their proposals."""
+    if len(trials) <= MOST_ROWS:
+        return list(trials)
+    order = {"running": 0, "failed": 1, "paused": 2}
+    ranked = sorted(enumerate(trials), key=lambda item: (order.get(item[1].status, 3), -item[1].ended_at, item[0]))
+    return [trial for _, trial in sorted(ranked[:MOST_ROWS], key=lambda item: item[0])]
+
+
+def _activity(location: ResultLocation, alive: bool) -> str:
+    if alive:
+        return "running now"
+    if all(trial.ended for trial in location.state.plan_trials()):
+        return "not running now"
+    command = location.state.header.command if location.state.header else ""
+    return "not running now; " + (f"to continue: {command}" if command else "the command that started it continues it")

@@ -1,0 +1,11 @@
+"""Names of launchers, and where the arguments of each are declared. Imports no spec."""
+
+from __future__ import annotations
+
+from expflow.registry import Component
+
+LAUNCHERS = (
+    Component("ray", "expflow.cluster.specs:RayLauncherSpec"),
+    Component("slurm", "expflow.cluster.specs:SlurmLauncherSpec"),
+    Component("ssh", "expflow.cluster.specs:SshLauncherSpec"),
+)

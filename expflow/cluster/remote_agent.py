@@ -1,0 +1,170 @@
+"""What ssh runs on a workstation: it keeps the folders of jobs there. Standard library only, since its source is sent.
+
+What it answers is one line of JSON on the standard output.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+DRIVER = "driver"
+"""Role of the job's process on its first machine. A home folder may be shared: each process has files of its own."""
+HEAD_SECONDS = 90.0
+MOST_OF_LOG = 2**20
+
+
+def _root(folder: str) -> Path:
+    path = Path.home() / folder
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
+
+
+def _record(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _process(folder: Path, role: str = DRIVER) -> int:
+    """Number of the job's process that has a role, which it holds a file locked for; 0 where none lives."""
+    try:
+        with (folder / f"{role}.running").open("r+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return int(file.read().strip() or 0)
+    except (OSError, ValueError):
+        pass
+    return 0
+
+
+def list_jobs(root: str) -> list[dict[str, Any]]:
+    """All jobs on this machine: what each runs, how it ended, whether it lives, when it was sent.
+
+    Args:
+        root: Folder of all jobs, seen from the home folder.
+    """
+    listed = []
+    for folder in sorted(_root(root).iterdir()):
+        order, end = _record(folder / "order.json"), _record(folder / "ended.json")
+        if order is not None:
+            sent = (folder / "order.json").stat().st_mtime
+            alive = bool(_process(folder))
+            listed.append({"job": folder.name, "order": order, "end": end, "alive": alive, "sent": sent})
+    return listed
+
+
+def put(root: str, job: str, data: bytes) -> bool:
+    """Unpack what was sent into a job's folder, unless the job lives.
+
+    Args:
+        root: Folder of all jobs.
+        job: The job's name.
+        data: A tar of its folder.
+    """
+    folder = _root(root) / job
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if _process(folder):
+        return False
+    for name in ("ended.json", "head.json"):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / "project", ignore_errors=True)
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        archive.extractall(folder, filter="data")
+    return True
+
+
+def start(root: str, job: str, python: str, role: str, join: str, nodes: int) -> dict[str, Any]:
+    """Start a process of a job that outlives this connection.
+
+    Args:
+        root: Folder of all jobs.
+        job: The job's name.
+        python: Python with expflow's packages.
+        role: ``driver``, or another on each further machine.
+        join: The head that a further machine joins; "" for the driver, whose own head is waited for.
+        nodes: Machines of the job.
+
+    Returns:
+        ``already_running``, and otherwise the head's address, or the exit code of a process that ended before.
+    """
+    folder = _root(root) / job
+    if _process(folder, role):
+        return {"already_running": True}
+    command = [python, "-m", "expflow.cluster.ray_allocation", str(folder), "--hold", str(folder / f"{role}.running")]
+    arguments = ["--join", join] if join else []
+    with (folder / ("log" if role == DRIVER else f"{role}.log")).open("ab") as file:
+        process = subprocess.Popen(  # noqa: S603
+            [*command, *arguments],
+            cwd=folder / "project",
+            env={**os.environ, "EXPFLOW_NODES": str(nodes)},
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    patience = time.monotonic() + HEAD_SECONDS
+    while not join and process.poll() is None and time.monotonic() < patience:
+        head = _record(folder / "head.json")
+        if head is not None:
+            return {"already_running": False, "head": head["value"]}
+        time.sleep(0.2)
+    return {"already_running": False, "head": None, "exit_code": process.poll()}
+
+
+def read_log(root: str, job: str, offset: int) -> dict[str, Any]:
+    """What a job printed from a place on, the place after it, and whether the job lives.
+
+    Args:
+        root: Folder of all jobs.
+        job: The job's name.
+        offset: The place, in bytes.
+    """
+    folder = _root(root) / job
+    alive = bool(_process(folder))  # asked first: what a job prints last is not missed
+    content = b""
+    if (folder / "log").exists():
+        with (folder / "log").open("rb") as file:
+            file.seek(offset)
+            content = file.read(MOST_OF_LOG)
+    return {"text": content.decode("latin-1"), "place": offset + len(content), "alive": alive}
+
+
+def stop(root: str, job: str) -> bool:
+    """Ask a job's first process to save and end; whether there was one.
+
+    Args:
+        root: Folder of all jobs.
+        job: The job's name.
+    """
+    process = _process(_root(root) / job)
+    if process:
+        os.kill(process, signal.SIGTERM)
+    return bool(process)
+
+
+def main(action: str, arguments: Mapping[str, Any], data: bytes) -> None:
+    """Do what is asked, and answer.
+
+    Args:
+        action: ``list``, ``put``, ``start``, ``log`` or ``stop``.
+        arguments: Its arguments.
+        data: What was sent beside them.
+    """
+    os.umask(0o077)
+    extra = {"data": data} if action == "put" else {}
+    actions: dict[str, Any] = {"list": list_jobs, "put": put, "start": start, "log": read_log, "stop": stop}
+    sys.stdout.write(json.dumps({"answer": actions[action](**arguments, **extra)}) + "\n")

@@ -1,0 +1,21 @@
+"""Names of data sources, and where the arguments of each are declared. Imports no spec.
+
+A new component is declared here and in its spec, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from expflow.registry import Component
+
+SOURCES = (
+    Component("digits", "expflow.data.specs:DigitsSpec"),
+    Component("digit_scenes", "expflow.data.specs:DigitScenesSpec"),
+    Component("fashion_mnist", "expflow.data.specs:FashionMNISTSpec"),
+    Component("mnist", "expflow.data.specs:MNISTSpec"),
+    Component("cifar10", "expflow.data.specs:CIFAR10Spec"),
+    Component("cifar100", "expflow.data.specs:CIFAR100Spec"),
+    Component("imagenet", "expflow.data.specs:ImageNetSpec"),
+    Component("imagenet22k", "expflow.data.specs:ImageNet22kSpec"),
+    Component("folder", "expflow.data.specs:FolderSpec"),
+    Component("shards", "expflow.data.specs:ShardsSpec"),
+)

@@ -1,0 +1,127 @@
+"""Scenes for segmentation that need no download: real digits, drawn by seed on crops of real photographs.
+
+They are composed, so masks are exact, and so nothing that is measured on them holds for photographs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from expflow.data.augment import sample_random
+from expflow.data.dataspec import VOID
+from expflow.data.source_spec import Origin
+from expflow.data.sources.base import SampleRef, SampleSource, image_fields, with_mask
+from expflow.data.sources.stratified_split import stratified_split
+from expflow.data.specs import DigitScenesSpec, DigitsSpec
+from expflow.errors import PackageMissing
+
+PARTS = {"train": (0.0, 0.7, 0.0, 1.0), "val": (0.7, 1.0, 0.0, 0.5), "test": (0.7, 1.0, 0.5, 1.0)}
+"""Which part of each photograph is the background of a split: left, right, top and bottom as shares of its size."""
+
+DIGIT_SIDES = (0.25, 0.5)
+"""Smallest and largest side of a digit, as shares of the scene's."""
+
+FADING, SOLID = 0.25, 0.5
+"""A pixel that ink covers more than SOLID is the digit's, one less than FADING the background's, any other void."""
+
+NOTE = (
+    "these scenes are composed: scikit-learn's digits on crops of its two photographs, with exact masks; scores on them"
+    " say nothing about photographs"
+)
+
+
+@dataclass(frozen=True)
+class SceneComposer:
+    """Composes scenes, each from its number alone; it can be sent to other processes.
+
+    Attributes:
+        spec: the recipe's source.
+        digits_nhw: (n, 8, 8) how much ink covers each pixel, from 0 to 1.
+        labels: which digit each one is.
+        of_split: split to the numbers of its digits.
+        photographs: (height, width, 3) each.
+    """
+
+    spec: DigitScenesSpec
+    digits_nhw: NDArray[np.float32]
+    labels: Sequence[int]
+    of_split: Mapping[str, Sequence[int]]
+    photographs: Sequence[NDArray[np.uint8]]
+
+    def __call__(self, item: SampleRef) -> Mapping[str, Any]:
+        """Compose one scene."""
+        split, _, number = item.name.partition("-")
+        key = sample_random.sample_key(self.spec.scene_seed, list(PARTS).index(split), int(number))
+        scene_hwc = self._background(split, key).astype(np.float32)
+        mask_hw = np.zeros(scene_hwc.shape[:2], np.uint8)
+        for place in range(1 + sample_random.integer(key, 3, self.spec.most_digits)):
+            self._add_digit(scene_hwc, mask_hw, split, key, 10 * (1 + place))
+        return {"image": scene_hwc.round().clip(0, 255).astype(np.uint8), "mask": mask_hw}
+
+    def _background(self, split: str, key: int) -> NDArray[np.uint8]:
+        photograph = self.photographs[sample_random.integer(key, 0, len(self.photographs))]
+        height, width, _ = photograph.shape
+        left, right, top, bottom = PARTS[split]
+        rows, columns = (int(top * height), int(bottom * height)), (int(left * width), int(right * width))
+        y, x = (
+            first + sample_random.integer(key, number, last - first - self.spec.side + 1)
+            for number, (first, last) in ((1, rows), (2, columns))
+        )
+        return photograph[y : y + self.spec.side, x : x + self.spec.side]
+
+    def _add_digit(
+        self, scene_hwc: NDArray[np.float32], mask_hw: NDArray[np.uint8], split: str, key: int, first: int
+    ) -> None:
+        """Draw one digit into scene and mask; ``first`` is the first of its random numbers."""
+        chosen = self.of_split[split][sample_random.integer(key, first, len(self.of_split[split]))]
+        share = sample_random.uniform_between(key, first + 1, *DIGIT_SIDES)
+        side = max(round(share * self.spec.side), 8)
+        y, x = (sample_random.integer(key, first + axis, self.spec.side - side + 1) for axis in (2, 3))
+        colour = np.asarray([255 * sample_random.uniform(key, first + channel) for channel in (4, 5, 6)], np.float32)
+        ink = Image.fromarray(self.digits_nhw[chosen]).resize((side, side), Image.Resampling.BICUBIC)
+        ink_hw = np.asarray(ink, np.float32).clip(0, 1)
+        part, of_mask = scene_hwc[y : y + side, x : x + side], mask_hw[y : y + side, x : x + side]
+        part += ink_hw[..., None] * (colour - part)
+        of_mask[ink_hw > FADING] = VOID
+        of_mask[ink_hw > SOLID] = 1 + self.labels[chosen] if self.spec.distinct else 1
+
+
+DIGITS_SPLIT_SEED = 0
+"""Seed of the split of the digits themselves: the usual one of the source ``digits``."""
+
+
+def open_digit_scenes(spec: DigitScenesSpec, origin: Origin) -> SampleSource:
+    """Scenes of digits on photographs. The digits of each split are those of the source ``digits``.
+
+    Args:
+        spec: the recipe's source.
+        origin: not used, since the images come with a package.
+
+    Raises:
+        PackageMissing: scikit-learn is not installed.
+    """
+    try:
+        from sklearn.datasets import load_digits, load_sample_images
+    except ImportError as error:
+        raise PackageMissing("digit_scenes need scikit-learn: pip install scikit-learn") from error
+    digits, usual = load_digits(), DigitsSpec(name="digits")
+    labels = [int(label) for label in digits.target]
+    val, test, train = stratified_split(labels, [usual.val_fraction, usual.test_fraction], DIGITS_SPLIT_SEED)
+    of_split = {"train": train.tolist(), "val": val.tolist(), "test": test.tolist()}
+    photographs = [np.asarray(photograph, np.uint8) for photograph in load_sample_images().images]
+    counts = {"train": spec.train_scenes, "val": spec.val_scenes, "test": spec.test_scenes}
+    names = [str(digit) for digit in range(10)] if spec.distinct else ["digit"]
+    return SampleSource(
+        classes=("background", *names),
+        splits={split: [SampleRef(f"{split}-{n}") for n in range(count)] for split, count in counts.items()},
+        read=SceneComposer(spec, (digits.images / 16).astype(np.float32), labels, of_split, photographs),
+        portable=True,
+        notes=(NOTE,),
+        **with_mask(image_fields(3, spec.side, spec.side)),
+    )

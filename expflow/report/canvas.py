@@ -1,0 +1,155 @@
+"""What all figures share: axes, scales, and rendering into bytes (matplotlib without pyplot)."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
+
+from expflow.metrics import is_share
+from expflow.report.palette import SPAN_FOR_LOG
+from expflow.text import escape_controls
+
+MARKERS = "os^DvPX*"
+INK, FAINT = "#333333", "#DDDDDD"
+_DPI = 150
+
+
+@dataclass(frozen=True)
+class RenderedFigure:
+    """One finished figure.
+
+    Attributes:
+        name: File name without an ending.
+        title: Its title.
+        caption: What a reader must know.
+        alt: What it shows, in words.
+        png: The PNG file's content.
+        svg: The SVG file's content.
+    """
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    png: bytes
+    svg: bytes
+
+
+def render_figure(figure: Figure, name: str, title: str, caption: str, alt: str) -> RenderedFigure:
+    """The figure as PNG and SVG.
+
+    Args:
+        figure: A figure of :func:`new_figure`.
+        name: File name without an ending.
+        title: Its title.
+        caption: What a reader must know.
+        alt: What it shows, in words.
+    """
+    png = _saved(figure, "png")
+    figure.set_layout_engine("none")  # laid out once is enough
+    return RenderedFigure(name, title, caption, alt, png, _saved(figure, "svg"))
+
+
+def _saved(figure: Figure, kind: str) -> bytes:
+    """The figure as a file's bytes, the same for the same figure: no date, and ids from a fixed salt."""
+    buffer = io.BytesIO()
+    metadata = {"Date": None, "Creator": "expflow"} if kind == "svg" else {"Software": "expflow"}
+    with matplotlib.rc_context({"svg.hashsalt": "expflow", "svg.fonttype": "path"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # a user's own letters draw as boxes
+        figure.savefig(buffer, format=kind, dpi=_DPI, metadata=metadata)
+    return buffer.getvalue()
+
+
+def escape_mathtext(text: str) -> str:
+    """A text that matplotlib shows literally: no formulas, no hidden legend entries, no control characters.
+
+    An SVG file that held one could not be read.
+
+    Args:
+        text: A text of the user's.
+    """
+    shown = escape_controls(text).replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown
+
+
+def truncated(label: str, length: int) -> str:
+    """A label, cut with an ellipsis where it is longer than a figure has room for.
+
+    Args:
+        label: The label.
+        length: The most characters.
+    """
+    return label if len(label) <= length else label[: length - 1] + "…"
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty white figure.
+
+    Args:
+        width: In inches.
+        height: In inches.
+    """
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def style_axes(axes: Axes) -> None:
+    """Give axes grey spines and a faint grid behind the data.
+
+    Args:
+        axes: The axes.
+    """
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#888888")
+    axes.tick_params(colors=INK, labelsize=9)
+    axes.grid(visible=True, which="major", color=FAINT, linewidth=0.7)
+    axes.set_axisbelow(True)
+
+
+def set_y_scale(axes: Axes, metric: str, values: Sequence[float]) -> str:
+    """Percent for shares; a log axis where values span more than a factor of 30 and zero is not among them.
+
+    Args:
+        axes: The axes whose y scale is set.
+        metric: The metric on it.
+        values: All values that are drawn.
+
+    Returns:
+        The name of the scale: ``linear``, ``log`` or ``symlog``.
+    """
+    if is_share(metric):
+        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1.0, decimals=None, symbol=""))
+        return "linear"
+    positive = [value for value in values if value > 0]
+    if not positive or min(values) < 0 or max(values) <= SPAN_FOR_LOG * min(positive):
+        return "linear"
+    if min(values) == 0:
+        axes.set_yscale("symlog", linthresh=min(positive))
+        axes.yaxis.set_major_formatter(FuncFormatter(tick_label))
+        return "symlog"
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(tick_label))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    return "log"
+
+
+def tick_label(value: float, _position: int | None = None) -> str:
+    """A tick's label: ``0.001`` instead of a power of ten, as long as it is short.
+
+    Args:
+        value: The tick's value.
+        _position: Its place on the axis, which matplotlib passes.
+    """
+    if value == 0 or 1e-4 <= abs(value) < 1e6:
+        return f"{value:g}"
+    digit, _, power = f"{value:.0e}".partition("e")
+    return f"{digit}e{int(power)}"

@@ -1,0 +1,70 @@
+"""Intervals of mIoU and pixel accuracy over the choice of images, from the overlaps that trials keep.
+
+Both are ratios of sums over images, so images are drawn anew and the ratio is taken of what was drawn: a mean of
+per-image ratios would be another metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from expflow.errors import PredictionsDamaged
+from expflow.intervals import CONFIDENCE
+from expflow.ledger.state import SweepState, TrialState
+from expflow.report.bootstrap import ImageInterval
+from expflow.sweep.result_location import ResultLocation
+from expflow.training.evaluation.overlaps import MaskOverlaps, load_overlaps, overlap_metric, overlaps_file
+
+RESAMPLES = 2000
+_SEED = 20_101
+
+
+def overlap_interval(networks: Sequence[MaskOverlaps], metric: str) -> ImageInterval | None:
+    """The mean of a metric over several networks, and its percentile interval over the images that all of them saw.
+
+    Args:
+        networks: Overlaps of each network.
+        metric: A metric with its split, such as ``val/miou``.
+
+    Returns:
+        None where these are of different images, or do not hold the metric.
+
+    Source: B. Efron and R. J. Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3.
+    """
+    name = metric.rpartition("/")[2]
+    if not networks or any(not np.array_equal(networks[0].ids, other.ids) for other in networks[1:]):
+        return None
+    n = len(networks[0])
+    whole = [overlap_metric(network.counts.sum(axis=0), name) for network in networks]
+    if n == 0 or any(value is None for value in whole):
+        return None
+    mean = float(np.mean([value for value in whole if value is not None]))
+    if n == 1:
+        return ImageInterval(mean, 1, None, None)
+    drawn = np.random.default_rng(_SEED).multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
+    means = np.zeros(RESAMPLES)
+    for network in networks:
+        sums = (drawn @ network.counts.reshape(n, -1)).reshape(RESAMPLES, 3, -1)
+        values = overlap_metric(sums, name)
+        means += 0 if values is None else values / len(networks)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return ImageInterval(mean, n, float(low), float(high))
+
+
+def read_overlaps(folder: Path, state: SweepState, trial: TrialState, split: str) -> MaskOverlaps | None:
+    """The kept overlaps of a trial; None where there are none that can be read.
+
+    Args:
+        folder: The results folder of the experiment.
+        state: What its ledger adds up to.
+        trial: The trial.
+        split: Which split they are of.
+    """
+    try:
+        return load_overlaps(ResultLocation(folder, state).trial_folder(trial) / overlaps_file(split))
+    except (OSError, PredictionsDamaged):  # a report must not fail for what it can do without
+        return None

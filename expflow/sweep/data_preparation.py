@@ -1,0 +1,53 @@
+"""The prepared data of a plan's recipes: each data set is prepared once, when a trial first needs it."""
+
+from __future__ import annotations
+
+from expflow.config.schema import Recipe
+from expflow.data.prepare.build import prepare
+from expflow.data.prepare.prepared import PreparedData, data_key, prepared_without_files, with_recipe
+from expflow.data.source_spec import ShardedSourceSpec
+from expflow.errors import DataMissing, ExperimentInvalid
+from expflow.sweep.plan import Plan
+
+
+def prepared_data(plan: Plan, recipe: Recipe, seed: int | None = None) -> PreparedData | None:
+    """The recipe's prepared data; None where its task brings its own or needs none.
+
+    Args:
+        plan: The plan that the recipe belongs to; it remembers what was prepared.
+        recipe: The recipe of any of its configs.
+        seed: The trial's seed, by which some data are split; None: the sweep's first.
+
+    Raises:
+        ExperimentInvalid: The file names a folder that is not there.
+        DataMissing: The data are not on this machine. Also what :func:`~expflow.data.prepare.build.prepare` raises.
+    """
+    if not isinstance(recipe.data, ShardedSourceSpec):
+        return None
+    spec = recipe.data.of_trial(plan.sweep.seeds[0] if seed is None else seed)
+    key = data_key(spec)
+    if key not in plan.cache.prepared:
+        plan.cache.prepared[key] = _prepare(plan, spec)
+    return with_recipe(plan.cache.prepared[key], spec)
+
+
+def data_remarks(plan: Plan) -> list[str]:
+    """What a user should know of the data that the plan has prepared so far: what was passed over, empty classes.
+
+    Args:
+        plan: The plan.
+    """
+    lines = (line for data in plan.cache.prepared.values() for line in data.manifest.remarks())
+    return list(dict.fromkeys(lines))
+
+
+def _prepare(plan: Plan, spec: ShardedSourceSpec) -> PreparedData:
+    folder = plan.loaded.experiment.file.parent
+    try:
+        return prepare(spec, cache=plan.site.cache, folder=folder, site_path=plan.site.data.get(spec.name))
+    except DataMissing as error:
+        if plan.supposing and (published := prepared_without_files(spec)) is not None:
+            return published
+        if not error.key:
+            raise
+        raise ExperimentInvalid([plan.problem_at(error.key, str(error))]) from error

@@ -1,0 +1,336 @@
+"""The weights that trials begin with: looked up once, when the plan is made, and kept with the results.
+
+The address in ``init.from`` may lead to other weights tomorrow: a sweep gets a better trial, a file is written over, an
+old checkpoint is removed. So a plan turns it into files with their sha256, which enter the ids of the trials; the first
+trial copies the files into ``NAME/weights/<sha256>``, and later drivers begin with those.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from expflow.architectures.torchvision_weights import PREFIX, hub_folder, weights_file
+from expflow.config.address import NameAddress, parse_address
+from expflow.config.initial_weights import SCRATCH
+from expflow.config.loading import LoadedExperiment
+from expflow.config.schema import Dimension
+from expflow.config.site import Site
+from expflow.config.tree import Mark, problem_at
+from expflow.errors import (
+    AddressUnknown,
+    CheckpointDamaged,
+    ExperimentInvalid,
+    LedgerMismatch,
+    UserError,
+    WeightsMissing,
+)
+from expflow.files import fsync_path
+from expflow.ledger import SweepState, TrialState, exists, load_state
+from expflow.sweep.objective import Objective
+from expflow.sweep.result_location import ResultLocation, find_results
+from expflow.text import command_line
+from expflow.training.checkpoints import list_checkpoints, verify_checkpoint
+from expflow.training.checkpoints.selection import CHECKPOINTS_FOLDER
+from expflow.training.checkpoints.storage import MANIFEST, read_checkpoint_manifest, storage_error
+from expflow.training.transfer.pretrained import PretrainedWeights, sha256_of
+
+KEPT = "weights"
+"""Where an experiment's folder keeps what its trials begin with."""
+
+WEIGHTS, STATE = "weights.pt", "state-0.pt"
+"""Files of a checkpoint; the second holds the mean of the weights, where one was kept."""
+
+_FILES = (".pt", ".pth", ".ckpt", ".bin", ".tar")
+
+
+class InitialWeights:
+    """The weights of every ``init.from`` of a plan.
+
+    Args:
+        weights: ``init.from`` -> the weights that it leads to.
+    """
+
+    def __init__(self, weights: Mapping[str, PretrainedWeights]) -> None:
+        self._by_source = dict(weights)
+
+    def __getitem__(self, source: str) -> PretrainedWeights:
+        return self._by_source[source]
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that hold them."""
+        return [path for weights in self._by_source.values() for path, _ in weights.files]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the ledger's header holds of them."""
+        return {source: _facts(weights) for source, weights in self._by_source.items()}
+
+
+def _facts(weights: PretrainedWeights) -> dict[str, Any]:
+    hashes = [sha256 for _, sha256 in weights.files]
+    return {"id": weights.id, "origin": weights.origin, "trial": weights.trial, "files": hashes}
+
+
+def resolve_all(
+    loaded: LoadedExperiment, space: tuple[Dimension, ...], *, site: Site, storage: Path, folder: Path
+) -> InitialWeights:
+    """Look up every ``init.from`` of an experiment.
+
+    Args:
+        loaded: The experiment as it was read.
+        space: The searched dimensions.
+        site: What differs between machines.
+        storage: The folder of all results.
+        folder: The experiment's folder.
+
+    Raises:
+        ExperimentInvalid: One leads nowhere; with file, line and column.
+        WeightsMissing: Published weights are not on this machine.
+        CheckpointDamaged: A checkpoint does not verify.
+        LedgerMismatch: One leads to other weights than the results began with.
+    """
+    written = dict(_written(loaded, space))
+    before = load_state(folder) if written and exists(folder) else SweepState()
+    weights: dict[str, PretrainedWeights] = {}
+    for source, mark in written.items():
+        known = before.header.weights.get(source) if before.header is not None else None
+        copies = kept_copies(folder, known) if known is not None else None
+        weights[source] = copies or _resolved(source, mark, loaded, storage, site)
+        if known is not None and before.trials:
+            _check_same(source, known, weights[source], folder)
+    return InitialWeights(weights)
+
+
+def _resolved(source: str, mark: Mark, loaded: LoadedExperiment, storage: Path, site: Site) -> PretrainedWeights:
+    try:
+        return resolve(source, folder=loaded.experiment.file.parent, storage=storage, site=site)
+    except UserError as error:
+        raise ExperimentInvalid([problem_at(mark, "init.from", str(error))]) from error
+
+
+def _check_same(source: str, known: Mapping[str, Any], now: PretrainedWeights, folder: Path) -> None:
+    if now.id != known["id"]:
+        raise LedgerMismatch(
+            f"{folder.name} began with the weights of {known['origin']}, whose copy in {folder / KEPT} is gone, and "
+            f"init.from: {source} now leads to {now.origin}. Put the copy back, or begin anew with --fresh"
+        )
+
+
+def _written(loaded: LoadedExperiment, space: tuple[Dimension, ...]) -> Iterator[tuple[str, Mark]]:
+    """Every place in the file that names weights, in the base recipe or among the searched values."""
+    base = loaded.experiment.init
+    if base is not None and base.pretrained:
+        yield base.source, loaded.location("init.from")
+    for dimension in space:
+        if dimension.key not in ("init", "init.from"):
+            continue
+        for value in dimension.values:
+            source = value.get("from") if isinstance(value, Mapping) else value
+            if isinstance(source, str) and source != SCRATCH:
+                yield source, loaded.location_of_value(dimension.key, value, "from")
+
+
+def resolve(source: str, *, folder: Path, storage: Path, site: Site) -> PretrainedWeights:
+    """The weights that an ``init.from`` leads to today.
+
+    Args:
+        source: Its text.
+        folder: Folder of the YAML file, from which relative paths are seen.
+        storage: The folder of all results.
+        site: What differs between machines.
+
+    Raises:
+        UserError: It leads nowhere.
+        WeightsMissing: Published weights are not on this machine.
+        CheckpointDamaged: A checkpoint does not verify.
+    """
+    if source.startswith(PREFIX):
+        return _published(source, site)
+    path = folder / Path(source).expanduser()
+    if source.startswith((".", "/", "~")) or path.suffix in _FILES:
+        return _of_path(path, source)
+    try:
+        address = parse_address(source)
+    except AddressUnknown as error:
+        if path.exists():
+            return _of_path(path, source)
+        raise UserError(
+            f"expected NAME/best, NAME/ and the first characters of a trial's id, the path of a file of weights, or "
+            f"{PREFIX}<name of weights>; found {source!r}"
+        ) from error
+    if not isinstance(address, NameAddress):
+        raise UserError(f"expected a trial's weights; found {source!r}, which names none (NAME/best does)")
+    return _of_trial(source, address, folder, storage)
+
+
+def _of_path(path: Path, source: str) -> PretrainedWeights:
+    if (path / MANIFEST).is_file():
+        return PretrainedWeights(_checkpoint_files(path, averaged=False), source)
+    if path.is_dir():
+        inside = list_checkpoints(path) or list_checkpoints(path / CHECKPOINTS_FOLDER)
+        if not inside:
+            raise UserError(f"{source} is a folder without a checkpoint in it")
+        return PretrainedWeights(_checkpoint_files(inside[0], averaged=False), source)
+    if not path.exists():
+        raise UserError(f"there is no file {path}; correct the path, or put the weights there")
+    if not path.is_file():
+        raise UserError(f"{source} is a device, a pipe or a socket; expected is a file of weights or a folder")
+    return PretrainedWeights(((path.resolve(), sha256_of(path)),), source)
+
+
+def _published(source: str, site: Site) -> PretrainedWeights:
+    """Published weights in the site's folder or where torch's hub keeps what it fetched."""
+    wanted = weights_file(source)
+    folders = [*([site.weights] if site.weights is not None else []), hub_folder()]
+    path = next((folder / wanted.file for folder in folders if (folder / wanted.file).is_file()), None)
+    if path is None:
+        raise WeightsMissing(
+            f"{source}: {wanted.file} is not in {' nor in '.join(map(str, folders))}; get it from {wanted.address} and "
+            "put it there, or say where it is with `weights:` in expflow.site.yaml"
+        )
+    sha256 = sha256_of(path)
+    if not sha256.startswith(wanted.sha256):
+        raise CheckpointDamaged(
+            f"{path} is not what was published: its sha256 begins with {sha256[:8]}, and should with {wanted.sha256}. "
+            f"Get it again from {wanted.address}"
+        )
+    return PretrainedWeights(((path, sha256),), source)
+
+
+def _of_trial(source: str, address: NameAddress, folder: Path, storage: Path) -> PretrainedWeights:
+    if address.which is None:
+        raise UserError(f"{source}: which of its trials? {source}/best, or {source}/3fa9")
+    try:
+        results = find_results(source, storage)
+    except AddressUnknown as error:
+        file = folder / f"{address.name}.yaml"
+        if not file.is_file():
+            raise
+        how = f"first run: {command_line('sweep', os.path.relpath(file))}"
+        raise UserError(f"there are no results of {address.name} in {storage} yet; {how}") from error
+    trial = best_trial(results.state) if address.which == "best" else results.trial()
+    if trial is None:
+        raise UserError(f"{source}: no trial of {address.name} has finished yet; its sweep has to end first")
+    if trial.status != "done":
+        raise UserError(
+            f"{source}: trial {trial.trial} is {trial.status}; only a finished one's weights are taken over"
+        )
+    checkpoint = _last_checkpoint(results, trial)
+    averaged = bool(trial.recipe.get("trainer", {}).get("ema") or trial.latest_values.get("trainer.ema"))
+    origin = f"{results.name}/{trial.trial}, step {trial.reports[-1].step}"
+    return PretrainedWeights(_checkpoint_files(checkpoint, averaged=averaged), origin, trial.trial)
+
+
+def best_trial(state: SweepState) -> TrialState | None:
+    """Of the config with the best mean over its finished trials, the best of these; None before one has finished.
+
+    Args:
+        state: The state of a sweep.
+    """
+    header = state.header
+    if header is None:
+        return None
+    objective = Objective(header.metric, header.mode, header.select)
+    sign = -1.0 if header.mode == "min" else 1.0
+    configs: dict[str, list[tuple[float, TrialState]]] = {}
+    for trial in state.plan_trials():
+        value = objective.value(trial) if trial.status == "done" else None
+        if value is not None:
+            configs.setdefault(trial.config, []).append((sign * value, trial))
+    if not configs:
+        return None
+    chosen = max(configs.values(), key=lambda members: sum(value for value, _ in members) / len(members))
+    return max(chosen, key=lambda member: (member[0], -member[1].seed))[1]
+
+
+def _last_checkpoint(results: ResultLocation, trial: TrialState) -> Path:
+    """The checkpoint of the trial's last step: what its metrics are of."""
+    last = trial.reports[-1].step if trial.reports else 0
+    for path in list_checkpoints(results.trial_folder(trial) / CHECKPOINTS_FOLDER):
+        if read_checkpoint_manifest(path).step == last:
+            return path
+    raise UserError(
+        f"{results.name}/{trial.trial} has no checkpoint of its last step, {last}: none was kept "
+        "(trainer.checkpoint.at_end), or it was removed. Train it again with --fresh"
+    )
+
+
+def _checkpoint_files(path: Path, *, averaged: bool) -> tuple[tuple[Path, str], ...]:
+    files = verify_checkpoint(path).files
+    names = [WEIGHTS, STATE] if averaged else [WEIGHTS]
+    if missing := [name for name in names if name not in files]:
+        raise CheckpointDamaged(f"{path} is a checkpoint without {' and '.join(missing)}")
+    return tuple((path / name, files[name]["sha256"]) for name in names)
+
+
+def _folder_of(folder: Path, hashes: list[str]) -> Path:
+    return folder / KEPT / "-".join(sha256[:16] for sha256 in hashes)
+
+
+def kept_copies(folder: Path, known: Mapping[str, Any]) -> PretrainedWeights | None:
+    """The weights that an earlier driver began with, where their copy is still there. Its content is checked when it is
+    read.
+
+    Args:
+        folder: The experiment's folder.
+        known: What the ledger's header holds of them.
+    """
+    copies = _folder_of(folder, list(known["files"]))
+    files = tuple((copies / name, sha256) for name, sha256 in zip((WEIGHTS, STATE), known["files"], strict=False))
+    return PretrainedWeights(files, known["origin"], known["trial"]) if copies.is_dir() else None
+
+
+def keep_copies(weights: PretrainedWeights | None, folder: Path) -> PretrainedWeights | None:
+    """Weights as copies in the results that begin with them; None for none.
+
+    A checkpoint of ours is linked where the file system can.
+
+    Args:
+        weights: The weights.
+        folder: The experiment's folder.
+
+    Raises:
+        DiskFull: There is no room.
+        StorageUnwritable: The folder cannot be written to.
+    """
+    if weights is None:
+        return None
+    target = _folder_of(folder, [sha256 for _, sha256 in weights.files])
+    copies = tuple((target / name, sha256) for name, (_, sha256) in zip((WEIGHTS, STATE), weights.files, strict=False))
+    if not target.is_dir():
+        try:
+            _copy(weights, copies, target)
+        except OSError as error:
+            raise storage_error(target, error) from error
+    return PretrainedWeights(copies, weights.origin, weights.trial)
+
+
+def _copy(weights: PretrainedWeights, copies: tuple[tuple[Path, str], ...], target: Path) -> None:
+    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    for leftover in target.parent.glob(f".{target.name}.*.tmp"):  # of a driver that was killed; there is one at a time
+        shutil.rmtree(leftover, ignore_errors=True)
+    draft.mkdir(parents=True)
+    for (source, _), (copy, _) in zip(weights.files, copies, strict=True):
+        _link(source, draft / copy.name, whole=bool(weights.trial))
+    draft.rename(target)
+    fsync_path(target.parent)
+
+
+def _link(source: Path, target: Path, *, whole: bool) -> None:
+    """Link files that are never written to again; copy all others."""
+    if whole:
+        try:
+            os.link(source, target)
+        except OSError:  # another file system, or one without links
+            pass
+        else:
+            return
+    with source.open("rb") as theirs, target.open("wb") as ours:
+        shutil.copyfileobj(theirs, ours)
+        ours.flush()
+        os.fsync(ours.fileno())

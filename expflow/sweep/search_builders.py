@@ -1,0 +1,60 @@
+"""Searcher, scheduler and search state of a plan, each fresh: they begin at the beginning, as replay needs."""
+
+from __future__ import annotations
+
+from expflow.config.identity import config_id
+from expflow.config.spec import UserComponent
+from expflow.registry import construct, load_dotted
+from expflow.sweep.plan import Plan
+from expflow.sweep.schedulers import Scheduler, SchedulerContext
+from expflow.sweep.search_state import SearchState
+from expflow.sweep.searchers import SearchAlgorithm
+
+
+def build_searcher(plan: Plan) -> SearchAlgorithm:
+    """A fresh searcher.
+
+    Args:
+        plan: The plan whose sweep names it.
+    """
+    spec = plan.sweep.searcher
+    searcher: SearchAlgorithm
+    if isinstance(spec, UserComponent):
+        searcher = construct(spec.name, spec.arguments, {"space": plan.sweep.space, "mode": plan.mode})
+    else:
+        searcher = load_dotted(spec.build)(spec, plan.sweep.space, plan.mode)
+    return searcher
+
+
+def build_scheduler(plan: Plan) -> Scheduler | None:
+    """A fresh scheduler; None where every trial runs to its end.
+
+    Args:
+        plan: The plan whose sweep names it.
+    """
+    spec = plan.sweep.scheduler
+    context = SchedulerContext(plan.loaded.experiment.trainer.epochs, plan.sweep.space, plan.accepts)
+    scheduler: Scheduler
+    if isinstance(spec, UserComponent):
+        scheduler = construct(spec.name, spec.arguments, {"surroundings": context})
+    elif spec is None or not spec.build:
+        return None
+    else:
+        scheduler = load_dotted(spec.build)(spec, context)
+    return scheduler
+
+
+def build_search_state(plan: Plan) -> SearchState:
+    """A fresh searcher and scheduler, to be fed with the ledger.
+
+    Args:
+        plan: The plan that is searched.
+    """
+    return SearchState(
+        build_searcher(plan),
+        build_scheduler(plan),
+        plan.objective,
+        search=plan.search_key,
+        identify=lambda values: config_id(plan.loaded.configure(values)),
+        limit=plan.limit,
+    )

@@ -1,0 +1,16 @@
+"""Names of searchers, and where the arguments of each are declared. Imports no spec.
+
+A new component is declared here and in its spec, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from expflow.registry import Component
+
+SEARCHERS = (
+    Component("grid", "expflow.sweep.searchers.specs:GridSpec"),
+    Component("random", "expflow.sweep.searchers.specs:RandomSpec"),
+    Component("points", "expflow.sweep.searchers.specs:PointsSpec"),
+    Component("tpe", "expflow.sweep.searchers.specs:TPESpec"),
+    Component("optuna", "expflow.sweep.searchers.specs:OptunaSpec"),
+)

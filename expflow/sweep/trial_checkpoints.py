@@ -1,0 +1,117 @@
+"""What lies in the trials' folders: checkpoints, and reports that no driver has recorded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from expflow.config.identity import folder_name
+from expflow.errors import CheckpointDamaged, ExperimentInvalid
+from expflow.events import CheckpointSaved, TrialReported
+from expflow.ledger import TrialState
+from expflow.sweep.plan import Plan
+from expflow.sweep.report_journal import ReportJournal
+from expflow.sweep.result_files import make_trial_folder
+from expflow.sweep.searchers import Values
+from expflow.sweep.trial_expansion import planned_trial
+from expflow.training.checkpoints import adopt_checkpoint, list_checkpoints, verify_checkpoint
+from expflow.training.checkpoints.retention import StoredCheckpoint, stored_checkpoints
+from expflow.training.checkpoints.selection import CHECKPOINTS_FOLDER, select_checkpoint
+from expflow.training.checkpoints.storage import remove_leftover_drafts
+from expflow.training.contract import Attempt
+
+
+class TrialCheckpoints:
+    """The trials' folders of one plan.
+
+    Args:
+        plan: The sweep's plan.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    def _folder(self, trial: TrialState) -> Path:
+        return self._plan.folder / "trials" / folder_name(trial.values, trial.seed, trial.trial)
+
+    def resume_step(self, trial: TrialState) -> int:
+        """The step of the checkpoint that a trial will go on from; 0 where it has none.
+
+        Args:
+            trial: The trial's state.
+        """
+        if not self._folder(trial).is_dir():
+            return 0
+        try:
+            recipe = self._plan.loaded.configure(trial.latest_values)
+        except ExperimentInvalid:  # the file was edited, and this is no trial of it
+            return 0
+        return select_checkpoint(Attempt(recipe, trial.seed, folder=self._folder(trial), forks=len(trial.forks))).step
+
+    def unrecorded_reports(self, trial: TrialState, step: int) -> list[TrialReported]:
+        """What a trial reported on its way to a step and no driver recorded.
+
+        Its driver was killed, or the way from its gang was cut off.
+
+        Args:
+            trial: The trial's state.
+            step: The step that it goes on from.
+        """
+        known = trial.reports[-1].step if trial.reports else 0
+        if step <= known:
+            return []
+        return ReportJournal(trial.trial, self._folder(trial)).between(known, step)
+
+    def unrecorded_checkpoint(self, trial: TrialState, step: int) -> CheckpointSaved | None:
+        """A checkpoint that lies on the disk, although a kill came before it was recorded; None where there is none.
+
+        Args:
+            trial: The trial's state.
+            step: The step that the checkpoint must have reached.
+        """
+        for path in list_checkpoints(self._folder(trial) / CHECKPOINTS_FOLDER):
+            try:
+                manifest = verify_checkpoint(path)
+            except CheckpointDamaged:
+                continue
+            if manifest.forks == len(trial.forks) and manifest.step >= step:
+                return CheckpointSaved(
+                    trial.trial, trial.attempt, manifest.step, self._relative(path), manifest.sha256, manifest.size
+                )
+        return None
+
+    def stored(self, trial: TrialState) -> list[StoredCheckpoint]:
+        """The checkpoints that lie in a trial's folder, newest first. Nothing of them is read.
+
+        Args:
+            trial: The trial's state.
+        """
+        return stored_checkpoints(self._plan.folder, trial.trial, self._folder(trial))
+
+    def remove_leftovers(self, trial: TrialState) -> None:
+        """Remove what killed processes left half-written or half-deleted in the folder of a trial that has ended.
+
+        Args:
+            trial: The trial's state.
+        """
+        remove_leftover_drafts(self._folder(trial) / CHECKPOINTS_FOLDER)
+
+    def copy_for_fork(self, trial: TrialState, donor: CheckpointSaved, values: Values) -> CheckpointSaved:
+        """Copy a donor's checkpoint into the folder of a trial that goes on from it.
+
+        Args:
+            trial: The state of the trial that forks.
+            donor: The donor's checkpoint.
+            values: The searched values that the trial goes on with.
+
+        Raises:
+            CheckpointDamaged: The donor's checkpoint differs from its manifest.
+        """
+        planned = planned_trial(self._plan, trial.values, trial.seed)
+        recipe = self._plan.loaded.configure(values)
+        folder = make_trial_folder(self._plan, planned)
+        attempt = Attempt(recipe, trial.seed, folder=folder, forks=len(trial.forks) + 1)
+        path = adopt_checkpoint(self._plan.folder / donor.path, folder, attempt=attempt)
+        return CheckpointSaved(trial.trial, trial.attempt, donor.step, self._relative(path), donor.sha256, donor.size)
+
+    def _relative(self, path: Path) -> str:
+        return str(path.relative_to(self._plan.folder))

@@ -1,0 +1,213 @@
+"""What every task that trains one network on images has in common."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from expflow.data.dataspec import DataSpec
+from expflow.errors import UserError
+from expflow.losses import Loss
+from expflow.losses.penalties import penalised_weights, penalty
+from expflow.optim import OptimizerFactory, ScheduleFactory
+from expflow.tasks.low_overhead import LowOverheadModule
+from expflow.tasks.mean_accumulator import MeanAccumulator
+
+Batch = dict[str, Tensor]
+"""``image`` (b, c, h, w) uint8, ``valid`` (b,) bool, false for padding, and what the task compares with."""
+
+
+class ImageTask(LowOverheadModule):
+    """Trains a network on images. A task says what the loss of a batch is, and what it counts.
+
+    Metrics are exact over what counts (samples, pixels) and over ranks, summed on the device and read once an epoch:
+    ``train/*`` in train mode while the weights change, ``val/*`` in eval mode. Images are normalised on the device with
+    the data's mean and std.
+
+    Batches whose gradients are accumulated count by their weight, so that they make the step that they would make as
+    one batch; ranks count by theirs. Nothing in a training step makes the host wait for the device, unless a loss
+    averages by itself.
+
+    Args:
+        data_spec: The images and what is known of them.
+        model: The network; it is given (b, c, h, w) normalised images.
+        loss: What is minimised; how it is called is the task's.
+        optimizer: Factory of the optimizer.
+        schedule: Factory of the schedule.
+        penalty: What the size of the weights adds to what is minimised: a key of
+            :data:`~expflow.losses.penalties.PENALTIES`, or ``none``.
+        penalty_strength: The factor lambda of the penalty.
+    """
+
+    _mean: Tensor
+    _std: Tensor
+
+    def __init__(
+        self,
+        data_spec: DataSpec,
+        model: nn.Module,
+        loss: Loss,
+        optimizer: OptimizerFactory,
+        schedule: ScheduleFactory,
+        penalty: str = "none",
+        penalty_strength: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.model, self.loss = model, loss
+        self._penalty, self._penalty_strength = penalty, penalty_strength
+        self._optimizer, self._schedule = optimizer, schedule
+        self._classes = data_spec.num_classes
+        self._epoch_means, self._train_means = MeanAccumulator(), MeanAccumulator()
+        self._accumulate, self._ranks = 1, 1
+        self._group: tuple[Tensor, Tensor] | None = None
+        channels = data_spec.in_channels
+        scale = 255.0  # the DataSpec's mean and std are of images scaled to 0..1
+        mean = torch.tensor(data_spec.mean or [0.0] * channels) * scale
+        std = torch.tensor(data_spec.std or [1.0] * channels) * scale
+        self.register_buffer("_mean", mean.view(-1, 1, 1), persistent=False)
+        self.register_buffer("_std", std.view(-1, 1, 1), persistent=False)
+
+    @abstractmethod
+    def training_loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Mean loss of a batch () over what counts in it, and how much counts (); adds the batch to the epoch's sums.
+
+        Args:
+            batch: The batch.
+        """
+
+    @abstractmethod
+    def measured(self, sums: Tensor) -> Mapping[str, Tensor]:
+        """The metrics of an epoch, by name without the split.
+
+        Args:
+            sums: What :meth:`MeanAccumulator.total` gives, over all ranks.
+        """
+
+    def forward(self, image_bchw: Tensor) -> Any:
+        """(b, c, h, w) uint8 images -> what the network gives."""
+        return self.model((image_bchw - self._mean) / self._std)
+
+    def _log_means(self, prefix: str) -> None:
+        """Log the epoch's metrics over all ranks as ``prefix/name``, and begin anew."""
+        total, self._epoch_means = self._epoch_means.total(), MeanAccumulator()
+        if total is not None:
+            sums: Any = self.trainer.strategy.reduce(total, reduce_op="sum")
+            self.log_dict({f"{prefix}/{name}": value for name, value in self.measured(sums).items()})
+
+    def _penalty_value(self) -> Tensor | None:
+        """The penalty of the weights as they are now; None without one."""
+        if self._penalty == "none":
+            return None
+        return penalty(self._penalty, penalised_weights(self.model), self._penalty_strength)
+
+    def on_train_start(self) -> None:
+        """Stores how many batches make a step, and how many ranks there are."""
+        self._accumulate, self._ranks = self.trainer.accumulate_grad_batches, self.trainer.world_size
+
+    def _over_ranks(self, loss: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """``loss``, ``weight`` of this rank -> a loss whose mean over ranks is that of all they have, and all weights.
+
+        DDP averages the gradients of ranks as if each had as much; a batch with padding has less on some.
+        """
+        if self._ranks == 1:
+            return loss, weight
+        total = weight.clone()
+        torch.distributed.all_reduce(total)  # Lightning's reduce begins with a barrier, which waits for the device
+        return loss * (weight * self._ranks / total.clamp(min=1)), total
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The sum of the batch's loss and the penalty; ()."""
+        loss, weight = self._over_ranks(*self.training_loss(batch))
+        weight_penalty = self._penalty_value()
+        loss = loss if weight_penalty is None else loss + weight_penalty
+        return loss if self._accumulate == 1 else loss * self._weight(weight).to(loss.dtype)
+
+    def _weight(self, weight: Tensor) -> Tensor:
+        """The factor of a batch's loss relative to its group's first batch; the weights are summed in ``_group``."""
+        first, total = self._group if self._group is not None else (weight.double().clamp(min=1), weight.new_zeros(()))
+        self._group = first, total + weight
+        return weight / first
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Scales the accumulated gradient to that of the mean over all that counts in the group.
+
+        Lightning has divided each loss by ``accumulate_grad_batches``, as if all batches were full and all groups too.
+        """
+        if self._group is None:
+            return
+        first, total = self._group
+        factor = self._accumulate * first / total.clamp(min=1)
+        self._group = None
+        for parameter in self.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(factor)
+
+    def on_validation_start(self) -> None:
+        """Sets the training means aside: validation happens inside of a training epoch."""
+        self._train_means, self._epoch_means = self._epoch_means, MeanAccumulator()
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs ``val/*`` and takes the training means up again."""
+        self._log_means("val")
+        self._epoch_means = self._train_means
+
+    def on_train_epoch_end(self) -> None:
+        """Logs ``train/*``, among them the penalty of the weights as they are now."""
+        self._log_means("train")
+        with torch.no_grad():
+            value = self._penalty_value()
+        if value is not None:
+            self.log_dict({"train/penalty": value})
+
+    def epoch_state(self) -> dict[str, Any]:
+        """The training means of the epoch so far, for a checkpoint within it."""
+        return self._epoch_means.state_dict()
+
+    def load_epoch_state(self, state: dict[str, Any]) -> None:
+        """Takes the means of an epoch up again.
+
+        Args:
+            state: What :meth:`epoch_state` returned.
+        """
+        self._epoch_means = MeanAccumulator.from_state_dict(state, self.device)
+
+    def configure_optimizers(self) -> Any:
+        """The recipe's optimizer, its schedule moved once per optimizer step."""
+        optimizer = self._optimizer(self.model)
+        of_model = {id(parameter) for parameter in self.model.parameters()}
+        others = [parameter for parameter in self.parameters() if id(parameter) not in of_model]
+        if others:  # a loss may learn as well
+            optimizer.add_param_group({"params": others})
+        total_steps = int(self.trainer.estimated_stepping_batches)
+        steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        schedule = self._schedule(optimizer, total_steps, steps_per_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def at_least_single(scores: Tensor) -> Tensor:
+    """Scores of which a loss is taken: half precision becomes single.
+
+    Args:
+        scores: Of any shape.
+    """
+    return scores.float() if scores.dtype.itemsize < 4 else scores
+
+
+def check_one_of_each(task: str, **slots: Any) -> None:
+    """Require that each slot holds one component.
+
+    Args:
+        task: The task's name.
+        slots: Slot to what was built for it.
+
+    Raises:
+        UserError: A slot holds several.
+    """
+    for name, slot in slots.items():
+        if isinstance(slot, dict | nn.ModuleDict):
+            raise UserError(f"task {task} takes one {name}; the recipe names {len(slot)}: {', '.join(slot)}")

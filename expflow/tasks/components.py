@@ -1,0 +1,14 @@
+"""Names of tasks, and where the arguments of each are declared. Imports no spec.
+
+A new component is declared here and in its spec, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from expflow.registry import Component
+
+TASKS = (
+    Component("classification", "expflow.tasks.specs:ClassificationSpec"),
+    Component("segmentation", "expflow.tasks.specs:SegmentationSpec"),
+    Component("scripted", "expflow.tasks.specs:ScriptedSpec"),
+)

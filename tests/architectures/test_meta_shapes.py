@@ -1,0 +1,168 @@
+"""What is said of operations is what torch says, their costs are torch's, and its compiler stays out of a count."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from expflow.architectures import build
+from expflow.architectures.accounting import multiply_adds
+from expflow.architectures.meta_shapes import META_SHAPES, call_operation
+from tests.architectures.test_contract import NAMES, SMALL, small
+
+aten = torch.ops.aten
+
+
+def described(out):
+    """Sizes, types and strides of what an operation gave; a dimension of one value has no stride to speak of."""
+    parts = out if isinstance(out, tuple | list) else (out,)
+    return [
+        (tuple(x.shape), x.dtype, x.device.type, [s for s, n in zip(x.stride(), x.shape, strict=True) if n > 1])
+        for x in parts
+        if isinstance(x, torch.Tensor)
+    ]
+
+
+class Compare(TorchDispatchMode):
+    """Asks torch as well for each operation, and keeps what it said otherwise."""
+
+    def __init__(self):
+        super().__init__()
+        self.different, self.said = [], set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        written = call_operation(func, args, kwargs)
+        expected = func(*args, **kwargs)
+        if func in META_SHAPES:
+            self.said.add(func)
+            if described(written) != described(expected):
+                self.different.append((str(func), described(args), described(written), described(expected)))
+        return expected
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_outcome_in_every_architecture_is_torchs(name):
+    spec, data = small(name)
+    with torch.device("meta"), Compare() as compare:
+        network = build(spec, data).eval()
+        with torch.no_grad():
+            network(torch.zeros(2, *data.image_shape))
+    assert compare.different == []
+    assert compare.said
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_multiply_adds_are_half_of_what_torch_counts(name):
+    spec, data = small(name)
+    with torch.device("meta"), torch.no_grad():
+        network, x = build(spec, data).eval(), torch.zeros(1, *data.image_shape)
+        with FlopCounterMode(display=False) as theirs:
+            network(x)
+        ours = multiply_adds(network, x)
+    assert theirs.get_total_flops() == 2 * ours > 0
+
+
+class Rest(nn.Module):
+    """What no architecture here has: a transposed convolution, an attention of torch's, products with a bias."""
+
+    def __init__(self):
+        super().__init__()
+        self.up = nn.ConvTranspose2d(3, 8, 4, 2, 1, groups=1)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x_bchw):
+        tokens = self.up(x_bchw).flatten(2).transpose(1, 2)
+        attended = self.attention(tokens, tokens, tokens, need_weights=False)[0]
+        return torch.baddbmm(attended, attended, attended.transpose(1, 2) @ attended)
+
+
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+def test_so_are_those_of_transposed_convolutions_and_attentions(device):
+    with torch.device(device), torch.no_grad():
+        network, x = Rest().eval(), torch.zeros(2, 3, 4, 6)
+        with FlopCounterMode(display=False) as theirs:
+            network(x)
+        ours = multiply_adds(network, x)
+    assert theirs.get_total_flops() == 2 * ours > 2 * 8 * 16 * 3 * 4 * 6
+
+
+def layouts():
+    """Tensors that elementwise operations may meet: of all orders in memory, repeated, cut out, of fewer dimensions."""
+    x = torch.empty(2, 3, 4, 5, device="meta")
+    return {
+        "contiguous": x,
+        "channels last": x.contiguous(memory_format=torch.channels_last),
+        "turned": torch.empty(4, 2, 5, 3, device="meta").permute(1, 3, 0, 2),
+        "cut out": torch.empty(2, 3, 4, 9, device="meta")[..., 2:7],
+        "repeated": torch.empty(2, 1, 4, 5, device="meta").expand(2, 3, 4, 5),
+        "scales": torch.empty(2, 3, 1, 1, device="meta"),
+        "wide": torch.empty(3, 1, 5, device="meta"),
+        "one a column": torch.empty(5, device="meta"),
+        "one": torch.empty((), device="meta"),
+        "half": torch.empty(2, 3, 4, 5, device="meta", dtype=torch.float16),
+        "whole": torch.empty(2, 3, 4, 5, device="meta", dtype=torch.int64),
+        "misfit": torch.empty(2, 3, 4, 4, device="meta"),
+    }
+
+
+@pytest.mark.parametrize("second", layouts())
+@pytest.mark.parametrize("first", layouts())
+def test_elementwise_results_are_laid_out_as_torch_does(first, second):
+    operands = layouts()[first], layouts()[second]
+    for op in (aten.add.Tensor, aten.mul_.Tensor, aten.div.Tensor):
+        try:
+            expected = described(op(*operands))
+        except RuntimeError as error:
+            with pytest.raises(type(error)):
+                call_operation(op, operands, {})
+        else:
+            assert described(call_operation(op, operands, {})) == expected
+
+
+MISFITS = [
+    (aten.mm.default, ((2, 3), (4, 5))),
+    (aten.bmm.default, ((2, 3, 4), (3, 4, 5))),
+    (aten.addmm.default, ((4,), (2, 3), (3, 5))),
+]
+
+
+@pytest.mark.parametrize(("op", "shapes"), MISFITS)
+def test_what_does_not_fit_is_torchs_error(op, shapes):
+    with pytest.raises(RuntimeError):
+        call_operation(op, [torch.empty(shape, device="meta") for shape in shapes], {})
+
+
+@pytest.mark.parametrize("ceil", [False, True])
+@pytest.mark.parametrize("size", [6, 7, 8, 9, 10])
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(2, 2, 0), (3, 2, 1), (3, 2, 0), (2, 3, 1), (3, 1, 1)])
+def test_pools_round_as_torch_does(size, kernel, stride, padding, ceil):
+    x = torch.empty(1, 2, size, size + 1, device="meta")
+    window = ([kernel, kernel], [stride, stride], [padding, padding])
+    for op, rest in ((aten.max_pool2d_with_indices.default, ([1, 1], ceil)), (aten.avg_pool2d.default, (ceil,))):
+        assert described(call_operation(op, (x, *window, *rest), {})) == described(op(x, *window, *rest))
+
+
+COUNTS = """
+import sys
+import torch
+from expflow.architectures import count
+from expflow.architectures.catalogue import image_data_spec
+from expflow.registry import MODELS
+
+for name, (keys, shape) in {cases}.items():
+    count(MODELS.spec(name).model_validate_json(keys), image_data_spec(shape, 10))
+    late = {{"torch._dynamo", "sympy", "torchvision"}} & sys.modules.keys()
+    assert not late, (name, late)
+"""
+
+
+def test_counting_a_family_of_ours_imports_neither_torchs_compiler_nor_torchvision():
+    cases = {name: (json.dumps({"name": name, **keys}), shape) for name, (keys, shape) in SMALL.items()}
+    done = subprocess.run([sys.executable, "-c", COUNTS.format(cases=cases)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,105 @@
+"""Sweeps on two machines that are reached by ssh, by the commands that a user types."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from expflow.events import TrialEnded
+from expflow.ledger import Record, exists, read
+from tests.cluster.ssh_machines import SshMachines
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(400)]
+
+
+@pytest.fixture(scope="module")
+def machines() -> Iterator[SshMachines]:
+    machines = SshMachines()
+    try:
+        machines.start()
+        yield machines
+    finally:
+        machines.stop()
+
+
+class Project:
+    """A folder with one experiment, and a site file that names the machines."""
+
+    def __init__(self, folder: Path, machines: SshMachines) -> None:
+        self.folder, self.runs, self.jobs = folder, folder / "runs", f".cache/expflow-tests/jobs-{os.getpid()}"
+        folder.mkdir()
+        lines = [f"      - [{{sleep: {s}}}, {{report: {{val/top1: 0.{n + 1}}}}}]" for n, s in enumerate((1, 3, 3, 3))]
+        (folder / "x.yaml").write_text(
+            "task: {name: scripted}\nsweep:\n  space:\n    task.script:\n" + "\n".join(lines) + "\n"
+        )
+        (folder / "expflow.site.yaml").write_text(
+            f"cluster: desks\nclusters:\n  desks: {{name: ssh, hosts: [one, two], python: {sys.executable},"
+            f" options: [-F, {machines.client_file}], folder: {self.jobs}}}\n"
+            f"  away: {{name: ssh, hosts: [nowhere.invalid], options: [-F, {machines.client_file}]}}\n"
+        )
+
+    def expflow(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "expflow", *words]
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=300)
+
+    def ended(self) -> list[str]:
+        folder = self.runs / "x"
+        records: list[Record] = list(read(folder)) if exists(folder) else []
+        return [record.body.trial for record in records if isinstance(record.body, TrialEnded)]
+
+
+@pytest.fixture
+def project(tmp_path: Path, machines: SshMachines) -> Iterator[Project]:
+    project = Project(tmp_path / "project", machines)
+    yield project
+    shutil.rmtree(Path.home() / project.jobs, ignore_errors=True)
+
+
+def until(true: object, patience: float = 200.0) -> None:
+    end = time.monotonic() + patience
+    while not true():  # type: ignore[operator]
+        assert time.monotonic() < end
+        time.sleep(0.3)
+
+
+def test_a_sweep_over_two_machines_that_is_stopped_and_continued(project: Project, machines: SshMachines) -> None:
+    sent = project.expflow("submit", "x.yaml")
+    assert sent.returncode == 0, sent.stderr
+    job = re.findall(r"^job (\S+) at one, two: ", sent.stdout)[0]
+    again = project.expflow("submit", "x.yaml")
+    assert f"job {job} at one, two: runs already" in again.stdout, again.stdout + again.stderr
+    until(project.ended)
+    assert re.search(rf"{job} +RUNNING", project.expflow("status", "--on", "desks").stdout)
+    assert "asked to save and end" in project.expflow("stop", job).stdout
+    stopped = project.expflow("logs", job, "-f")
+    assert stopped.returncode == 143, stopped.stdout + stopped.stderr
+    assert f"to continue: expflow submit x.yaml --storage {project.runs} --on desks" in stopped.stdout
+    until(lambda: not machines.processes())  # on the second machine, too
+
+    assert project.expflow("submit", "x.yaml").returncode == 0
+    over = project.expflow("logs", job, "-f")
+    assert over.returncode == 0, over.stdout + over.stderr
+    assert over.stdout.startswith(stopped.stdout)
+    assert len(project.ended()) == len(set(project.ended())) == 4
+    assert re.search(rf"{job} +SUCCEEDED .* 4 done", project.expflow("status", "--on", "desks").stdout)
+    until(lambda: not machines.processes())
+    folder = Path.home() / project.jobs / job
+    assert (folder / "token").stat().st_mode & 0o777 == 0o600
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_machine_that_does_not_answer_is_said(project: Project) -> None:
+    away = project.expflow("submit", "x.yaml", "--on", "away")
+    assert (away.returncode, len(away.stderr.splitlines())) == (3, 1), away.stderr
+    assert away.stderr.startswith("error: nowhere.invalid cannot be used through ssh: ")
+    unknown = project.expflow("stop", "expflow-none-00000000")
+    assert unknown.returncode == 2
+    assert "one has no job 'expflow-none-00000000'; there are none" in unknown.stderr

@@ -1,0 +1,174 @@
+"""What every task that has a name must do, whoever wrote it."""
+
+import warnings
+
+import pytest
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from torch.utils.data import DataLoader
+
+from expflow.config.schema import Recipe
+from expflow.config.schema import Trainer as TrainerSection
+from expflow.data.dataspec import VOID, DataSpec, FieldSpec
+from expflow.errors import UserError
+from expflow.metrics import METRICS, metric_of
+from expflow.registry import SLOTS, TASKS, load_dotted
+from expflow.tasks import BUILT_SLOTS, build_task
+from expflow.training import Attempt, World, run_trial
+
+CLASSES, BATCH = 7, 4
+IMAGES = DataSpec({"image": FieldSpec((1, 4, 4), "uint8")}, tuple("abcdefg"), mean=(0.5,), std=(0.25,))
+
+
+def labelled_images():
+    """One batch of images with labels; its last sample is padding."""
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "image": torch.randint(0, 256, (BATCH, *IMAGES.image_shape), generator=generator, dtype=torch.uint8),
+        "label": torch.randint(0, CLASSES, (BATCH,), generator=generator),
+        "valid": torch.arange(BATCH) < BATCH - 1,
+    }
+
+
+SCENES = DataSpec(
+    {"image": FieldSpec((1, 4, 4), "uint8"), "mask": FieldSpec((4, 4), "uint8", kind="mask")},
+    ("background", "object"),
+    mean=(0.5,),
+    std=(0.25,),
+)
+
+
+def masked_images():
+    """One batch of images with masks, some of whose pixels are void; its last sample is padding."""
+    batch = labelled_images()
+    generator = torch.Generator().manual_seed(1)
+    mask = torch.tensor([0, 1, VOID], dtype=torch.uint8)[torch.randint(0, 3, (BATCH, 4, 4), generator=generator)]
+    return {"image": batch["image"], "mask": mask, "valid": batch["valid"]}
+
+
+TRAINED = {
+    # name -> what its recipe needs beside its defaults, the data, and a batch of them
+    "classification": ({"model": "linear", "optimizer": "sgd"}, IMAGES, labelled_images),
+    "segmentation": ({"model": "unet", "optimizer": "sgd"}, SCENES, masked_images),
+}
+SMALL = {"unet": {"width": 2, "depth": 1}}
+WITHOUT_TORCH = {"scripted"}
+"""Tasks that build nothing: their runner alone knows what they do."""
+
+
+def spec_of(name):
+    return TASKS.spec(name)(name=name)
+
+
+def recipe_of(name, **changes):
+    cls, needs = TASKS.spec(name), TRAINED[name][0]
+    chosen = {**cls.defaults, **needs, **changes}
+    slots = {
+        slot: SLOTS[slot].spec(component)(name=component, **SMALL.get(component, {}))
+        for slot, component in chosen.items()
+        if component
+    }
+    return Recipe(task=spec_of(name), **slots)
+
+
+def trained(name):
+    """The task after one training step and one validation, and the metrics that it logged."""
+    _, data_spec, make_batch = TRAINED[name]
+    task = build_task(recipe_of(name), data_spec)
+    trainer = Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    batches = DataLoader([make_batch()], batch_size=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning's advice about workers and devices
+        trainer.fit(task, batches, batches)
+    assert trainer.global_step == 1
+    return task, dict(trainer.callback_metrics)
+
+
+def test_every_task_has_a_case():
+    assert {*TRAINED, *WITHOUT_TORCH} == set(TASKS.names())
+
+
+@pytest.mark.parametrize("name", TASKS.names())
+def test_its_declarations_lead_somewhere(name):
+    cls = TASKS.spec(name)
+    assert cls.slots <= SLOTS.keys()
+    assert callable(load_dotted(cls.runner))
+    assert bool(cls.build) == (name in TRAINED)
+    for slot, component in cls.defaults.items():
+        assert slot in cls.slots
+        assert component in SLOTS[slot]
+
+
+@pytest.mark.parametrize("name", TASKS.names())
+def test_its_metrics_are_known_and_its_main_one_is_among_them(name):
+    spec = spec_of(name)
+    declared, main = spec.metrics, spec.main_metric
+    assert declared
+    assert set(declared) <= METRICS.keys()
+    split, _, kind = main.partition("/")
+    assert split == "val"
+    assert kind in declared
+    assert metric_of(main) is not None
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_it_trains_a_step_and_reports_the_metrics_that_it_declares(name):
+    task, logged = trained(name)
+    assert isinstance(task, LightningModule)
+    spec = spec_of(name)
+    validated = {metric.removeprefix("val/") for metric in logged if metric.startswith("val/")}
+    assert validated == set(spec.metrics)
+    assert {metric.partition("/")[0] for metric in logged} == {"train", "val"}
+    assert {metric.removeprefix("train/") for metric in logged if metric.startswith("train/")} <= validated
+    assert all(value.isfinite() for value in logged.values())
+
+
+def gradients(name, batch):
+    """The gradient of one training step from the same weights."""
+    torch.manual_seed(0)
+    task = build_task(recipe_of(name), TRAINED[name][1])
+    loss = task.training_step(batch, 0)
+    assert loss.ndim == 0
+    loss.backward()
+    return [parameter.grad for parameter in task.parameters()]
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_every_weight_has_a_gradient_in_which_padding_has_no_part(name):
+    batch, changed = TRAINED[name][2](), TRAINED[name][2]()
+    for field, values in changed.items():
+        if field != "valid":
+            values[~changed["valid"]] = values[changed["valid"]][0]
+    assert not torch.equal(batch["image"], changed["image"])
+    expected, actual = gradients(name, batch), gradients(name, changed)
+    assert all(gradient is not None and gradient.isfinite().all() for gradient in expected)
+    assert all(torch.allclose(first, second, atol=1e-6) for first, second in zip(expected, actual, strict=True))
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_it_needs_the_slots_that_it_declares_and_takes_no_others(name):
+    cls, data_spec = TASKS.spec(name), TRAINED[name][1]
+    for slot in BUILT_SLOTS:
+        if slot in cls.slots:
+            with pytest.raises(UserError, match=f"task {name} needs {slot}"):
+                build_task(recipe_of(name, **{slot: None}), data_spec)
+        else:
+            component = SLOTS[slot].names()[0]
+            with pytest.raises(UserError, match=f"task {name} takes no {slot}"):
+                build_task(recipe_of(name, **{slot: component}), data_spec)
+
+
+@pytest.mark.parametrize("name", sorted(WITHOUT_TORCH))
+def test_a_task_without_torch_reports_the_metrics_that_it_declares(name):
+    spec, reports = spec_of(name), []
+    recipe = Recipe(task=spec, trainer=TrainerSection(epochs=2))
+    run_trial(Attempt(recipe, 0), World(), lambda report: reports.append(report) or True)
+    assert [set(report.metrics) for report in reports] == [{f"val/{metric}" for metric in spec.metrics}] * 2
