@@ -1,6 +1,6 @@
 """What commands answer to programs: every answer validates against its schema, and the schemas are frozen.
 
-Where a change of a schema is a decision, `.venv/bin/python tests/cli/test_documents.py` writes document_schemas.json
+Where a change of a schema is a decision, `.venv/bin/python -m tests.cli.test_documents` writes document_schemas.json
 anew; a field that changes its meaning or goes away raises the document's version, too.
 """
 
@@ -105,7 +105,7 @@ def results(tmp_path):
 
 def test_the_schemas_are_frozen():
     written = json.loads(FROZEN.read_text())
-    assert schemas() == written, f"run {sys.executable} {__file__} if the change is meant"
+    assert schemas() == written, f"run {sys.executable} -m {__name__} if the change is meant"
 
 
 @pytest.mark.parametrize("name", NAMES)

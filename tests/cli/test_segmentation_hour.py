@@ -60,14 +60,16 @@ def test_the_page_works_as_it_stands(place: Path, capsys: pytest.CaptureFixture[
     assert "val/miou" in out
     code, out, error = call(capsys, "show", "leaves+train/best", "--worst")
     assert code == 0, error
-    (picture,) = (place / "runs").rglob("pictures/worst.png")
-    with Image.open(picture) as drawn:
+    (trial,) = (place / "runs/leaves+train/trials").iterdir()
+    with Image.open(trial / "pictures/worst.png") as drawn:
         colours = {colour for _, colour in drawn.convert("RGB").getcolors(2**24)}
     assert len(colours) > 500, "photographs and masks are drawn"
-    (table,) = (place / "runs").rglob("artifacts/iou-val/*.csv")
+    (table,) = trial.rglob("artifacts/iou-val/*.csv")
     rows = [row.split(",") for row in table.read_text().splitlines()]
     assert [row[0] for row in rows] == ["class", "background", "leaf"]
-    assert "over the choice of 2 images [" in out, "the interval of the ratio over images"
+    code, out, error = call(capsys, "show", "leaves+train/best")
+    assert code == 0, error
+    assert "over the choice of 2 images [" in " ".join(out.split()), "the interval of the ratio over images"
 
 
 def test_init_writes_an_experiment_for_masks_that_plans(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
