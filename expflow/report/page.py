@@ -17,8 +17,10 @@ from expflow.metrics import metric_value
 from expflow.plain_data import plain_data
 from expflow.report.curve_diagnosis import MOST_DIAGNOSED
 from expflow.report.html_page import render_html
-from expflow.report.leaderboard import selected_row
+from expflow.report.leaderboard import rank_configs, selected_row
+from expflow.report.parameter_importance import search_importance
 from expflow.report.report_document import report_document
+from expflow.report.trial_results import header_of
 from expflow.report.view import ReportView, build_view
 from expflow.text import command_line, escape_line
 
@@ -71,11 +73,12 @@ def write_report(folder: Path, state: SweepState) -> ReportFiles:
     from expflow.report.figures import draw_figures, draw_learning_curves  # matplotlib takes most of a second
 
     view = build_view(folder, state)
-    charts = chart_sections(view, state, folder)
+    html, data = folder / "report.html", folder / "report.json"
+    importance = search_importance(rank_configs(state), header_of(state), known=data)
+    charts = chart_sections(view, state, folder, importance)
     declared, learning = draw_figures(view.figures), draw_learning_curves(view.learning)
     names = tuple(figure.name for figure in (*declared, *learning))
-    document = plain_data(report_document(view, state, folder, names))
-    html, data = folder / "report.html", folder / "report.json"
+    document = plain_data(report_document(view, state, folder, names, importance))
     pngs, unwritable = [folder / "figures" / f"{name}.png" for name in names], ""
     try:
         with unwritable_named(html, "the report"):

@@ -13,6 +13,7 @@ from expflow.report.best_of_k import BestOfK
 from expflow.report.contrast_answers import Answer
 from expflow.report.leaderboard import Leaderboard, LeaderboardRow, rank_configs
 from expflow.report.next_steps import NextStep, next_steps
+from expflow.report.parameter_importance import SearchImportance
 from expflow.report.test_evaluations import EvaluationOutcome, evaluation_outcomes
 from expflow.report.trial_results import TrialFailure
 from expflow.report.view import ReportView
@@ -107,6 +108,7 @@ class ReportDocument:
         answers: One for each declared contrast.
         leaderboard: The configs, ranked ones first.
         best: What the choice of the first config is worth; None where nothing was chosen.
+        importance: What the differences come from; None for fewer than 20 configs or two searched keys.
         tests: The evaluations on the test split.
         failures: The trials that gave no value.
         notes: What a reader must know to read the numbers rightly.
@@ -125,6 +127,7 @@ class ReportDocument:
     answers: tuple[Answer, ...]
     leaderboard: tuple[ConfigRow, ...]
     best: BestOfK | None
+    importance: SearchImportance | None
     tests: tuple[RecordedEvaluation, ...]
     failures: tuple[TrialFailure, ...]
     notes: tuple[str, ...]
@@ -133,7 +136,13 @@ class ReportDocument:
     next: tuple[NextStep, ...]
 
 
-def report_document(view: ReportView, state: SweepState, folder: Path, figures: tuple[str, ...]) -> ReportDocument:
+def report_document(
+    view: ReportView,
+    state: SweepState,
+    folder: Path,
+    figures: tuple[str, ...],
+    importance: SearchImportance | None = None,
+) -> ReportDocument:
     """The report as plain data.
 
     Args:
@@ -141,6 +150,7 @@ def report_document(view: ReportView, state: SweepState, folder: Path, figures: 
         state: What the ledger adds up to.
         folder: The results folder.
         figures: Names of the figures that were written.
+        importance: What the differences of the search come from.
     """
     board, name = rank_configs(state), view.name
     files = {"html": "report.html", **{figure: f"figures/{figure}.svg" for figure in figures}}
@@ -155,6 +165,7 @@ def report_document(view: ReportView, state: SweepState, folder: Path, figures: 
         answers=view.answers,
         leaderboard=tuple(_row(row) for row in board.rows),
         best=view.best,
+        importance=importance,
         tests=_tests(state, folder),
         failures=view.failures,
         notes=(*view.answer_notes, *view.leaderboard_notes),

@@ -177,7 +177,7 @@ def test_a_plan(call, tmp_path):
     plan = valid(json.loads(out), "plan")
     assert code == 0
     assert (len(plan["trials"]), plan["left"], plan["forecast"], plan["changes"]) == (6, 6, None, None)
-    assert plan["next"][:2] == ["expflow", "sweep"]
+    assert [(step["action"], step["arguments"][:2]) for step in plan["next"]] == [("sweep", ["expflow", "sweep"])]
     (resolves,) = plan["resolves"]
     assert (resolves["metric"], resolves["seeds"], round(resolves["effect"], 1)) == ("val/top1", 3, 3.7)
     assert plan["trials"][0]["params"] > 0

@@ -8,20 +8,21 @@ import plotly.graph_objects
 import pytest
 
 from expflow.ledger.state import AttemptSpan
-from expflow.report import build_view
+from expflow.report import build_view, parameter_importance, write_report
 from expflow.report.charts.chart import chart_text
 from expflow.report.charts.cost_charts import pareto_front
 from expflow.report.charts.sections import chart_sections
 from expflow.report.curve_diagnosis import curve_diagnoses
 from expflow.report.leaderboard import rank_configs
-from expflow.report.parameter_importance import parameter_importances
+from expflow.report.parameter_importance import search_importance
 from tests.report.states import digits, sweep, trial
 
 WIDE = ({"key": "lr", "kind": "loguniform", "low": 1e-4, "high": 1.0}, {"key": "noise", "kind": "uniform"})
 
 
 def sections(folder, state):
-    return chart_sections(build_view(folder, state), state, folder)
+    importance = search_importance(rank_configs(state), state.header)
+    return chart_sections(build_view(folder, state), state, folder, importance)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def test_the_sections_of_the_depth_sweep(depth):
         "val/loss over training",
         "val/top1 over training",
     ]
-    assert [chart.name for chart in shown.search] == ["importance", "parallel", "slice-0", "slice-1"]
+    assert [chart.name for chart in shown.search] == ["parallel", "slice-0", "slice-1"]
     assert [chart.name for chart in shown.trade_offs] == ["trade-off-macs", "trade-off-params", "trade-off-seconds"]
 
 
@@ -80,22 +81,45 @@ def test_the_curves_say_the_diagnosis_over_a_point(depth):
         assert line["hovertext"][-1].endswith(diagnoses[line["name"]])
 
 
-def test_what_decides_is_more_important_than_what_does_nothing():
+def test_what_decides_is_more_important_than_what_does_nothing(tmp_path):
     state = searched()
-    first, last = parameter_importances(rank_configs(state), state.header)
-    assert (first.key, last.key) == ("lr", "noise")
+    importance = search_importance(rank_configs(state), state.header)
+    first, last = importance.keys
+    assert (importance.configs, first.key, last.key) == (40, "lr", "noise")
     assert first.fanova > 0.5 > last.fanova
     assert first.ped_anova > last.ped_anova
-    assert parameter_importances(rank_configs(state), state.header) == [first, last]
+    assert search_importance(rank_configs(state), state.header) == importance
+    chart = sections(tmp_path, state).search[0]
+    assert (chart.name, chart.layout["yaxis"]["ticktext"]) == ("importance", ["noise", "lr"])
+
+
+def test_importance_is_computed_once_for_the_same_configs(tmp_path, monkeypatch):
+    state = searched()
+    first = write_report(tmp_path, state)
+    assert [row["key"] for row in first.document["importance"]["keys"]] == ["lr", "noise"]
+
+    def evaluated(*_):
+        raise AssertionError("it is in report.json")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(parameter_importance, "_evaluated", evaluated)
+        before = first.html.read_bytes(), first.data.read_bytes()
+        again = write_report(tmp_path, state)
+        assert (again.html.read_bytes(), again.data.read_bytes()) == before
+        with pytest.raises(AssertionError, match=r"report\.json"):
+            write_report(tmp_path, searched(39))
+    for damage in (b"{", b"[]", b'{"importance": null}', b'{"importance": {"inputs": 5}}'):
+        first.data.write_bytes(damage)
+        assert write_report(tmp_path, state).document == first.document
 
 
 @pytest.mark.parametrize(
     "state",
-    [searched(7), sweep([trial({"lr": at / 9, "noise": at}, 0, "done", {"val/top1": 0.5}) for at in range(9)])],
+    [searched(19), sweep([trial({"lr": at / 30, "noise": at}, 0, "done", {"val/top1": 0.5}) for at in range(30)])],
     ids=["too few", "all equal"],
 )
 def test_nothing_is_said_of_importance_where_nothing_can_be(state):
-    assert parameter_importances(rank_configs(state), state.header) == []
+    assert search_importance(rank_configs(state), state.header) is None
 
 
 def test_the_pareto_front():

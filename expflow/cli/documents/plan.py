@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from expflow.cli.documents.next_command import NextCommand
 from expflow.errors import StorageUnwritable
 from expflow.ledger import SweepState, exists, load_state
 from expflow.report.resolvable import ResolvableDifference, resolvable_differences
@@ -80,7 +81,7 @@ class PlanDocument:
         resolves: The smallest differences that the seeds resolve, for each metric of a contrast.
         changes: What becomes of results that are there; None where there are none.
         notes: What trying a batch of each network has shown.
-        next: The command that runs it, an argument each.
+        next: What can be done now: the command that runs it.
     """
 
     document: Literal["plan"]
@@ -96,7 +97,7 @@ class PlanDocument:
     resolves: tuple[ResolvableDifference, ...]
     changes: ChangedTrials | None
     notes: tuple[str, ...]
-    next: tuple[str, ...]
+    next: tuple[NextCommand, ...]
 
 
 def plan_document(plan: Plan, rows: Sequence[TrialCost], notes: tuple[str, ...] = ()) -> PlanDocument:
@@ -129,7 +130,7 @@ def plan_document(plan: Plan, rows: Sequence[TrialCost], notes: tuple[str, ...] 
         tuple(resolvable_differences(plan)),
         _changes(plan, rows, known),
         notes,
-        tuple(shlex.split(plan.command)),
+        (NextCommand("sweep", tuple(shlex.split(plan.command))),),
     )
 
 

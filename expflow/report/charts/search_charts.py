@@ -28,25 +28,26 @@ from expflow.report.charts.chart import (
 from expflow.report.charts.config_text import config_lines
 from expflow.report.figure_data import ordered_values
 from expflow.report.leaderboard import Leaderboard, LeaderboardRow
-from expflow.report.parameter_importance import MOST_CONFIGS, parameter_importances
+from expflow.report.parameter_importance import SearchImportance
 
 MOST_SLICES = 12
 """Searched keys that have a chart of their own."""
 _QUARTERS = ("best quarter", "second quarter", "third quarter", "last quarter")
 
 
-def search_charts(board: Leaderboard, header: Header) -> list[Chart]:
+def search_charts(board: Leaderboard, header: Header, importance: SearchImportance | None) -> list[Chart]:
     """Importance, slices and parallel coordinates; nothing where nothing was searched.
 
     Args:
         board: The leaderboard.
         header: The sweep's header.
+        importance: What the differences come from; None where that cannot be told.
     """
     rows = [row for row in board.rows if row.estimate is not None]
     axes = {key: axis for key in board.keys if len((axis := _axis(rows, key, header)).ticks) > 1}
     if len(rows) < 2 or not axes:
         return []
-    charts = [*_importance(board, header)]
+    charts = [_importance(board, importance)] if importance is not None else []
     if len(axes) > 1:
         charts.append(_parallel(board, rows[:MOST_POINTS], axes, header))
     shown = list(axes)[:MOST_SLICES]
@@ -58,10 +59,8 @@ def _axis(rows: Sequence[LeaderboardRow], key: str, header: Header) -> ValueAxis
     return ValueAxis(key, ordered_values([row.values.get(key) for row in rows], key, header))
 
 
-def _importance(board: Leaderboard, header: Header) -> list[Chart]:
-    shares = parameter_importances(board, header)
-    if not shares:
-        return []
+def _importance(board: Leaderboard, importance: SearchImportance) -> Chart:
+    shares = importance.keys
     keys = [chart_text(share.key) for share in reversed(shares)]
     places = list(range(len(keys)))
     traces = []
@@ -83,10 +82,10 @@ def _importance(board: Leaderboard, header: Header) -> list[Chart]:
             }
         )
     rows = sum(row.estimate is not None for row in board.rows)
-    taken = f"{rows} configs" if rows <= MOST_CONFIGS else f"every k-th of {rows} configs, {MOST_CONFIGS} at most"
+    taken = f"{rows} configs" if rows == importance.configs else f"{importance.configs} of {rows} configs"
     caption = (
         f"How much each searched key accounts for differences in {board.metric}, read from the means of {taken}. "
-        "fANOVA: share of the variance over the whole space. PED-ANOVA: how much the best tenth differs from all. "
+        "fANOVA: share of the variance over the whole space. PED-ANOVA: how much the best quarter differs from all. "
         "A model's reading of this search, no test; keys that only some configs have are left out."
     )
     words = "; ".join(f"{share.key} {share.fanova:.2f} and {share.ped_anova:.2f}" for share in shares)
@@ -97,7 +96,7 @@ def _importance(board: Leaderboard, header: Header) -> list[Chart]:
         barmode="group",
     )
     alt = f"Importance by fANOVA and PED-ANOVA: {words}"
-    return [Chart("importance", "What the differences come from", caption, alt, tuple(traces), layout)]
+    return Chart("importance", "What the differences come from", caption, alt, tuple(traces), layout)
 
 
 def _slice(

@@ -14,6 +14,7 @@ from expflow.report.charts.metric_charts import metric_charts
 from expflow.report.charts.search_charts import search_charts
 from expflow.report.charts.time_line import time_line
 from expflow.report.leaderboard import rank_configs
+from expflow.report.parameter_importance import SearchImportance
 from expflow.report.view import ReportView
 
 
@@ -42,19 +43,22 @@ class ChartSections:
         return [chart for field in fields(self) for chart in getattr(self, field.name)]
 
 
-def chart_sections(view: ReportView, state: SweepState, folder: Path) -> ChartSections:
+def chart_sections(
+    view: ReportView, state: SweepState, folder: Path, importance: SearchImportance | None = None
+) -> ChartSections:
     """The charts of a report.
 
     Args:
         view: What the page shows.
         state: What the ledger adds up to.
         folder: The results folder.
+        importance: What the differences of the search come from; None where that cannot be told.
     """
     board, header = rank_configs(state), trial_results.header_of(state)
     return ChartSections(
         figures=tuple(metric_charts(view.figures)),
         learning=tuple(curve_charts(view.learning, view.diagnoses)),
-        search=tuple(search_charts(board, header)),
+        search=tuple(search_charts(board, header, importance)),
         trade_offs=tuple(trade_off_charts(board, header)),
         time_line=tuple(time_line(state)),
         forecast=tuple(forecast_chart(folder, state)),
