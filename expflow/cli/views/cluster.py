@@ -59,6 +59,9 @@ def submit_sweeps(
         address: A Ray head's address.
         wait: Whether to follow the job to its end, and to leave with its exit code.
         as_json: Whether JSON objects are printed, one a line.
+
+    Raises:
+        UserError: Several jobs cannot be followed at once.
     """
     from expflow.cluster.launcher import SweepRequest
     from expflow.cluster.launchers import choose_launcher
