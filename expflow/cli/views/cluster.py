@@ -74,16 +74,16 @@ def submit_sweeps(
     named = zip(files, plans, strict=True)
     requests = [SweepRequest(file, plan.name, str(plan.storage), tuple(sets)) for file, plan in named]
     sent = list(zip(launcher.submit(requests), plans, strict=True))
-    if as_json:
-        for submission, plan in sent:
-            print_line(submitted_document(submission, plan, _where(launcher, str(plan.storage))))
-    else:
-        _print_submissions(sent, launcher)
+    _print_submissions(sent, launcher, as_json=as_json)
     if wait:
         _follow(launcher, sent[0][0].job, str(plans[0].storage), as_json=as_json)
 
 
-def _print_submissions(sent: Sequence[tuple[Submission, Plan]], launcher: Launcher) -> None:
+def _print_submissions(sent: Sequence[tuple[Submission, Plan]], launcher: Launcher, *, as_json: bool) -> None:
+    if as_json:
+        for submission, plan in sent:
+            print_line(submitted_document(submission, plan, _where(launcher, str(plan.storage))))
+        return
     for submission, plan in sent:
         what = (
             "runs already, nothing new was started" if submission.already_running else f"{submission.files} files sent"
