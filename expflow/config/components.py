@@ -15,7 +15,7 @@ from expflow.config.nearest_component import nearest_user_component
 from expflow.config.schema import Recipe, Trainer
 from expflow.config.spec import Spec, UserComponent, with_present_keys
 from expflow.config.tree import Mark, Node, describe_value, from_plain, problem_at
-from expflow.config.user_components import resolve_user_component, slots_of_user_task
+from expflow.config.user_components import needs_data, resolve_user_component, slots_of_user_task
 from expflow.config.validation import check_model, unknown_key
 from expflow.errors import MAX_PROBLEMS, ExperimentInvalid, Problem, nearest
 from expflow.registry import SLOTS, Registry
@@ -278,6 +278,8 @@ def _check_slots(task: Spec, given: Mapping[str, Node], context: LoadingContext)
     """A slot that the task needs and does not get, or gets and does not use, is a problem."""
     if isinstance(task, UserComponent):
         needs, takes = slots_of_user_task(task)
+        if "data" not in given and (reason := needs_data(task)):
+            context.refuse(given["task"].mark, "data", f"missing; {reason}")
     else:
         needs = takes = task_spec(task).slots
     for slot in sorted(needs - given.keys()):

@@ -218,7 +218,9 @@ class Resources(FrozenModel):
 class Recipe(FrozenModel):
     """All that trains one model."""
 
-    data: Slot | None = identity(None, description="Where the samples come from.")
+    data: Slot | None = identity(
+        None, description="Where the samples come from; may be left out where a LightningModule brings its loaders."
+    )
     model: Slot | None = identity(None, description="The network.")
     task: Slot = identity(description="What is learned and measured.")
     loss: Slot | None = identity(None, description="What is minimised.")

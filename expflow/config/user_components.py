@@ -249,3 +249,28 @@ def slots_of_user_task(task: UserComponent) -> tuple[frozenset[str], frozenset[s
     signature = signature_of(load_dotted(task.name))
     slots = frozenset(SLOTS) - {"task", "data"}
     return (signature.required & slots) - task.arguments.keys(), (signature.names & slots) | {"data"}
+
+
+_OF_LIGHTNING = ("lightning", "pytorch_lightning")
+
+
+def needs_data(task: UserComponent) -> str:
+    """Why a recipe with a task of the user's has to name data; "" where the task brings its own, or may.
+
+    Args:
+        task: The task: a LightningModule, or a function that makes one, of which nothing is known before it is called.
+    """
+    cls = load_dotted(task.name)
+    hook = getattr(cls, "train_dataloader", None) if isinstance(cls, type) else None
+    if hook is None or getattr(hook, "__module__", "").partition(".")[0] not in _OF_LIGHTNING:
+        return ""
+    module = sys.modules[cls.__module__]
+    beside = [name for name, value in vars(module).items() if _is_data_module(value, module.__name__)]
+    example = f"{module.__name__}:{beside[0]}" if beside else "package.module:YourDataModule"
+    return f'the task {task.name} has no train_dataloader of its own; say where its samples come from: "{example}"'
+
+
+def _is_data_module(value: Any, module: str) -> bool:
+    """Whether a class of a module's own is a LightningDataModule. Lightning is not imported for it."""
+    names = (base.__name__ for base in value.__mro__[1:]) if isinstance(value, type) else ()
+    return "LightningDataModule" in names and value.__module__ == module and not value.__name__.startswith("_")

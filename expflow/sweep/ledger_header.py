@@ -8,7 +8,7 @@ from typing import Any
 
 from expflow.config.identity import dump
 from expflow.config.schema import Recipe
-from expflow.config.spec import Spec
+from expflow.config.spec import Spec, UserComponent
 from expflow.data.prepare.prepared import PreparedData
 from expflow.ledger.header import Header
 from expflow.sweep.data_preparation import prepared_data
@@ -90,6 +90,8 @@ def _search_facts(plan: Plan, before: Header | None) -> dict[str, Any]:
 
 def _data_facts(data: PreparedData | None, recipe: Recipe) -> dict[str, Any]:
     source = recipe.data.name if isinstance(recipe.data, Spec) else ""
+    if recipe.data is None and isinstance(recipe.task, UserComponent):
+        source = recipe.task.name  # a module that brings its loaders
     if data is None:
         return {"source": source, "key": own_data_key(recipe)}
     return {

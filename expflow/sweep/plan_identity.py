@@ -8,7 +8,7 @@ from typing import Any
 
 from expflow.config.identity import dump, identity_tree
 from expflow.config.schema import Recipe, Sweep, Trainer
-from expflow.config.spec import role_of
+from expflow.config.spec import UserComponent, role_of
 
 
 def plan_digest(recipe: Recipe, sweep: Sweep) -> str:
@@ -60,10 +60,14 @@ def budget_of(recipe: Recipe) -> dict[str, Any]:
 def own_data_key(recipe: Recipe) -> str:
     """The data key of data that the user's own code brings: a hash of what the file says of them.
 
+    Where the file names no data, they are those of the user's task, whose arguments are in the config's id.
+
     Args:
         recipe: A recipe whose data are not prepared by expflow.
     """
-    return digest(dump(recipe).get("data")) if recipe.data is not None else "none"
+    if recipe.data is not None:
+        return digest(dump(recipe).get("data"))
+    return digest({"task": recipe.task.name}) if isinstance(recipe.task, UserComponent) else "none"
 
 
 def digest(value: Any) -> str:

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from expflow.config.component_specs import LIGHTNING_RUNNER
 from expflow.config.schema import Recipe
-from expflow.config.spec import PassthroughSpec, role_of
+from expflow.config.spec import PassthroughSpec, UserComponent, role_of
 from expflow.data.source_spec import ShardedSourceSpec
 from expflow.files import write_atomically
 from expflow.sweep.code_hashes import user_modules
@@ -97,7 +97,8 @@ def can_be_tried(recipe: Recipe) -> bool:
     Args:
         recipe: The recipe.
     """
-    return runner_of(recipe) == LIGHTNING_RUNNER and recipe.data is not None
+    has_data = recipe.data is not None or isinstance(recipe.task, UserComponent)
+    return has_data and runner_of(recipe) == LIGHTNING_RUNNER
 
 
 def trained_samples(trial: PlannedTrial) -> int:

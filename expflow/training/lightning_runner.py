@@ -58,7 +58,7 @@ from expflow.training.trainer_arguments import (
 from expflow.training.transfer.freezing import freezing_callbacks
 from expflow.training.transfer.probe_features import with_probe_features
 from expflow.training.transfer.weight_loading import load_initial_weights
-from expflow.training.trial_data import TrialData, open_trial_data
+from expflow.training.trial_data import TrialData, open_trial_data, with_task
 from expflow.training.trial_logger import LIGHTNING_FOLDER, TrialLogger
 from expflow.training.user_callbacks import CheckpointFolders, user_callbacks
 from expflow.training.weights_digest import weights_digest
@@ -109,6 +109,7 @@ def _prepare(
     seed_everything(attempt.seed)
     data = open_trial_data(attempt, world)
     task = build_task(attempt.recipe, data.spec)
+    data = with_task(data, task, attempt, world)
     if attempt.recipe.trainer.sync_batchnorm:
         convert_batch_norms(task, world)
     if selection.path is None:

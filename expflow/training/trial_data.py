@@ -1,12 +1,15 @@
-"""Where a trial's batches come from: prepared shards, or the user's own LightningDataModule."""
+"""Where a trial's batches come from: prepared shards, the user's own LightningDataModule, or their LightningModule."""
 
 from __future__ import annotations
 
 import functools
+import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
+
+from pytorch_lightning import LightningDataModule, LightningModule
 
 from expflow.config.schema import Recipe
 from expflow.config.spec import UserComponent
@@ -15,9 +18,11 @@ from expflow.data.source_spec import ShardedSourceSpec
 from expflow.errors import UserError
 from expflow.lightning_alias import two_lightnings
 from expflow.registry import construct, load_dotted
+from expflow.tasks import build_task
 from expflow.training.contract import Attempt, World
 from expflow.training.data_preparation import prepare_once
 from expflow.training.shared_loaders import LoaderSharing, check_loaders, watches_validation_end
+from expflow.training.task_loaders import TaskLoaders, overrides, task_loaders
 
 Batches = Iterable[Any]
 
@@ -31,7 +36,8 @@ class TrialData:
         train: The training set, in a new order each epoch.
         val: The val split in a fixed order; None where there is none.
         train_in_order: The training set in a fixed order, which ``fit/*`` is measured on; None where it is unknown.
-        module: The user's LightningDataModule, which then gives ``train`` and ``val`` itself.
+        module: The user's LightningDataModule, which then gives ``train`` and ``val`` itself; where the file names no
+            data, a :class:`TaskLoaders` of the user's task.
         sharing: How the ranks share the loaders of ``module``; None where each rank reads them as they are.
         whole_val: Whether ``val`` has all samples on each rank.
     """
@@ -73,16 +79,13 @@ class TrialData:
     @property
     def validation_argument(self) -> Any:
         """What Lightning's ``Trainer.validate`` is called with; None where there is nothing to validate on."""
-        from pytorch_lightning import LightningDataModule
-
         if self.module is None:
             return self.val
-        has_val = type(self.module).val_dataloader is not LightningDataModule.val_dataloader
-        return self.module if has_val else None
+        return self.module if overrides(self.module, "val_dataloader") else None
 
 
 def open_trial_data(attempt: Attempt, world: World) -> TrialData:
-    """The data of a trial for one rank.
+    """The data of a trial for one rank, as far as they do not come from its task: see :func:`with_task`.
 
     Args:
         attempt: The trial.
@@ -95,15 +98,45 @@ def open_trial_data(attempt: Attempt, world: World) -> TrialData:
     if isinstance(spec, Mapping):
         raise UserError(f"a recipe trains on one data source, and this one names {len(spec)}: {', '.join(spec)}")
     fit_on = attempt.recipe.trainer.fit_on
-    if isinstance(spec, UserComponent):
+    source = attempt.recipe.task if spec is None else spec
+    if isinstance(source, UserComponent):
         if fit_on != "train":
             raise UserError(
-                f"trainer.fit_on: {fit_on} joins splits of prepared shards; {spec.name} has its own loaders"
+                f"trainer.fit_on: {fit_on} joins splits of prepared shards; {source.name} has its own loaders"
             )
-        return _from_user_module(spec, attempt, world)
+        return _from_user_module(source, attempt, world) if spec is not None else TrialData(DataSpec(fields={}))
     if spec is None or attempt.data_root is None:
         raise UserError("there is nothing to train on: the recipe names no data, or they were not prepared")
     return _from_shards(cast(ShardedSourceSpec, spec), attempt.data_root, attempt, world)
+
+
+def with_task(data: TrialData, task: LightningModule, attempt: Attempt, world: World) -> TrialData:
+    """The data with the loaders of the trial's task, where the recipe names no data.
+
+    A task's ``prepare_data`` runs once on each machine, with any data.
+
+    Args:
+        data: What :func:`open_trial_data` gave.
+        task: The task that was built from them.
+        attempt: The trial.
+        world: The rank's place among the trial's ranks. All ranks have to call this.
+
+    Raises:
+        UserError: The task has no loader of training batches, and there are no other data.
+    """
+    spec = attempt.recipe.task
+    if not isinstance(spec, UserComponent):
+        return data
+    prepare_once(task, spec.name, None, world)
+    if attempt.recipe.data is not None:
+        if data.module is None and data.val is None:  # Lightning would take the task's own in their place
+            task.val_dataloader = types.MethodType(LightningModule.val_dataloader, task)  # type: ignore[method-assign]
+        return data
+    if not overrides(task, "train_dataloader"):
+        raise UserError(f"there is nothing to train on: the recipe names no data, and {spec.name} has no loaders")
+    module = task_loaders(task)
+    sharing = _share(module, f"of {spec.name}", attempt.recipe, world)
+    return replace(data, module=module, sharing=sharing)
 
 
 def split_loader(attempt: Attempt, world: World, data: TrialData, split: str) -> Any:
@@ -149,23 +182,27 @@ def check_shareable(attempt: Attempt, ranks: int) -> None:
     Raises:
         UserError: A loader cannot be shared; the message says why, and what to do.
     """
-    spec, wanted = attempt.recipe.data, attempt.recipe.trainer.lightning.get("use_distributed_sampler")
-    if ranks == 1 or wanted is False or not isinstance(spec, UserComponent):
+    recipe, world = attempt.recipe, World()
+    wanted = recipe.trainer.lightning.get("use_distributed_sampler")
+    source = recipe.task if recipe.data is None else recipe.data
+    if ranks == 1 or wanted is False or not isinstance(source, UserComponent):
         return
-    data = open_trial_data(attempt, World())
-    check_loaders(_split_of_user_module(data.module, "train"), spec.name, ranks)
-    if data.validation_argument is not None and not _watches_validation(attempt.recipe):
-        check_loaders(_split_of_user_module(data.module, "val"), spec.name, ranks)
+    data = open_trial_data(attempt, world)
+    name = source.name
+    if recipe.data is None:
+        data, name = with_task(data, build_task(recipe, data.spec), attempt, world), f"of {name}"
+    check_loaders(_split_of_user_module(data.module, "train"), name, ranks)
+    if data.validation_argument is not None and not _watches_validation(recipe):
+        check_loaders(_split_of_user_module(data.module, "val"), name, ranks)
 
 
 def _split_of_user_module(module: Any, split: str) -> Any:
-    from pytorch_lightning import LightningDataModule
-
-    name = f"{split}_dataloader"
-    if getattr(type(module), name) is getattr(LightningDataModule, name):
-        raise UserError(f"data {type(module).__name__} has no {name}: there is nothing to evaluate on")
-    module.prepare_data()
-    module.setup({"train": "fit", "val": "validate"}.get(split, split))
+    owner, name = module.task if isinstance(module, TaskLoaders) else module, f"{split}_dataloader"
+    if not overrides(module, name):
+        what = "task" if owner is not module else "data"
+        raise UserError(f"{what} {type(owner).__name__} has no {name}: there is nothing to evaluate on")
+    owner.prepare_data()
+    owner.setup({"train": "fit", "val": "validate"}.get(split, split))
     return getattr(module, name)()
 
 
@@ -204,14 +241,12 @@ def _watches_validation(recipe: Recipe) -> bool:
 
 def _from_user_module(spec: UserComponent, attempt: Attempt, world: World) -> TrialData:
     """The user's LightningDataModule; its DataSpec, where it has one, is its attribute ``data_spec``."""
-    from pytorch_lightning import LightningDataModule
-
     module = construct(spec.name, spec.arguments, {"seed": attempt.seed})
     if not isinstance(module, LightningDataModule):
         raise UserError(
             f"data {spec.name} is a {type(module).__name__}; a LightningDataModule is needed{two_lightnings()}"
         )
-    prepare_once(module, spec, world)
+    prepare_once(module, spec.name, spec.arguments, world)
     return TrialData(
         getattr(module, "data_spec", None) or DataSpec(fields={}),
         module=module,

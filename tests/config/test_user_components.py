@@ -71,6 +71,35 @@ def test_a_task_of_the_users_takes_the_slots_that_it_names(tmp_path):
     ]
 
 
+OWN_LOADERS = """\
+import pytorch_lightning as pl
+class Net(pl.LightningModule):
+    def __init__(self, width: int = 8): ...
+    def train_dataloader(self): ...
+class Derived(Net): ...
+class Without(pl.LightningModule): ...
+class Letters(pl.LightningDataModule): ...
+def made(width: int = 8): ...
+"""
+
+
+@pytest.mark.parametrize("name", ["Net", "Derived", "made"])
+def test_a_module_that_brings_its_loaders_needs_no_data(name, tmp_path):
+    (tmp_path / "own_loaders.py").write_text(OWN_LOADERS)
+    assert loaded(tmp_path, f"task: 'own_loaders:{name}'\n").experiment.data is None
+
+
+def test_a_module_without_loaders_needs_data(tmp_path):
+    (tmp_path / "no_loaders.py").write_text(OWN_LOADERS)
+    assert problems(tmp_path, "task: 'no_loaders:Without'\n") == [
+        "exp.yaml:1:7: data: missing; the task no_loaders:Without has no train_dataloader of its own; say where its"
+        ' samples come from: "no_loaders:Letters"'
+    ]
+    (tmp_path / "no_loaders_either.py").write_text(OWN_LOADERS.replace("class Letters", "class _Letters"))
+    (message,) = problems(tmp_path, "task: 'no_loaders_either:Without'\n")
+    assert message.endswith('"package.module:YourDataModule"')
+
+
 def test_two_folders_may_have_a_module_of_the_same_name(tmp_path):
     for name, argument in (("one", "a"), ("two", "b")):
         (tmp_path / name).mkdir()

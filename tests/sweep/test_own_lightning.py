@@ -74,6 +74,20 @@ class LitDigits(pl.LightningDataModule):
         return DataLoader(self.val, batch_size=self.batch_size)
 
 
+class LitFed(LitAutoEncoder):
+    """Brings its loaders itself."""
+
+    def setup(self, stage):
+        self.digits = LitDigits()
+        self.digits.setup(stage)
+
+    def train_dataloader(self):
+        return self.digits.train_dataloader()
+
+    def val_dataloader(self):
+        return self.digits.val_dataloader()
+
+
 if __name__ == "__main__":
     pl.Trainer(max_epochs=10).fit(LitAutoEncoder(), datamodule=LitDigits())
 '''
@@ -168,3 +182,11 @@ def test_it_is_trained_alone(place: Workplace) -> None:
     (trial,) = expflow.results("codes+train", storage=place.folder / "runs").trials.to_dict("records")
     assert trial["status"] == "done"
     assert 0 < trial["val_loss"] < 1
+
+
+def test_one_that_brings_its_loaders_is_trained_without_data(place: Workplace) -> None:
+    place.write("task: {name: 'litmodule:LitFed'}\ntrainer: {epochs: 1}\n", "fed.yaml")
+    assert "1 trial of 1 config" in place.run("plan", "fed.yaml")
+    place.run("train", "fed.yaml")
+    results = expflow.results("fed", storage=place.folder / "runs")
+    assert 0 < results.trials["val_loss"].item() < 1

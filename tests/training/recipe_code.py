@@ -80,6 +80,17 @@ class Measured(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=self.lr)
 
 
+class OwnValidation(Measured):
+    """Has a loader for validation, beside digits that the recipe names."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(64, 10, dtype=torch.float64)
+
+    def val_dataloader(self):
+        return DataLoader(TensorDataset(*blobs(13, 1)), 8, collate_fn=collate)
+
+
 class Hungry(Scored):
     """Asks for more memory than there is."""
 

@@ -7,6 +7,7 @@ from torch import nn
 
 from expflow.architectures.specs.mlp import MLPSpec
 from expflow.architectures.specs.resnet import ResNetSpec
+from expflow.config.spec import UserComponent
 from expflow.data.prepare.build import prepare
 from expflow.data.specs import DigitsSpec
 from expflow.errors import CheckpointMismatch, UserError
@@ -17,6 +18,7 @@ from expflow.training.evaluation.ensembles import ensemble, greedy_soup, mean_we
 from expflow.training.evaluation.evaluator import SplitMetrics, open_evaluator
 from expflow.training.evaluation.prediction_recorder import predictions_file
 from expflow.training.evaluation.predictions import load_predictions
+from tests.training import recipe_code
 from tests.training.test_run_trial import recipe, train
 
 
@@ -233,6 +235,14 @@ def test_training_on_val_too_sees_every_sample_once_and_reports_no_val(digits, t
         with pytest.raises(UserError, match="val was trained on"):
             on.evaluate(weights, "val")
         assert uniform_soup(on, {"a": weights}, val=False).val is None
+
+
+def test_a_modules_own_val_loader_does_not_stand_in_for_the_val_that_was_trained_on(digits):
+    both = on_digits(limit=300, fit_on="train+val")
+    slots = dict.fromkeys(("model", "loss", "optimizer", "schedule"))
+    task = UserComponent(name=f"{recipe_code.__name__}:OwnValidation")
+    _, reports = train(both.model_copy(update={**slots, "task": task}), data_root=digits.root)
+    assert not any(name.startswith("val/") for name in reports[-1].metrics)
 
 
 def _labels(digits, split):

@@ -10,10 +10,11 @@ import pytest
 from expflow.config.schema import Recipe, Trainer
 from expflow.config.spec import UserComponent
 from expflow.errors import UserError
-from expflow.training import Attempt, World
+from expflow.training import Attempt, World, run_trial
 from expflow.training.batch_check import check_batches
 from expflow.training.contract import BatchCheck
 from expflow.training.data_preparation import prepare_once
+from expflow.training.evaluation.evaluator import open_evaluator
 from expflow.training.shared_loaders import check_loaders, watches_validation_end
 from tests.training import shared_data_code, user_code
 from tests.training.forked_ranks import train_on_two_ranks
@@ -44,6 +45,7 @@ CASES = {
     "end, shared": ({}, {"use_distributed_sampler": True}, "EndSeeing"),
     "own parts": (OWN_PARTS, {"use_distributed_sampler": False}, "Seeing"),
     "prepared": ({"samples": 200, "log": "prepared.log"}, {}, "Seeing"),
+    "no data": (None, {}, "SelfFed"),
     "iterable": ({"train": "iterable"}, {}, "Seeing"),
     "iterable val": ({"val": "iterable"}, {}, "Seeing"),
     "endless": ({"train": "endless"}, {}, "Seeing"),
@@ -55,10 +57,10 @@ CASES = {
 def recipe(folder, name):
     data, lightning, module = CASES[name]
     source = "NumberedData"
-    if "log" in data:
+    if data is not None and "log" in data:
         source, data = "PreparedData", {**data, "log": str(folder / data["log"])}
     return Recipe(
-        data=UserComponent(name=f"{CODE}:{source}", **data),
+        data=UserComponent(name=f"{CODE}:{source}", **data) if data is not None else None,
         task=UserComponent(name=f"{CODE}:{module}", out=str(folder / f"seen-{name}")),
         trainer=Trainer(epochs=1, lightning=lightning),
     )
@@ -106,6 +108,7 @@ def numbers(batches):
         ("workers", 200, 2),
         ("whole batches", 200, 2),
         ("distributed", 200, 2),
+        ("no data", 200, 2),
     ],
 )
 def test_each_rank_trains_on_its_half(name, samples, steps, seen, trained):
@@ -208,8 +211,45 @@ def test_what_cannot_be_shared_is_refused_with_what_to_do(name, reason, trained)
     assert name == "none left" or "use_distributed_sampler: false" in message
 
 
-def test_data_are_prepared_once_on_a_machine(trained):
-    assert (trained[0] / "prepared.log").read_text() == "prepared\n"
+@pytest.mark.parametrize("file", ["prepared.log", "seen-no data.prepared"])
+def test_data_are_prepared_once_on_a_machine(file, trained):
+    assert (trained[0] / file).read_text() == "prepared\n"
+
+
+def test_a_module_with_loaders_of_its_own_validates_once(report, seen):
+    assert report("no data")["val/number"] == pytest.approx(50.0)
+    assert sorted(map(len, map(numbers, seen("no data", "val")))) == [50, 51]
+
+
+def own_loaders(kind="shuffled", **recipe):
+    return Recipe(task=UserComponent(name=f"{CODE}:SelfFed", kind=kind), **recipe)
+
+
+@pytest.mark.parametrize(("ranks", "kind"), [(2, "iterable"), (1, "iterable"), (2, "shuffled")])
+def test_a_plan_refuses_a_modules_own_loaders_that_ranks_could_not_share(ranks, kind):
+    finding = check_batches(BatchCheck(8, ranks=ranks), Attempt(own_loaders(kind), 0), World())
+    refused = "data of" in finding.failure and "2 ranks cannot share it" in finding.failure
+    assert refused == (ranks == 2 and kind == "iterable")
+    assert bool(finding.metrics) != refused
+
+
+def test_a_finished_trial_with_loaders_of_its_own_is_evaluated():
+    with open_evaluator(own_loaders(), 0, None, World()) as evaluator:
+        batches = evaluator.batches("test")
+    assert numbers(batch["number"].tolist() for batch in batches) == list(range(7))
+
+
+def test_data_that_are_named_stand_in_for_a_modules_own_loaders(tmp_path):
+    data = UserComponent(name=f"{CODE}:NumberedData", samples=20, val_samples=3, size=4)
+    task = UserComponent(name=f"{CODE}:SelfFed", out=str(tmp_path / "seen"))
+    run_trial(Attempt(Recipe(data=data, task=task, trainer=Trainer(epochs=1)), 0), World(), lambda report: True)
+    seen = json.loads((tmp_path / "seen-0.json").read_text())
+    assert (len(numbers(seen["train"])), len(numbers(seen["val"]))) == (20, 3)
+
+
+def test_train_and_val_of_a_modules_own_loaders_are_not_joined():
+    with pytest.raises(UserError, match=r"fit_on: train\+val joins splits of prepared shards; .*SelfFed has its own"):
+        run_trial(Attempt(own_loaders(trainer=Trainer(fit_on="train+val")), 0), World(), lambda report: True)
 
 
 def test_trials_of_one_machine_prepare_the_same_data_one_after_another(tmp_path):
@@ -217,7 +257,7 @@ def test_trials_of_one_machine_prepare_the_same_data_one_after_another(tmp_path)
 
     def prepare(_):
         module = shared_data_code.PreparedData(spec.arguments["log"], seconds=0.05)
-        prepare_once(module, spec, World())
+        prepare_once(module, spec.name, spec.arguments, World())
         module.prepare_data()
 
     with ThreadPoolExecutor(3) as threads:

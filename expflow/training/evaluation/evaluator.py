@@ -38,7 +38,7 @@ from expflow.training.isolation import isolated, seed_everything
 from expflow.training.lightning_switches import quiet_arguments
 from expflow.training.reporter import logged_metrics
 from expflow.training.trainer_arguments import TrialTrainer, precision_and_compilation, trainer_arguments
-from expflow.training.trial_data import open_trial_data, split_loader
+from expflow.training.trial_data import open_trial_data, split_loader, with_task
 from expflow.training.trial_logger import TrialLogger
 from expflow.training.user_callbacks import user_callbacks
 from expflow.training.weights_digest import weights_digest
@@ -85,8 +85,9 @@ class Evaluator:
     def __init__(self, attempt: Attempt, world: World) -> None:
         self._attempt, self._world = attempt, world
         seed_everything(attempt.seed)
-        self._data = open_trial_data(attempt, world)
-        self.task: LightningModule = build_task(attempt.recipe, self._data.spec)
+        data = open_trial_data(attempt, world)
+        self.task: LightningModule = build_task(attempt.recipe, data.spec)
+        self._data = with_task(data, self.task, attempt, world)
 
     @property
     def data_spec(self) -> DataSpec:
