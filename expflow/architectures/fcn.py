@@ -30,10 +30,10 @@ def bilinear_upsampling(channels: int, factor: int) -> nn.ConvTranspose2d:
         Long et al. 2015, section 3.3.
     """
     layer = nn.ConvTranspose2d(channels, channels, 2 * factor, factor, factor // 2, bias=False)
-    place = torch.arange(2 * factor)
-    row = 1 - (place - (factor - 0.5)).abs() / factor
+    row = [1 - abs(place - (factor - 0.5)) / factor for place in range(2 * factor)]
+    kernel = torch.tensor([[vertical * horizontal for horizontal in row] for vertical in row])
     with torch.no_grad():
-        layer.weight.copy_(torch.eye(channels)[..., None, None] * row[:, None] * row)
+        layer.weight.zero_().diagonal().copy_(kernel[..., None])  # the diagonal of the channels is the last dimension
     return layer
 
 
@@ -72,7 +72,8 @@ class FCN(nn.Module):
 
     def forward(self, x_bchw: Tensor) -> Tensor:
         """(b, c, h, w) -> (b, classes, h, w)."""
-        size, maps = x_bchw.shape[-2:], list[Tensor]()
+        size = x_bchw.shape[-2:]
+        maps: list[Tensor] = []  # torch.compile cannot trace `list[Tensor]()`
         for block in self.stages:
             x_bchw = block(x_bchw)
             maps.append(x_bchw)

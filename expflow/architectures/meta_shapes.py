@@ -159,12 +159,24 @@ def _convolution(
     x: Tensor, weight: Tensor, bias: Any, stride: Any, padding: Any, dilation: Any, turned: bool, more: Any, groups: int
 ) -> Tensor | None:
     fits = _is_meta_float(x) and x.ndim == weight.ndim == 4 and x.dtype is weight.dtype and x.device == weight.device
-    if turned or not fits or not (x.is_contiguous() and weight.is_contiguous()) or len(stride) < 2:
+    if not fits or not (x.is_contiguous() and weight.is_contiguous()) or len(stride) < 2:
         return None
+    if turned:
+        return _transposed_convolution(x, weight, stride, padding, dilation, more, groups)
     sizes = list(map(_window_positions, x.shape[2:], weight.shape[2:], stride, padding, dilation))
     if min(sizes) < 1 or x.shape[1] != weight.shape[1] * groups or weight.shape[0] % groups:
         return None
     return x.new_empty((x.shape[0], weight.shape[0], *sizes))
+
+
+def _transposed_convolution(
+    x: Tensor, weight: Tensor, stride: Any, padding: Any, dilation: Any, more: Any, groups: int
+) -> Tensor | None:
+    sides = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, more, strict=True)
+    sizes = [(n - 1) * step - 2 * edge + gap * (window - 1) + rest + 1 for n, window, step, edge, gap, rest in sides]
+    if min(sizes) < 1 or x.shape[1] != weight.shape[0] or weight.shape[0] % groups:
+        return None
+    return x.new_empty((x.shape[0], weight.shape[1] * groups, *sizes))
 
 
 def _pooled(
@@ -200,7 +212,16 @@ _NAMED = (
 _ARITHMETIC = [
     getattr(getattr(aten, name), kind) for name in ("add", "sub", "mul", "div") for kind in ("Tensor", "Scalar")
 ]
-_CHANGES = "normal_ uniform_ zero_ erfinv_ clamp_ relu_ hardtanh_ hardswish_ silu_"
+_CHANGES = "copy_ normal_ uniform_ zero_ erfinv_ clamp_ relu_ hardtanh_ hardswish_ silu_"
+
+
+def _edge_padded(x: Tensor, padding: Sequence[int]) -> Tensor | None:
+    """``padding``: left, right, top, bottom."""
+    left, right, top, bottom = padding
+    if min(padding) < 0 or x.ndim != 4 or 0 in x.shape or not (_is_meta_float(x) and x.is_contiguous()):
+        return None
+    return x.new_empty((*x.shape[:2], x.shape[2] + top + bottom, x.shape[3] + left + right))
+
 
 META_SHAPES: dict[Any, Callable[..., Any]] = {
     **{getattr(aten, name).default: _elementwise for name in _NAMED.split()},
@@ -219,5 +240,6 @@ META_SHAPES: dict[Any, Callable[..., Any]] = {
     aten.avg_pool2d.default: _mean_pooled,
     aten.avg_pool3d.default: _mean_pooled,
     aten.mean.dim: _mean,
+    aten.replication_pad2d.default: _edge_padded,
     aten.cat.default: _cat,
 }

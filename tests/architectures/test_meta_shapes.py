@@ -115,7 +115,7 @@ def layouts():
 @pytest.mark.parametrize("first", layouts())
 def test_elementwise_results_are_laid_out_as_torch_does(first, second):
     operands = layouts()[first], layouts()[second]
-    for op in (aten.add.Tensor, aten.mul_.Tensor, aten.div.Tensor):
+    for op in (aten.add.Tensor, aten.mul_.Tensor, aten.div.Tensor, aten.copy_.default):
         try:
             expected = described(op(*operands))
         except RuntimeError as error:
@@ -146,6 +146,23 @@ def test_pools_round_as_torch_does(size, kernel, stride, padding, ceil):
     window = ([kernel, kernel], [stride, stride], [padding, padding])
     for op, rest in ((aten.max_pool2d_with_indices.default, ([1, 1], ceil)), (aten.avg_pool2d.default, (ceil,))):
         assert described(call_operation(op, (x, *window, *rest), {})) == described(op(x, *window, *rest))
+
+
+@pytest.mark.parametrize("padding", [(0, 1, 0, 1), (1, 2, 3, 0), (0, -1, 1, 0)])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_padded_edges_are_as_large_as_torchs(padding, order):
+    x = torch.empty(2, 3, 4, 5, device="meta").contiguous(memory_format=order)
+    op = aten.replication_pad2d.default
+    assert described(call_operation(op, (x, padding), {})) == described(op(x, padding))
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize(("stride", "padding", "dilation", "rest"), [(2, 1, 1, 0), (3, 0, 2, 1), (1, 2, 1, 0)])
+def test_transposed_convolutions_are_as_large_as_torchs(stride, padding, dilation, rest, groups):
+    x, weight = torch.empty(2, 4, 5, 6, device="meta"), torch.empty(4, 3, 4, 2, device="meta")
+    options = ([stride] * 2, [padding] * 2, [dilation] * 2, True, [rest] * 2, groups)
+    op = aten.convolution.default
+    assert described(call_operation(op, (x, weight, None, *options), {})) == described(op(x, weight, None, *options))
 
 
 COUNTS = """

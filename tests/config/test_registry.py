@@ -19,6 +19,7 @@ COMPONENTS = [(registry, name) for registry in REGISTRIES.values() for name in r
 
 NEEDED = {
     "densenet": {"depth": 40},
+    "fcn": {"depth": 16},
     "resnet": {"depth": 20},
     "vgg": {"depth": 11},
     "multi_step": {"at": [3]},

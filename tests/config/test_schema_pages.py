@@ -166,6 +166,8 @@ def test_the_site_page_has_every_key_with_its_variable(tmp_path):
     page = render_site()
     for name in Site.model_fields:
         assert f"| `{name}` |" in page
+        if name == "clusters":  # a launcher's keys differ, and a variable could not say whose they are
+            continue
         suffix = {"data": "_<SOURCE>", "metrics": "_<KEY>", "resources": "_<KEY>"}.get(name, "")
         assert f"`EXPFLOW_{name.upper()}{suffix}`" in page
     environment = {"HOME": str(tmp_path), "EXPFLOW_PRICE": "3", "EXPFLOW_RESOURCES_RANKS": "2"}
