@@ -1,9 +1,9 @@
 """How often verdicts are wrong: simulated users who follow expflow's advice, beside the rule of before.
 
-The rules are expflow's own (docs/inference.md), written for many simulated users at once and held against the functions
-of expflow.report in the same run. The peer is the rule that expflow had at commit 1fd1caa: a two-sided paired t test
-at 5 % over all seeds so far, asked again after as many seeds as it says are needed; the best config's own score on val;
-intervals over seeds alone. Everything is simulated with numpy; no network is trained.
+The rules are expflow's own (docs/inference.md); where they are written for many simulated users at once, they are held
+against the functions of expflow.report in the same run. The peer is the rule that expflow had at commit 1fd1caa: a
+paired t test at 5 % over all seeds so far, asked again after as many seeds as it says are needed; the best config's own
+score on val; intervals over seeds alone. Everything is simulated with numpy; no network is trained.
 
 - users who extend: n = 3, then as many seeds as the answer asks for (the middle of its range, and either end), until
   the difference is resolved or 30 seeds are reached; there is no difference;
@@ -12,6 +12,8 @@ intervals over seeds alone. Everything is simulated with numpy; no network is tr
 - configs that are equally good on other images, and differ on these: an interaction of config and image;
 - the score of the best of 50 equal configs: its bias, and the coverage of its interval;
 - a campaign of 100 equal tries that keeps what is called better;
+- users of a small source whose seeds draw train and val anew (``data.split_seed: trial``), with and without the
+  correction for what these share;
 - coverage of the intervals of shares;
 - truly skewed differences (lognormal), which no t test resolves: printed, without a bar.
 
@@ -25,21 +27,22 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, stdtr, stdtrit
+from simulated_users.asking import FIRST, MOST, check, false_calls_adversary, false_calls_extended, p_values
+from simulated_users.own_splits import SOURCES, split_differences
 
 from expflow.intervals import share_estimate
 from expflow.report.best_of_k import selection_estimate
 from expflow.report.campaign import try_level
 from expflow.report.image_differences import image_test
 from expflow.report.image_intervals import interval_over_both
-from expflow.report.sequential import level_share, seeds_for
-from expflow.report.statistics import ALPHA, paired_test, power, seeds_needed
+from expflow.report.sequential import level_share
+from expflow.report.statistics import ALPHA, paired_test, power
 
-FIRST, MOST, IMAGES = 3, 30, 397
+IMAGES = 397
 Floats = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, int, int], Floats]
 """(users, seeds) differences with mean 0 and standard deviation 1."""
@@ -69,89 +72,6 @@ def lognormal(rng: np.random.Generator, users: int, seeds: int) -> Floats:
 
 
 KINDS: dict[str, Draw] = {"normal": normal, "laplace": laplace, "accuracy-like": accuracy_like}
-
-
-def p_values(differences: Floats) -> tuple[Floats, Floats]:
-    """(users,) two-sided p of each row's t test, and the effects; p is 1 where all differences are equal."""
-    n = differences.shape[1]
-    means, spreads = differences.mean(axis=1), differences.std(axis=1, ddof=1)
-    known = spreads > 1e-10
-    effects = np.divide(means, spreads, out=np.zeros_like(means), where=known)
-    p = np.where(known, 2 * stdtr(n - 1, -np.abs(effects) * math.sqrt(n)), 1.0)
-    return p, np.abs(effects)
-
-
-@dataclass(frozen=True)
-class Advice:
-    """Seeds that are asked for, as a table over effects: interpolated, since thousands of users ask."""
-
-    effects: Floats
-    seeds: Floats
-
-    def at(self, effects: Floats) -> NDArray[np.int64]:
-        """The seeds that are asked for after these effects."""
-        nearest = np.searchsorted(self.effects, effects).clip(0, len(self.effects) - 1)
-        return self.seeds[nearest].astype(np.int64)
-
-
-_EFFECTS = np.geomspace(0.05, 30.0, 60)
-
-
-@cache
-def advice(n: int, analysis: int) -> dict[str, Advice]:
-    """What expflow advises after an analysis: the ends and the middle of its range, as tables."""
-    alpha = ALPHA * level_share(analysis + 1)
-    ranges = [seeds_for(effect, n, alpha) for effect in _EFFECTS]
-    ends = {
-        "low": [needed.low or MOST + 1 for needed in ranges],
-        "middle": [needed.middle or MOST + 1 for needed in ranges],
-        "high": [needed.high or MOST + 1 for needed in ranges],
-    }
-    return {end: Advice(_EFFECTS, np.asarray(counts, dtype=np.float64)) for end, counts in ends.items()}
-
-
-@cache
-def old_advice(n: int) -> Advice:
-    """What expflow advised at 1fd1caa: seeds for power 0.8 at 5 %."""
-    counts = [max(seeds_needed(effect) or MOST + 1, n + 1) for effect in _EFFECTS]
-    return Advice(_EFFECTS, np.asarray(counts, dtype=np.float64))
-
-
-def false_calls_extended(differences: Floats, which: str) -> float:
-    """Share of users who are told of a difference, each adding the seeds that an answer asks for.
-
-    Args:
-        differences: (users, 30) without a true difference.
-        which: ``low``, ``middle`` or ``high``: which end of the range they follow; ``old`` for the rule of before.
-    """
-    users = len(differences)
-    seeds, analysis = np.full(users, FIRST), np.ones(users, dtype=np.int64)
-    called, open_ = np.zeros(users, bool), np.ones(users, bool)
-    while open_.any():
-        for n, k in sorted({(int(n), int(k)) for n, k in zip(seeds[open_], analysis[open_], strict=True)}):
-            rows = np.flatnonzero(open_ & (seeds == n) & (analysis == k))
-            p, effects = p_values(differences[rows, :n])
-            share = 1.0 if which == "old" else level_share(k)
-            resolved = p < ALPHA if which == "old" else p <= ALPHA * share
-            called[rows] = resolved
-            goes_on = ~resolved & (n < MOST)
-            open_[rows] = goes_on
-            if not goes_on.any():
-                continue
-            table = old_advice(n) if which == "old" else advice(n, k)[which]
-            wanted = np.minimum(table.at(effects), MOST)
-            seeds[rows] = np.where(goes_on, np.maximum(wanted, n + 1), seeds[rows])
-            analysis[rows] = np.where(goes_on, k + 1, k)
-    return float(called.mean())
-
-
-def false_calls_adversary(differences: Floats, *, old: bool) -> float:
-    """Share of users who are told of a difference when they ask after every further seed."""
-    called = np.zeros(len(differences), bool)
-    for k, n in enumerate(range(FIRST, differences.shape[1] + 1), start=1):
-        p, _ = p_values(differences[:, :n])
-        called |= p < ALPHA if old else p <= ALPHA * level_share(k)
-    return float(called.mean())
 
 
 def interaction(rng: np.random.Generator, users: int, seeds: int, noise: float, together: float) -> Floats:
@@ -306,6 +226,7 @@ def extensions(users: int) -> list[dict[str, object]]:
     worst, worst_old = 0.0, 0.0
     for kind, draw in KINDS.items():
         differences = draw(np.random.default_rng(1), users, MOST)
+        check(differences[:50, :FIRST])
         shares = {which: false_calls_extended(differences, which) for which in ("middle", "low", "high", "old")}
         words = ", ".join(f"{which} {share:.1%}" for which, share in shares.items())
         print(f"extended as advised, {kind}: false calls {words}")
@@ -343,6 +264,30 @@ def other_images(users: int) -> list[dict[str, object]]:
         print(f"config x image interaction, n = {seeds}: called for other images {ours:.1%}, before {theirs:.1%}")
         worst, worst_old = max(worst, ours), max(worst_old, theirs)
     return [figure("false_calls_other_images", 100 * worst, 100 * worst_old, BEFORE, "%")]
+
+
+def own_splits(users: int) -> list[dict[str, object]]:
+    """Users of small sources whose seeds draw train and val anew; the learners are equally good on other images."""
+    worst, worst_old = 0.0, 0.0
+    for source in SOURCES:
+        differences = split_differences(np.random.default_rng(6), users, MOST, source)
+        check(differences[:50, :FIRST], source.overlap)
+        looks = {
+            n: [float((p_values(differences[:, :n], overlap)[0] <= ALPHA).mean()) for overlap in (source.overlap, 0.0)]
+            for n in (3, 5, 10, 30)
+        }
+        ours = max(
+            *(false_calls_extended(differences, which, source.overlap) for which in ("middle", "low", "high")),
+            false_calls_adversary(differences, old=False, overlap=source.overlap),
+        )
+        old = false_calls_extended(differences, "middle")
+        words = ", ".join(f"n = {n} {corrected:.1%} ({plain:.1%})" for n, (corrected, plain) in looks.items())
+        print(
+            f"own splits, train {source.train}, val {source.val}, {source.features} features, noise {source.noise}: "
+            f"asked once, {words}; asked again {ours:.1%} ({old:.1%}); in brackets without the correction"
+        )
+        worst, worst_old = max(worst, ours, *(look[0] for look in looks.values())), max(worst_old, old)
+    return [figure("false_calls_own_splits", 100 * worst, 100 * worst_old, "the test without the correction", "%")]
 
 
 def selections(users: int) -> list[dict[str, object]]:
@@ -386,6 +331,7 @@ def main() -> None:
     figures = extensions(options.users)
     first_look()
     figures += other_images(options.users)
+    figures += own_splits(options.users)
     figures += selections(max(20, options.users // 10))
     figures += campaigns(10 * options.users)
     coverages(options.users)

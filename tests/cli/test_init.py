@@ -52,7 +52,7 @@ def test_the_file_can_be_planned_and_its_data_prepared(place: Path, capsys: pyte
     text = (place / "flowers.yaml").read_text()
     assert text.count("#") > 6
     rows = check_builds(make_plan(place / "flowers.yaml"))
-    assert len(rows) == 8
+    assert len(rows) == 20
     data = rows[0].trial.data
     assert data is not None
     assert (data.spec.classes, data.spec.image_shape) == (("rose", "tulip"), (3, 32, 32))
@@ -61,7 +61,7 @@ def test_the_file_can_be_planned_and_its_data_prepared(place: Path, capsys: pyte
 
 def test_without_a_folder_it_is_about_digits(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(capsys, "init")[0] == 0
-    assert len(check_builds(make_plan(place / "digits.yaml"))) == 8
+    assert len(check_builds(make_plan(place / "digits.yaml"))) == 20
 
 
 def test_grey_images_get_one_channel_and_small_classes_larger_shares(place: Path, capsys) -> None:

@@ -80,7 +80,7 @@ def test_init_writes_an_experiment_for_masks_that_plans(place: Path, capsys: pyt
     assert "classes: [background, class_1]" in text
     code, out, error = call(capsys, "plan", "mine.yaml", "--no-time")
     assert (code, error) == (0, ""), error
-    assert "4 trials" in out
+    assert "10 trials" in out
 
 
 def test_a_broken_mask_is_named_by_plan(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from expflow import ledger as ledgers
 from expflow.events import DriverStopped, TrialEnded, TrialProposed, TrialReported, TrialStarted
 from expflow.ledger.state import SweepState, fold
 from expflow.report import answers
@@ -264,6 +265,22 @@ def test_another_recipe_is_another_contrast():
     ledger.start(range(3), recipe={"model": {"width": 16}})
     ledger.pairs(FAR)
     assert (ledger.answer.declared, ledger.answer.variants) == (2, 2)
+
+
+def test_variants_of_set_and_fresh_are_counted_and_printed(tmp_path):
+    """Results of `--set optimizer.lr=1` and of `--fresh` lie beside those of the file; `other` is another experiment."""
+    for name in ("exp", "exp+optimizer.lr=1", "exp.2", "other"):
+        ledger = Ledger()
+        ledger.start(range(3), name=name, file=f"{name.partition('+')[0].partition('.')[0]}.yaml")
+        ledger.pairs(FAR)
+        (_, head), *lines = ledger.lines
+        written = ledgers.Ledger.open(tmp_path / name, head)
+        for _, event in lines:
+            written.append(event)
+        written.close("finished")
+    (answer,) = answers(ledgers.load_state(tmp_path / "exp"), tmp_path / "exp")
+    assert (answer.declared, answer.variants, answer.verdict) == (1, 3, "as_expected")
+    assert any("Asked of 3 variants" in note for note in answer.notes)
 
 
 def test_configs_that_join_the_sides_make_a_further_analysis():

@@ -36,6 +36,12 @@ def test_the_figures_of_the_depth_sweep():
     assert "95 % t interval, for training seeds, not the choice of 1,400 training images" in data.caption
 
 
+def test_the_bars_of_a_share_are_its_interval():
+    data = collect_figure(digits(), FIGURES[0])
+    over = [point.estimate for line in data.lines for point in line.points]
+    assert {(interval.kind, 0 < interval.low < interval.high < 1) for interval in over} == {("logit", True)}
+
+
 def test_an_unnamed_key_makes_lines_of_its_own():
     data = collect_figure(grid({"a": (1, 2), "b": ("x", "y"), "c": (3, 4)}), {"x": "a", "y": "val/top1", "line": "b"})
     assert [line.label for line in data.lines] == ["b=x c=3", "b=x c=4", "b=y c=3", "b=y c=4"]

@@ -14,18 +14,13 @@ from expflow.report.charts.chart import (
     chart_layout,
     chart_text,
     hover_text,
-    is_wide,
     metric_axis,
     number_axis,
     numbers,
 )
+from expflow.report.charts.cost_axis import COST_AXES, cost_points
 from expflow.report.result_comparison import ComparedResult, ComparisonDocument, ResultDifference
 
-_COSTS = (
-    ("macs", "multiply-adds of one sample"),
-    ("params", "parameters"),
-    ("seconds", "seconds of training"),
-)
 _LONGEST_NAME = 32
 
 
@@ -125,29 +120,18 @@ def result_cost_charts(comparison: ComparisonDocument) -> list[Chart]:
         comparison: The comparison.
     """
     charts, metric = [], comparison.metric
-    for cost, title in _COSTS:
-        known = [
-            result for result in comparison.results if metric in result.metrics and getattr(result, cost) is not None
-        ]
-        costs = [float(getattr(result, cost)) for result in known]
-        if len(set(costs)) < 2:
+    measured = [result for result in comparison.results if metric in result.metrics]
+    for axis in COST_AXES:
+        results, costs = axis.known(measured)
+        if not results:
             continue
-        means = [result.metrics[metric].mean for result in known]
-        trace = {
-            "type": "scatter",
-            "mode": "markers",
-            "x": numbers(costs),
-            "y": numbers(means),
-            "marker": {"color": COLOURS[0], "size": 10},
-            "hoverinfo": "text",
-            "hovertext": [
-                hover_text([result.address, f"{metric} {_estimate_text(metric, result)}", f"{title}: {amount:,.6g}"])
-                for result, amount in zip(known, costs, strict=True)
-            ],
-        }
-        layout = chart_layout(
-            number_axis(title, log=is_wide(costs)), metric_axis(metric, metric, means), height=320, showlegend=False
-        )
-        heading = f"{metric} against {title}"
-        charts.append(Chart(f"cost-{cost}", heading, "", f"{heading}: {len(known)} results.", (trace,), layout))
+        means = [result.metrics[metric].mean for result in results]
+        texts = [
+            hover_text([result.address, f"{metric} {_estimate_text(metric, result)}", axis.line(cost)])
+            for result, cost in zip(results, costs, strict=True)
+        ]
+        points = cost_points(costs, means, texts, size=10)
+        layout = axis.layout(costs, metric_axis(metric, metric, means), height=320, showlegend=False)
+        heading = f"{metric} against {axis.title}"
+        charts.append(Chart(f"cost-{axis.name}", heading, "", f"{heading}: {len(results)} results.", (points,), layout))
     return charts

@@ -16,21 +16,15 @@ from expflow.report.charts.chart import (
     chart_layout,
     chart_text,
     hover_text,
-    is_wide,
     metric_axis,
     number_axis,
     numbers,
 )
 from expflow.report.charts.config_text import config_lines
+from expflow.report.charts.cost_axis import COST_AXES, CostAxis, cost_points
 from expflow.report.costs import quantity, range_text
 from expflow.report.leaderboard import Leaderboard, LeaderboardRow
 from expflow.sweep.forecast import ForecastComparison, ForecastRange, compare_forecast
-
-_COSTS = (
-    ("macs", "multiply-adds of one sample", formatting.count),
-    ("params", "parameters", formatting.count),
-    ("seconds", "seconds of training", formatting.duration),
-)
 
 
 def trade_off_charts(board: Leaderboard, header: Header) -> list[Chart]:
@@ -40,13 +34,12 @@ def trade_off_charts(board: Leaderboard, header: Header) -> list[Chart]:
         board: The leaderboard.
         header: The sweep's header.
     """
+    measured = [row for row in board.rows if row.estimate is not None]
     charts = []
-    for cost, title, write in _COSTS:
-        rows = [row for row in board.rows if row.estimate is not None and getattr(row, cost) is not None]
-        costs = [float(getattr(row, cost)) for row in rows]
-        if len(set(costs)) < 2:
-            continue
-        charts.append(_trade_off(board, header, rows, costs, (cost, title), [write(value) for value in costs]))
+    for axis in COST_AXES:
+        rows, costs = axis.known(measured)
+        if rows:
+            charts.append(_trade_off(board, header, rows, costs, axis))
     return charts
 
 
@@ -67,29 +60,15 @@ def pareto_front(costs: Sequence[float], values: Sequence[float], mode: str) -> 
 
 
 def _trade_off(
-    board: Leaderboard,
-    header: Header,
-    rows: Sequence[LeaderboardRow],
-    costs: Sequence[float],
-    named: tuple[str, str],
-    texts: Sequence[str],
+    board: Leaderboard, header: Header, rows: Sequence[LeaderboardRow], costs: Sequence[float], axis: CostAxis
 ) -> Chart:
-    cost, title = named
     means = [row.estimate.mean for row in rows if row.estimate is not None]
     front = pareto_front(costs, means, board.mode)
-    points = {
-        "type": "scatter",
-        "mode": "markers",
-        "name": "configs",
-        "x": numbers(costs[:MOST_POINTS]),
-        "y": numbers(means[:MOST_POINTS]),
-        "marker": {"color": COLOURS[0], "size": 9, "opacity": 0.7},
-        "hoverinfo": "text",
-        "hovertext": [
-            hover_text([*config_lines(row, board, header), f"{title}: {text}"])
-            for row, text in zip(rows[:MOST_POINTS], texts, strict=False)
-        ],
-    }
+    texts = [
+        hover_text([*config_lines(row, board, header), axis.line(cost)])
+        for row, cost in zip(rows[:MOST_POINTS], costs, strict=False)
+    ]
+    points = cost_points(costs[:MOST_POINTS], means[:MOST_POINTS], texts, size=9, opacity=0.7)
     edge = {
         "type": "scatter",
         "mode": "lines",
@@ -103,9 +82,10 @@ def _trade_off(
     labels = [rows[place].label for place in front]
     caption = f"On the front, cheapest first: {', '.join(labels[:12])}{', …' if len(labels) > 12 else ''}."
     caption += f" The best {MOST_POINTS:,} of {len(rows):,} configs are drawn." if len(rows) > MOST_POINTS else ""
-    heading = f"{board.metric} against {title}"
-    layout = chart_layout(number_axis(title, log=is_wide(costs)), y, height=340)
-    return Chart(f"trade-off-{cost}", heading, caption, f"{heading}. {caption}", (edge, points), layout)
+    heading = f"{board.metric} against {axis.title}"
+    layout = axis.layout(costs, y, height=340)
+    traces = (edge, {**points, "name": "configs"})
+    return Chart(f"trade-off-{axis.name}", heading, caption, f"{heading}. {caption}", traces, layout)
 
 
 def forecast_chart(folder: Path, state: SweepState) -> list[Chart]:
