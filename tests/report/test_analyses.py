@@ -268,7 +268,7 @@ def test_another_recipe_is_another_contrast():
 
 
 def test_variants_of_set_and_fresh_are_counted_and_printed(tmp_path):
-    """Results of `--set optimizer.lr=1` and of `--fresh` lie beside those of the file; `other` is another experiment."""
+    """Results of ``--set`` and of ``--fresh`` lie beside those of the file; ``other`` is another experiment."""
     for name in ("exp", "exp+optimizer.lr=1", "exp.2", "other"):
         ledger = Ledger()
         ledger.start(range(3), name=name, file=f"{name.partition('+')[0].partition('.')[0]}.yaml")
