@@ -36,10 +36,10 @@ demo: $(STAMP) ## sweep plain and residual networks of four depths over real dig
 # Two halves of about equal length, beside each other: sweeps wait for Ray most of the time.
 WITH_RAY := tests/api tests/cli tests/sweep
 # Real servers, clusters and browsers.
-SERVICES := tests/cluster tests/prometheus tests/tracking
+SERVICES := tests/browser tests/cluster tests/prometheus tests/tracking
 # These have not passed together on a quiet machine yet: `make test-all-services` runs them, too.
-UNPROVEN := tests/browser tests/mcp tests/cluster/test_slurm.py tests/cluster/test_ssh.py tests/tracking/test_browser.py \
-  tests/tracking/test_models.py tests/tracking/test_server_faults.py tests/tracking/test_server_stack.py
+UNPROVEN := tests/cluster/test_slurm.py tests/cluster/test_ssh.py tests/tracking/test_browser.py tests/tracking/test_models.py \
+  tests/tracking/test_server_faults.py tests/tracking/test_server_stack.py
 
 test: $(STAMP) ## all tests that need no servers (PYTEST_ARGS="-k cli" for some of any)
 ifeq ($(PYTEST_ARGS),)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from dashboards.make_pictures import Page, browser_program, running_browser, shows, take_all
+from dashboards.make_pictures import Page, running_browser, shows, take_all
 from expflow.tracking.follower import catch_up
 from expflow.tracking.ui import compare_link, start_ui, stop_ui
+from tests.browser.chromium import missing_browser
 from tests.tracking.stories import whole_sweep, write
 from tests.tracking.test_notes import REPORT
 from tests.tracking.test_tracking_server import free_port
@@ -18,7 +19,7 @@ from tests.tracking.test_tracking_server import free_port
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(500),
-    pytest.mark.skipif(browser_program() is None, reason="Chromium is not installed (Debian: apt install chromium)"),
+    pytest.mark.skipif(bool(missing_browser()), reason=missing_browser()),
 ]
 
 

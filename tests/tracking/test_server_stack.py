@@ -157,6 +157,9 @@ def test_two_drivers_write_two_sweeps_of_24_trials_at_once(stack: ServerStack, t
             assert [step for step, _ in history(client, run, "val/top1")] == list(range(1, reports + 1))
         (sweep,) = (run for run in runs if run.data.tags["expflow.role"] == "sweep")
         results = tmp_path / "runs" / name
-        written = [results / "report.html", *(results / "figures").glob("*")]
-        attached = files_of(client, sweep.info.run_id)
-        assert attached == {path.relative_to(results).as_posix(): path.stat().st_size for path in written}
+        origin = [results / file for file in ("experiment.yaml", "environment.txt", "changes.diff")]
+        expected = {f"experiment/{path.name}": path.stat().st_size for path in origin if path.exists()}
+        for path in (results / "report.html", *(results / "figures").glob("*")):
+            expected[path.relative_to(results).as_posix()] = path.stat().st_size
+        assert expected.keys() >= {"report.html", "experiment/experiment.yaml", "experiment/environment.txt"}
+        assert files_of(client, sweep.info.run_id) == expected
