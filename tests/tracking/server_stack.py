@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from expflow.ledger.process_identity import ProcessIdentity
 
 MISSING = 3
 """Exit code where a service cannot be had."""
@@ -41,6 +46,13 @@ class ServerStack:
         assert again.returncode == 0, again.stderr
         assert self.uri in again.stdout
 
+    def kill_store(self) -> None:
+        """End the S3 store at once; in order it takes a quarter of a minute, and nobody needs its data any more."""
+        records = self.folder / "running.json"
+        store = json.loads(records.read_text()).get("s3") if records.exists() else None
+        if store and (process := ProcessIdentity.from_json(store["process"])).is_dead() is False:
+            os.killpg(process.pid, signal.SIGKILL)
+
 
 @contextmanager
 def running_stack() -> Iterator[ServerStack]:
@@ -56,5 +68,6 @@ def running_stack() -> Iterator[ServerStack]:
         assert up.returncode == 0, up.stdout + up.stderr
         yield ServerStack(stack.folder, up.stdout.rsplit("MLFLOW_TRACKING_URI=", 1)[1].strip())
     finally:
+        stack.kill_store()
         stack.call("down")
         shutil.rmtree(folder, ignore_errors=True)

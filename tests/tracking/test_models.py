@@ -149,7 +149,7 @@ def test_a_network_that_cannot_be_exported_is_named_and_the_sweep_is_whole(
     text = EXPERIMENT.replace(EXPERIMENT.splitlines()[3], model).partition("sweep:")[0]
     place.write(text.replace("channels_last: true", "channels_last: false"))
     printed = place.run("train", "exp.yaml", timeout=900)
-    assert "no model of exp s0: " in printed
+    assert "no model of base recipe s0: " in printed
     client = mlflow_client(place, monkeypatch)
     experiment = client.get_experiment_by_name("exp")
     (run,) = client.search_runs([experiment.experiment_id], "tags.`expflow.role` = 'trial'")
