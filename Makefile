@@ -38,8 +38,7 @@ WITH_RAY := tests/api tests/cli tests/sweep
 # Real servers, clusters and browsers.
 SERVICES := tests/browser tests/cluster tests/prometheus tests/tracking
 # These have not passed together on a quiet machine yet: `make test-all-services` runs them, too.
-UNPROVEN := tests/cluster/test_slurm.py tests/cluster/test_ssh.py tests/tracking/test_browser.py tests/tracking/test_models.py \
-  tests/tracking/test_server_faults.py tests/tracking/test_server_stack.py
+UNPROVEN := tests/cluster/test_ssh.py
 
 test: $(STAMP) ## all tests that need no servers (PYTEST_ARGS="-k cli" for some of any)
 ifeq ($(PYTEST_ARGS),)

@@ -43,9 +43,16 @@ class ObjectStore(Service):
         ports = iter(free_ports(2 * len(names) + 1))
         options = [f"-{name}.port{kind}={next(ports)}" for name in names for kind in ("", ".grpc")]
         options += [f"-s3.port={port}", f"-s3.port.grpc={next(ports)}", "-s3.port.iceberg=0", "-s3.port.lance=0"]
-        options += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", "-filer.disableHttp", "-volume.preStopSeconds=0"]
+        options += [
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            "-master.telemetry=false",
+            "-filer.disableHttp",
+            "-volume.preStopSeconds=0",
+        ]
         # Volumes are files that grow up to this size; as many as the disk has room for.
         options += ["-master.volumeSizeLimitMB=1024", "-volume.max=0"]
+        options += ["-volume.preStopSeconds=0"]  # no other volume server has to learn that this one ends
         address = f"http://127.0.0.1:{port}"
         return ServiceCommand(
             [str(_program()), "-logtostderr=true", "server", f"-dir={data}", "-s3", f"-s3.config={grants}", *options],

@@ -16,8 +16,9 @@ from expflow.tracking.exported_models import ExportedModel
 from expflow.tracking.ledger_translator import dataset
 from expflow.tracking.logged_models import TAG, log_model
 from expflow.tracking.naming import as_text, safe_key
+from expflow.tracking.parallel_calls import ParallelCalls, Task
 from expflow.tracking.pending_updates import SWEEP, MetricPoint, PendingUpdates, Role, RunSpec, RunUpdate
-from expflow.tracking.store import artifact_location, connect
+from expflow.tracking.store import artifact_location, connect, is_server
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -82,22 +83,38 @@ class RunWriter:
             spec: Gives what the run of a key is to be created with.
             header: The newest driver's header.
         """
+        created = set[str]()
+        parameters: dict[str, Mapping[str, Any]] = {}
         for key, update in pending:
             if update.retired:
                 self._retire(key)
                 continue
-            created = key not in self._runs
-            if created and not update.fresh:  # it was written once, and the server has not kept it
-                _log.warning("%s was removed for good from the store, and stays away", key)
-                self._runs[key] = None
-            parameters: Mapping[str, Any] = {}
+            if key not in self._runs:
+                created.add(key)
+                if not update.fresh:  # it was written once, and the server has not kept it
+                    _log.warning("%s was removed for good from the store, and stays away", key)
+                    self._runs[key] = None
             if update.fresh:
                 wanted = spec(key)
                 self._create(key, wanted, header)
-                parameters = wanted.parameters
-            run = self._runs[key]
-            if run is not None:
-                self._update(run, update, created, parameters)
+                parameters[key] = wanted.parameters
+        there = [(run, key, update) for key, update in pending if (run := self._runs.get(key)) is not None]
+        self._log_all([(run, update, parameters.get(key, {})) for run, key, update in there])
+        for run, key, update in there:  # a run that is shown as finished has all
+            self._attach(run, update.files)
+            self._set_status(run, update, created=key in created)
+
+    def _log_all(self, updates: Sequence[tuple[str, RunUpdate, Mapping[str, Any]]]) -> None:
+        """Write points, parameters and tags; to a server those of several runs at once."""
+        if not is_server(self._uri):
+            for run, update, parameters in updates:
+                self._log_run(run, update, parameters, lambda: None)
+            return
+
+        def task(run: str, update: RunUpdate, parameters: Mapping[str, Any]) -> Task:
+            return lambda after_call: self._log_run(run, update, parameters, after_call)
+
+        ParallelCalls(self._call_seconds).run([task(*update) for update in updates])
 
     def upload(self, paths: Iterable[Path], key: str = SWEEP, *, to: str | None = None) -> None:
         """Attach files and folders to a run, replacing those of the same name.
@@ -206,7 +223,10 @@ class RunWriter:
         if run_id is not None and spec.with_data and (facts := dataset(header)) is not None:
             _unless_refused(self._client.log_inputs, run_id, [_input(facts)])
 
-    def _update(self, run: str, update: RunUpdate, created: bool, parameters: Mapping[str, Any]) -> None:
+    def _log_run(
+        self, run: str, update: RunUpdate, parameters: Mapping[str, Any], after_call: Callable[[], None]
+    ) -> None:
+        client = self._client
         params, tags = _chunks(_params(parameters), _PARAMETERS_PER_CALL), _tags(update.tags)
         points = iter(update.points)
         while True:  # each call takes as much of everything as MLflow allows
@@ -214,29 +234,17 @@ class RunWriter:
             metrics = _metrics(islice(points, _ITEMS_PER_CALL - len(some) - len(tags)))
             if not (some or metrics or tags):
                 break
-            self._log(run, metrics, some, tags)
+            _log_batch(client, run, metrics, some, tags)
             tags = []
-        self._attach(run, update.files)
+            after_call()
+
+    def _set_status(self, run: str, update: RunUpdate, *, created: bool) -> None:
         if update.status == "RUNNING":
             if not created:  # a new run is running
                 _unless_refused(self._client.update_run, run, status="RUNNING")
         elif update.status is not None:
             end = round(update.status_at * 1000)
             _unless_refused(self._client.set_terminated, run, update.status, end)
-
-    def _log(self, run: str, metrics: list[Any], params: list[Any], tags: list[Any]) -> None:
-        """Write metrics, parameters and tags in one call; each kind alone where the store refuses them together, so
-        that one bad parameter takes no metric with it."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            self._client.log_batch(run, metrics, params, tags)
-        except MlflowException as error:
-            if not _is_refusal(error):
-                raise
-            for part in ({"params": params}, {"tags": tags}, {"metrics": metrics}):
-                if any(part.values()):
-                    _unless_refused(self._client.log_batch, run, **part)
 
     def _attach(self, run: str, files: Mapping[str, str]) -> None:
         """Attach files to a run. The same file again replaces itself, so a repetition after a kill changes nothing."""
@@ -289,6 +297,21 @@ def _existing_runs(client: Any, experiment: str, sweep_id: str) -> Iterator[Any]
         token = page.token
         if not token:
             return
+
+
+def _log_batch(client: Any, run: str, metrics: list[Any], params: list[Any], tags: list[Any]) -> None:
+    """Write metrics, parameters and tags in one call; each kind alone where the store refuses them together, so that
+    one bad parameter takes no metric with it."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.log_batch(run, metrics, params, tags)
+    except MlflowException as error:
+        if not _is_refusal(error):
+            raise
+        for part in ({"params": params}, {"tags": tags}, {"metrics": metrics}):
+            if any(part.values()):
+                _unless_refused(client.log_batch, run, **part)
 
 
 def _unless_refused(call: Callable[..., object], *arguments: Any, **named: Any) -> None:

@@ -95,7 +95,7 @@ def test_each_write_fails_once(fault: str, tmp_path: Path, stack: ServerStack, c
         proxy.fault = FAULTS[fault]
         refusals = until_taken(folder, proxy.uri)
         assert proxy.faults > 12
-        assert 10 < refusals <= proxy.faults, "a client may ask in another way where it is refused"
+        assert 5 < refusals <= proxy.faults, "several calls are under way at once, and fail together"
     compared(folder)
 
 
