@@ -148,6 +148,17 @@ class Launcher(ABC):
             The job as it was before.
         """
 
+    @abstractmethod
+    def versions(self, packages: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Which versions the cluster's Python has: machine -> package -> version, with ``python`` among them.
+
+        Args:
+            packages: The packages that are asked for; those that a machine lacks are left out.
+
+        Raises:
+            ServerUnreachable: No machine is free, or one does not answer.
+        """
+
 
 class LauncherSpec(Spec):
     """How one cluster is reached; ``build`` is the launcher, called with the spec and the words that choose it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shlex
 import sys
 import tempfile
@@ -11,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from expflow.cluster import log_following, ray_jobs
 from expflow.cluster.job_folder import results_folder
-from expflow.cluster.launcher import ClusterJob, Launcher, Submission, SweepRequest
+from expflow.cluster.launcher import JOB_PREFIX, ClusterJob, Launcher, Submission, SweepRequest
 from expflow.cluster.ray_head import connect, resolve_address
-from expflow.cluster.ray_jobs import lookup_job
+from expflow.cluster.ray_jobs import call_head, lookup_job
 from expflow.cluster.specs import RayLauncherSpec
 from expflow.cluster.submission import prepare, withheld
+from expflow.cluster.version_lock import PROBE, parse_probe
 from expflow.errors import ServerUnreachable
 
 if TYPE_CHECKING:
@@ -71,6 +73,18 @@ class RayLauncher(Launcher):
     def stop(self, job: str) -> ClusterJob:
         """See :meth:`Launcher.stop`: SIGTERM, time to save, then SIGKILL."""
         return ray_jobs.stop_job(job, self.place)
+
+    def versions(self, packages: Sequence[str]) -> dict[str, dict[str, str]]:
+        """See :meth:`Launcher.versions`; of the head, on which a short job is run."""
+        client = connect(self.place)
+        job = f"{JOB_PREFIX}doctor-{secrets.token_hex(4)}"
+        command = python_command(("-c", PROBE, *packages))
+        call_head(client, lambda: client.submit_job(entrypoint=command, submission_id=job))
+        text: list[str] = []
+        over = log_following.follow(job, text.append, self.place)
+        if over.exit_code:
+            raise ServerUnreachable(f"the job {job} that asks for versions ended as {over.status}: {over.message}")
+        return {self.place: parse_probe("".join(text), self.place)}
 
 
 def python_command(arguments: Sequence[str]) -> str:

@@ -156,15 +156,31 @@ def stop(root: str, job: str) -> bool:
     return bool(process)
 
 
+def run(root: str, command: list[str]) -> str:
+    """Run a command to its end; returns what it printed.
+
+    Args:
+        root: Folder of all jobs, seen from the home folder.
+        command: Program and arguments.
+    """
+    try:
+        done = subprocess.run(  # noqa: S603
+            command, cwd=_root(root), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=HEAD_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return done.stdout or done.stderr
+
+
 def main(action: str, arguments: Mapping[str, Any], data: bytes) -> None:
     """Do what is asked, and answer.
 
     Args:
-        action: ``list``, ``put``, ``start``, ``log`` or ``stop``.
+        action: ``list``, ``put``, ``start``, ``log``, ``stop`` or ``run``.
         arguments: Its arguments.
         data: What was sent beside them.
     """
     os.umask(0o077)
     extra = {"data": data} if action == "put" else {}
-    actions: dict[str, Any] = {"list": list_jobs, "put": put, "start": start, "log": read_log, "stop": stop}
+    actions: dict[str, Any] = {"list": list_jobs, "put": put, "start": start, "log": read_log, "stop": stop, "run": run}
     sys.stdout.write(json.dumps({"answer": actions[action](**arguments, **extra)}) + "\n")

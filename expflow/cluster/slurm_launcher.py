@@ -30,10 +30,13 @@ from expflow.cluster.launcher import JOB_PREFIX, ClusterJob, Launcher, Submissio
 from expflow.cluster.slurm_commands import SlurmState, job_states, run_slurm
 from expflow.cluster.specs import SlurmLauncherSpec
 from expflow.cluster.submission import PreparedSweep, prepare, withheld
+from expflow.cluster.version_lock import PROBE, parse_probe
 from expflow.errors import AddressUnknown, UserError
 
 JOBS_FOLDER = ".jobs"
 """Folder of jobs, beside the results."""
+FREE_NODE_SECONDS = 40
+"""How long a node is waited for that says which versions it has."""
 POLL_SECONDS = 1.0
 """How often a log that is followed is read."""
 ASK_EVERY = 3
@@ -173,6 +176,17 @@ class SlurmLauncher(Launcher):
         elif not before.over:
             run_slurm("scancel", number)
         return before
+
+    def versions(self, packages: Sequence[str]) -> dict[str, dict[str, str]]:
+        """See :meth:`Launcher.versions`; of one node, which Slurm chooses."""
+        spec, python = self._spec, self._spec.python or sys.executable
+        probe = shlex.join([python, "-c", PROBE, *packages])
+        valued = {"partition": spec.partition, "account": spec.account, "export": "NONE"}
+        options = [f"--{option}={value}" for option, value in valued.items() if value is not None]
+        step = ["--nodes=1", "--ntasks=1", "--time=5", f"--immediate={FREE_NODE_SECONDS}", *options, *spec.options]
+        shown = run_slurm("srun", *step, "bash", "-c", "\n".join([*spec.setup, f'echo "$SLURMD_NODENAME"; {probe}']))
+        node = shown.strip().splitlines()[0] if shown.strip() else self.place
+        return {node: parse_probe(shown, node)}
 
     def _existing(self, job: str) -> JobFolder:
         folder = JobFolder(self._root / job)

@@ -24,6 +24,7 @@ from expflow.cluster.job_folder import JobEnd, JobFolder, JobOrder, described_jo
 from expflow.cluster.launcher import ClusterJob, Launcher, Submission, SweepRequest
 from expflow.cluster.specs import SshLauncherSpec
 from expflow.cluster.submission import PreparedSweep, prepare, withheld
+from expflow.cluster.version_lock import PROBE, parse_probe
 from expflow.errors import AddressUnknown, PackageMissing, ServerUnreachable
 
 PATIENCE_SECONDS = 180.0
@@ -126,6 +127,11 @@ class SshLauncher(Launcher):
         before = self._existing(job)
         self._call(self._spec.hosts[0], "stop", job=job)
         return before
+
+    def versions(self, packages: Sequence[str]) -> dict[str, dict[str, str]]:
+        """See :meth:`Launcher.versions`; of every machine."""
+        command = [self._spec.python, "-c", PROBE, *packages]
+        return {host: parse_probe(self._call(host, "run", command=command), host) for host in self._spec.hosts}
 
     def _existing(self, job: str) -> ClusterJob:
         there = self.jobs()

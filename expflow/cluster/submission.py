@@ -11,6 +11,7 @@ from pathlib import Path
 
 from expflow.cluster.launcher import JOB_PREFIX, SweepRequest, plain_name
 from expflow.cluster.project_package import ProjectPackage, pack_project, project_folder
+from expflow.cluster.version_lock import as_variable, locked_versions
 from expflow.errors import UserError
 from expflow.redaction import holds_secret, public_address, redacted
 from expflow.sweep.provenance import CONTINUE_VARIABLE, GIT_VARIABLES, git_state
@@ -68,13 +69,14 @@ def prepare(requests: Sequence[SweepRequest], scratch: Path, choice: Sequence[st
             f"the experiments lie in different projects ({projects[0]}, {projects[1]}): submit them one by one"
         )
     package = pack_project(projects[0], scratch / "project.zip")
+    versions = as_variable(locked_versions(projects[0]))
     commit = {f"{GIT_VARIABLES}{key.upper()}": value for key, value in git_state(projects[0]).items()}
     return [
         PreparedSweep(
             request,
             package,
             sweep_arguments(request.file.resolve().relative_to(projects[0]).as_posix(), request.storage, request.sets),
-            {CONTINUE_VARIABLE: submit_command(request, choice), **_passed_on(), **commit},
+            {CONTINUE_VARIABLE: submit_command(request, choice), **versions, **_passed_on(), **commit},
         )
         for request in requests
     ]

@@ -15,6 +15,7 @@ OTHER_VARIABLES = {
     "EXPFLOW_RANK": "Set by expflow in a rank: a mark by which what a trial leaves behind is found and ended.",
     "EXPFLOW_TEMPLATE": "`off`: each rank starts as a process of its own, and is not forked from a warm one.",
     "EXPFLOW_NODES": "Set in a cluster job: how many nodes the sweep waits for before it counts slots.",
+    "EXPFLOW_VERSIONS": "Set in a cluster job by `expflow submit`: the versions that the project is locked to.",
     "EXPFLOW_GIT_COMMIT, EXPFLOW_GIT_DIRTY": "Set in a cluster job by `expflow submit`: the project's state in git.",
     "MLFLOW_TRACKING_URI": "The MLflow server or store; it goes before the key `mlflow`.",
     "RAY_API_SERVER_ADDRESS": "The Ray head's dashboard; it goes before the key `ray`, `--address` before both.",

@@ -36,7 +36,9 @@ class Project:
     def __init__(self, folder: Path, machines: SshMachines) -> None:
         self.folder, self.runs, self.jobs = folder, folder / "runs", f".cache/expflow-tests/jobs-{os.getpid()}"
         folder.mkdir()
-        lines = [f"      - [{{sleep: {s}}}, {{report: {{val/top1: 0.{n + 1}}}}}]" for n, s in enumerate((1, 3, 3, 3))]
+        lines = [
+            f"      - [{{sleep: {s}}}, {{report: {{val/top1: 0.{n + 1}}}}}]" for n, s in enumerate((1, 15, 15, 15))
+        ]
         (folder / "x.yaml").write_text(
             "task: {name: scripted}\nsweep:\n  space:\n    task.script:\n" + "\n".join(lines) + "\n"
         )
@@ -76,8 +78,8 @@ def test_a_sweep_over_two_machines_that_is_stopped_and_continued(project: Projec
     job = re.findall(r"^job (\S+) at one, two: ", sent.stdout)[0]
     again = project.expflow("submit", "x.yaml")
     assert f"job {job} at one, two: runs already" in again.stdout, again.stdout + again.stderr
-    until(project.ended)
     assert re.search(rf"{job} +RUNNING", project.expflow("status", "--on", "desks").stdout)
+    until(project.ended)
     assert "asked to save and end" in project.expflow("stop", job).stdout
     stopped = project.expflow("logs", job, "-f")
     assert stopped.returncode == 143, stopped.stdout + stopped.stderr
@@ -96,7 +98,14 @@ def test_a_sweep_over_two_machines_that_is_stopped_and_continued(project: Projec
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_machine_that_does_not_answer_is_said(project: Project) -> None:
+def test_what_differs_there_and_what_does_not_answer_is_said(project: Project) -> None:
+    (project.folder / "constraints.txt").write_text("ray==1.0  # of another project\n")
+    checked = project.expflow("doctor", "--on", "desks")
+    assert (checked.returncode, checked.stderr) == (0, "")
+    warned = [line for line in checked.stdout.splitlines() if line.startswith("warn")]
+    assert [re.sub(": [0-9.]+, ", ": ?, ", line) for line in warned] == [
+        f"warn ray on {host}: ?, 1.0 in the project" for host in ("one", "two")
+    ]
     away = project.expflow("submit", "x.yaml", "--on", "away")
     assert (away.returncode, len(away.stderr.splitlines())) == (3, 1), away.stderr
     assert away.stderr.startswith("error: nowhere.invalid cannot be used through ssh: ")

@@ -32,6 +32,7 @@ from tests.prometheus.prometheus_package import prometheus_programs
 
 DASHBOARDS = Path(__file__).parents[2] / "dashboards"
 METRIC = re.compile(r"\bexpflow_[a-z_]+")
+BOUND = re.compile(r" (>|<|==) [0-9.]+")
 
 
 def panels() -> dict[str, str]:
@@ -150,6 +151,14 @@ class RunningPrometheus:
         with urllib.request.urlopen(f"http://{self.address}/api/v1/query?{words}", timeout=10) as answer:
             return list(json.load(answer)["data"]["result"])
 
+    def unhealthy_rules(self) -> dict[str, str]:
+        """Alert -> what is wrong with it; those that Prometheus could evaluate are left out."""
+        with urllib.request.urlopen(f"http://{self.address}/api/v1/rules", timeout=10) as answer:
+            groups = json.load(answer)["data"]["groups"]
+        there = {rule["name"]: rule for group in groups for rule in group["rules"]}
+        assert there.keys() == rules().keys()
+        return {name: rule.get("lastError", "") for name, rule in there.items() if rule["health"] != "ok"}
+
     def until(self, expression: str, seconds: float = 90.0) -> list[dict[str, Any]]:
         """The query's first result that is not empty."""
         end = time.monotonic() + seconds
@@ -210,7 +219,7 @@ trainer: {epochs: 2}
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_prometheus_answers_every_panel_of_a_running_training(
+def test_prometheus_answers_every_panel_and_alert_of_a_running_training(
     prometheus: RunningPrometheus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One sweep is real and is held at its last report until it has been scraped; one has a GPU, which is simulated."""
@@ -237,4 +246,7 @@ def test_prometheus_answers_every_panel_of_a_running_training(
             query = query.replace("$sweep", "filled").replace("$__rate_interval", "1m")
             if not prometheus.query(query):
                 unanswered.append(place)
+        # An alert without its bounds has a value; with them it is silent, or fires (alerts_test.yaml).
+        unanswered += [alert for alert, query in rules().items() if not prometheus.query(BOUND.sub("", query))]
         assert unanswered == []
+        assert prometheus.unhealthy_rules() == {}

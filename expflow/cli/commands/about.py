@@ -22,12 +22,21 @@ def register(app: typer.Typer) -> None:
 @_group.command()
 def doctor(
     quick: Annotated[bool, typer.Option("--quick", help="Leave out the check that imports torch.")] = False,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on",
+            metavar="CLUSTER",
+            help="Check a cluster instead of this machine: its versions beside those that the project is locked to.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
 ) -> None:
     """Say what is installed and reachable, what is missing, and how to mend it."""
     from expflow.cli.views.doctor import show_checks
 
-    raise typer.Exit(3 if show_checks(quick=quick, as_json=as_json) == "fail" else 0)
+    raise typer.Exit(3 if show_checks(quick=quick, on=on, as_json=as_json) == "fail" else 0)
 
 
 @_group.command()

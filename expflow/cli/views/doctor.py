@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
-def show_checks(*, quick: bool, as_json: bool) -> str:
+def show_checks(*, quick: bool, as_json: bool, on: str | None = None) -> str:
     """Run all checks and print them.
 
     Args:
         quick: Whether the check that imports torch is left out.
+        on: A cluster, whose versions are checked instead of this machine.
         as_json: Whether JSON is printed.
 
     Returns:
@@ -29,11 +30,20 @@ def show_checks(*, quick: bool, as_json: bool) -> str:
     """
     from expflow.doctor import run_checks, worst_state
 
-    results = run_checks(_targets(), quick=quick)
+    results = run_checks(_targets(), quick=quick) if on is None else _cluster_checks(on)
     checks = list(results) if as_json else _print_checks(results)
     if as_json:
         print_document(doctor_document(checks))
     return worst_state(checks)
+
+
+def _cluster_checks(on: str) -> Iterable[CheckResult]:
+    from expflow.cluster.launchers import choose_launcher
+    from expflow.cluster.project_package import project_folder
+    from expflow.doctor.cluster_checks import check_versions
+
+    launcher = choose_launcher(load_site(), on=on)
+    return check_versions(launcher, project_folder(Path("here")))
 
 
 def _targets() -> DoctorTargets:

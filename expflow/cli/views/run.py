@@ -11,6 +11,7 @@ import typer
 
 from expflow.api.tracked_run import FinishedRun, TrackedRun
 from expflow.cli.views.report import show_answer
+from expflow.cluster.version_lock import differences_here
 from expflow.errors import GangsLost, Interrupted, LedgerLocked
 from expflow.ledger.salvage import salvage
 from expflow.live.console import LiteralConsole
@@ -167,6 +168,8 @@ def typed_command() -> str:
 
 
 def _print_start(console: LiteralConsole, plan: Plan, trials: int) -> None:
+    for difference in differences_here():
+        console.print(f"warning: {difference}", style="yellow", soft_wrap=True)
     if question := plan.loaded.experiment.about.question:
         console.print(question, style="bold")
     console.print(
