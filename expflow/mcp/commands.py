@@ -18,6 +18,11 @@ from typing import IO, Any
 
 import anyio
 
+from expflow.cli.documents.error import ErrorDocument, ErrorProblem, error_document
+from expflow.cli.documents.outcome import OutcomeDocument
+from expflow.errors import UserError
+from expflow.plain_data import plain_data
+
 _PROGRAM = (sys.executable, "-m", "expflow")
 _LAST_CHARACTERS = 20_000
 """Of a log, its end is what is asked for."""
@@ -31,8 +36,8 @@ class CommandRefused(Exception):
         document: The error document that it printed.
     """
 
-    def __init__(self, document: Any) -> None:
-        super().__init__(json.dumps(document))
+    def __init__(self, document: ErrorDocument) -> None:
+        super().__init__(json.dumps(plain_data(document)))
 
 
 def command_words(command: str, places: Sequence[str], *options: str, storage: str | None = None) -> list[str]:
@@ -78,15 +83,16 @@ async def read_text(words: Sequence[str]) -> str:
     return done.stdout.decode(errors="replace")[-_LAST_CHARACTERS:]
 
 
-def _error(printed: bytes) -> Any:
+def _error(printed: bytes) -> ErrorDocument:
     """The error document, the last thing that a command prints on stderr; what was printed, where there is none."""
     text = printed.decode(errors="replace")
     for start in reversed([match.start() for match in re.finditer(r"^\{", text, re.MULTILINE)]):
         try:
-            return json.loads(text[start:])
-        except ValueError:
+            content = json.loads(text[start:])
+            return ErrorDocument(**{**content, "problems": tuple(ErrorProblem(**row) for row in content["problems"])})
+        except (ValueError, TypeError, KeyError):
             continue
-    return {"document": "error", "message": text[-_LAST_CHARACTERS:]}
+    return error_document(RuntimeError(text[-_LAST_CHARACTERS:]))
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,7 @@ class SweepStarter:
         self._started[handle["name"]] = sweep
         return handle
 
-    def outcome(self, name: str) -> dict[str, Any]:
+    def outcome(self, name: str) -> OutcomeDocument:
         """How the process of a sweep that was started here ended, or that it is at work.
 
         Args:
@@ -131,15 +137,10 @@ class SweepStarter:
         """
         sweep = self._started.get(name)
         if sweep is None:
-            raise CommandRefused({"document": "error", "message": f"{name}: this server has not started it"})
+            raise CommandRefused(error_document(UserError(f"{name}: this server has not started it")))
         code, complaints = sweep.process.poll(), _content(sweep.complaints)
-        return {
-            "name": name,
-            "pid": sweep.process.pid,
-            "running": code is None,
-            "exit_code": code,
-            "error": _error(complaints) if code and complaints else None,
-        }
+        error = _error(complaints) if code and complaints else None
+        return OutcomeDocument("outcome", 1, name, sweep.process.pid, code is None, code, error)
 
     def _begin(self, words: Sequence[str]) -> _StartedSweep:
         # Files without a name rather than pipes: nobody has to read on for the sweep to go on.

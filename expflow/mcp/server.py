@@ -12,9 +12,12 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import ToolAnnotations
 from pydantic import Field
 
-from expflow.errors import ExpflowError
+from expflow.cli.documents.error import error_document
+from expflow.cli.documents.outcome import OutcomeDocument
+from expflow.errors import ExpflowError, UserError
 from expflow.ledger.lock import read_holder
 from expflow.mcp.commands import CommandRefused, SweepStarter, command_words, read_text, run_command
+from expflow.plain_data import plain_data
 from expflow.sweep.result_location import find_results
 from expflow.version import __version__
 
@@ -139,31 +142,34 @@ def _add_running(server: MCPServer[Any], storage: str | None) -> None:
 
     @server.tool(annotations=_READS)
     async def sweep_outcome(name: Annotated[str, Field(description="NAME, as start_sweep answered.")]) -> MarkedAnswer:
-        """Whether the process of a sweep that was started here is at work; else its exit code, and its error."""
+        """Whether the process of a sweep that was started here is `running`; else its exit code, and its error."""
         return _outcome(starter, name)
 
     @server.tool(annotations=_WRITES)
     async def stop_sweep(name: Annotated[str, Field(description="NAME of results.")]) -> MarkedAnswer:
-        """Ask the process of a sweep on this machine to save everything and end; `start_sweep` continues it."""
+        """Ask the process of a sweep on this machine to save everything and end; `start_sweep` continues it.
+
+        `status` says when it has ended.
+        """
         return await _answer(_stop(name, storage))
 
 
 def _outcome(starter: SweepStarter, name: str) -> MarkedAnswer:
     try:
-        return {"notice": NOTICE, "data": starter.outcome(name)}
+        return {"notice": NOTICE, "data": plain_data(starter.outcome(name))}
     except CommandRefused as refused:
         raise ToolError(f"{refused}\n{NOTICE}") from None
 
 
-async def _stop(name: str, storage: str | None) -> dict[str, str | int]:
+async def _stop(name: str, storage: str | None) -> Any:
     try:
         location = find_results(name, storage)
         holder = read_holder(location.folder / "ledger")
+        owner = holder.owner if holder is not None else None
+        if owner is None or owner.is_dead() is not False:
+            reason = "no process on this machine works on it" if owner is not None else "no process works on it"
+            raise UserError(f"{location.name}: {reason}")
     except ExpflowError as error:
-        raise CommandRefused({"document": "error", "error": type(error).__name__, "message": str(error)}) from error
-    owner = holder.owner if holder is not None else None
-    if owner is None or owner.is_dead() is not False:
-        reason = "no process on this machine works on it" if owner is not None else "no process works on it"
-        raise CommandRefused({"document": "error", "message": f"{location.name}: {reason}"})
+        raise CommandRefused(error_document(error)) from error
     os.kill(owner.pid, signal.SIGTERM)
-    return {"name": location.name, "pid": owner.pid, "outcome": "asked to save and end"}
+    return plain_data(OutcomeDocument("outcome", 1, location.name, owner.pid, True, None, None))

@@ -10,9 +10,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
+import jsonschema
 import pytest
 from mcp import ClientSession
 from mcp.client.stdio import StdioServerParameters, stdio_client
+
+from expflow.cli.documents.schemas import document_schema
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "format1.tar.gz"
 READING = {"list_results", "status", "report", "compare", "show", "log", "schema", "plan"}
@@ -68,7 +71,16 @@ async def call(session, tool, **arguments):
 async def refused(session, tool, **arguments):
     answer = await session.call_tool(tool, arguments)
     assert answer.is_error
-    return answer.content[0].text
+    text = answer.content[0].text
+    if "{" in text:
+        document, _ = json.JSONDecoder().raw_decode(text[text.index("{") :])
+        valid(document, "error")
+    return text
+
+
+def valid(answer, name):
+    jsonschema.Draft202012Validator(document_schema(name)).validate(answer)
+    return answer
 
 
 @pytest.mark.parametrize("options", [(), ("--allow-run",)], ids=["reading", "running"])
@@ -135,14 +147,15 @@ def test_a_sweep_is_started_followed_and_stopped(folder):
             assert status["running"], await call(session, "sweep_outcome", name="long")
             await anyio.sleep(0.5)
         stopped = await call(session, "stop_sweep", name="long")
-        assert stopped["pid"] == handle["pid"]
+        assert valid(stopped, "outcome")["pid"] == handle["pid"]
         while (await call(session, "status", name="long"))["running"]:
             await anyio.sleep(0.5)
         assert not (await call(session, "status", name="long"))["complete"]
         while (outcome := await call(session, "sweep_outcome", name="long"))["running"]:
             await anyio.sleep(0.5)
-        assert outcome["exit_code"] == 143
+        assert valid(outcome, "outcome")["exit_code"] == 143
         assert "saved" in outcome["error"]["message"]
+        assert "has not started it" in await refused(session, "sweep_outcome", name="golden")
         assert "no process works on it" in await refused(session, "stop_sweep", name="long")
         assert (await call(session, "report", name="long"))["question"] == HOSTILE
 

@@ -33,6 +33,7 @@ DOCUMENTS = {
     "submitted": "expflow.cli.documents.jobs:SubmittedDocument",
     "job": "expflow.cli.documents.jobs:JobDocument",
     "jobs": "expflow.cli.documents.jobs:JobsDocument",
+    "outcome": "expflow.cli.documents.outcome:OutcomeDocument",
     "log": "expflow.cli.documents.log:LogDocument",
     "output": "expflow.cli.documents.log:OutputDocument",
     "campaign": "expflow.cli.documents.campaign:CampaignDocument",
