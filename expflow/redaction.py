@@ -27,9 +27,10 @@ LONGEST_HARMLESS = 16
 """Characters of a query's value that is no signature and no token, whatever its name."""
 
 _WORDS = (
-    "passwd|password|passphrase|secret|secret_?key|secret_?access_?key|access_?key|access_?key_?id|account_?key"
-    "|signing_?key|encryption_?key|private_?key|api_?key|api_?token|auth_?token|access_?token|refresh_?token"
-    "|session_?token|bearer_?token|sas_?token|client_?secret|credentials?|authorization|cookie"
+    "[a-z0-9]{0,24}(?:passwd|password|passphrase|sshpass)|[a-z0-9]+_pwd|secret|secret_?key|secret_?access_?key|access_?key|access_?key_?id|account_?key"
+    "|storage_?key|signing_?key|encryption_?key|private_?key|master_?key|ssh_?key|api_?key|api_?token|auth_?token|access_?token|refresh_?token"
+    "|session_?token|bearer_?token|sas_?token|client_?secret|credentials?|authorization|cookie|connection_?string"
+    "|webhook(?:_?url)?"
 )
 _SECRET_NAME = re.compile(rf"(?:.*[_.])?(?:{_WORDS})s?", re.IGNORECASE)
 _TOKEN_NAME = re.compile(r"(?:.*[_.])?tokens?", re.IGNORECASE)
@@ -53,16 +54,24 @@ _ASSIGNED = re.compile(
     r"(?:(?:Bearer|Basic|Token)[ \t]+)?(\"[^\"\n]*\"|'[^'\n]*'|[^\s,;&)\]}\"']+)",
     re.IGNORECASE,
 )
+_OPTION = re.compile(
+    rf"(?<!\S)(--(?:[a-z0-9]+-){{0,4}}(?:{_WORDS.replace('_?', '-?')}|token)[ \t]+[\"']?)([^\s\"']+)", re.IGNORECASE
+)
 _BEARER = re.compile(r"\b(Bearer[ \t]+)([A-Za-z0-9._~+/=\-]{8,})", re.IGNORECASE)
 _ISSUED = re.compile(
-    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
-    r"|\b(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w\-]{20,}|hf_[A-Za-z0-9]{20,}|sk-[\w\-]{20,}"
-    r"|xox[abeprs]-[\w\-]{10,}|AKIA[0-9A-Z]{16}|AIza[\w\-]{35}|eyJ[\w\-]{8,}\.[\w\-]{8,}\.[\w\-]{8,})",
+    r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----|\Z)"
+    r"|\b(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|gl(?:pat|dt|rt|ptt|cbt|ft|soat|oas)-[\w\-]{20,}|glsa_\w{20,}|hf_[A-Za-z0-9]{20,}"
+    r"|sk-[\w\-]{20,}|[rs]k_(?:live|test)_\w{10,}|xox[abeprs]-[\w\-]{10,}|A[KS]IA[0-9A-Z]{16}|AIza[\w\-]{35}"
+    r"|dapi[0-9a-f]{32}|npm_[A-Za-z0-9]{30,}|pypi-[\w\-]{30,}|hvs\.[\w\-]{20,}|ya29\.[\w\-]{20,}"
+    r"|dop_v1_[0-9a-f]{40,}|SG\.[\w\-]{16,}\.[\w\-]{16,}|AGE-SECRET-KEY-1[0-9A-Z]{20,}|eyJ[\w\-]{8,}\.[\w\-]{8,}\.[\w\-]{8,})"
+    r"|(?<=hooks\.slack\.com/services/)[\w/]{10,}|(?<=/api/webhooks/)[\w\-/]{10,}",
     re.DOTALL,
 )
 
 _SUSPICIOUS = re.compile(
-    r"[=:]|bearer|PRIVATE KEY|gh[pousr]_|github_pat_|glpat-|hf_|sk-|xox|AKIA|AIza|eyJ", re.IGNORECASE
+    r"[=:]|bearer|PRIVATE KEY|gh[pousr]_|github_pat_|gl[a-z]{2,4}-|glsa_|hf_|sk-|[rs]k_|xox|A[KS]IA|AIza|dapi|npm_"
+    r"|pypi-|hvs\.|ya29|dop_v1|SG\.|AGE-SEC|eyJ|/webhooks/|slack\.com|--\w",
+    re.IGNORECASE,
 )
 """What stands in every text that has the form of a secret."""
 
@@ -291,6 +300,8 @@ def _without_forms(text: str, secrets: list[str]) -> str:
         return f"{match[1]}{mark}{leave_out(value)}{mark}"
 
     text = _ISSUED.sub(lambda match: leave_out(match[0]), text)
+    if "--" in text:
+        text = _OPTION.sub(lambda match: f"{match[1]}{leave_out(match[2])}" if _is_random(match[2]) else match[0], text)
     text = _ADDRESS.sub(address, text) if "://" in text else text
     text = _QUERY.sub(query, text) if "=" in text else text
     text = _BEARER.sub(lambda match: f"{match[1]}{leave_out(match[2])}", text)

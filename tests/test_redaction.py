@@ -40,6 +40,33 @@ KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXk\n-----END OPENSSH PR
         ("token: yaml-TOKEN-1", "token: REDACTED"),
         (f"key {'ghp_' + 'a1' * 12} end", "key REDACTED end"),
         (f"read {KEY} here", "read REDACTED here"),
+        (f"read {KEY.replace('OPENSSH PRIVATE KEY', 'PGP PRIVATE KEY BLOCK')} here", "read REDACTED here"),
+        ("PGPASSWORD=hunter2 psql -h db", "PGPASSWORD=REDACTED psql -h db"),
+        ("export MYSQL_PWD=hunter2", "export MYSQL_PWD=REDACTED"),
+        ("dbPassword: hunter2", "dbPassword: REDACTED"),
+        ("AccountName=a;AccountKey=Zm9vYmFy==;x", "AccountName=a;AccountKey=REDACTED;x"),
+        ("AZURE_STORAGE_KEY=abc", "AZURE_STORAGE_KEY=REDACTED"),
+        ("mysql --password Tr0ub4dor3 db", "mysql --password REDACTED db"),
+        ("databricks --api-token 'dapX0123456'", "databricks --api-token 'REDACTED'"),
+        ("to https://hooks.slack.com/services/T00/B00/abcdef0", "to https://hooks.slack.com/services/REDACTED"),
+        ("https://discord.com/api/webhooks/123456/ab-cdefg", "https://discord.com/api/webhooks/REDACTED"),
+        *(
+            (f"with {token} it", "with REDACTED it")
+            for token in (
+                "dapi" + "0a" * 16,
+                "sk_live_" + "a1" * 12,
+                "npm_" + "a1" * 18,
+                "pypi-" + "Ag" * 20,
+                "glsa_" + "a1" * 12,
+                "glrt-" + "a1" * 12,
+                "hvs." + "a1" * 12,
+                "ya29." + "a1" * 12,
+                "ASIA" + "A1" * 8,
+                "dop_v1_" + "a1" * 20,
+                "SG." + "a1" * 10 + "." + "b2" * 10,
+                "AGE-SECRET-KEY-1" + "Q2" * 12,
+            )
+        ),
     ],
 )
 def test_forms_of_secrets(text, clean):
@@ -63,6 +90,12 @@ def test_forms_of_secrets(text, clean):
         "secret: null",
         "tokenizer=whitespace",
         "api_key=$API_KEY",
+        "--password is missing",
+        "--token whitespace",
+        "global-average-pooling-in-the-last-layer",
+        "glu-activations-everywhere",
+        "PWD=/home/me/project and OLDPWD=/tmp",
+        "a passwordless login",
     ],
 )
 def test_what_is_no_secret(text):
@@ -93,6 +126,15 @@ def test_names_of_secrets_in_plain_data():
         ("MY_SECRET", "env-s3cret", ["env-s3cret"]),
         ("HF_TOKEN", "abc/def 9", ["abc/def 9", "abc%2Fdef%209"]),
         ("WANDB_API_KEY", "0123abcd", ["0123abcd"]),
+        ("PGPASSWORD", "Pg-pass9", ["Pg-pass9"]),
+        ("MYSQL_PWD", "My-pass9", ["My-pass9"]),
+        ("SSHPASS", "Ssh-pass9", ["Ssh-pass9"]),
+        ("AZURE_STORAGE_CONNECTION_STRING", "Conn-str-9", ["Conn-str-9"]),
+        (
+            "SLACK_WEBHOOK_URL",
+            "https://hooks.slack.com/services/T1/B2/c3",
+            ["https://hooks.slack.com/services/T1/B2/c3"],
+        ),
         ("MLFLOW_TRACKING_URI", "http://me:pw12345@h", ["pw12345"]),
         ("EXPFLOW_DATA_SHARDS", "https://h/x?k=short1", ["k=short1"]),
         ("RAY_JOB_HEADERS", '{"Authorization": "Bearer header-9"}', ["header-9"]),

@@ -41,7 +41,8 @@ TROUBLED_SECONDS = 10.0
 EXPORT_SECONDS = 600.0
 """How long an export of models is waited for at the end; what it had no time for is done by the next command."""
 
-_INTERRUPTED_SECONDS = 5.0
+_INTERRUPTED_SECONDS = 2.0
+"""The same after a signal, when the process has 15 s to leave; what is missing then goes on by itself."""
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,8 @@ class Conductor:
         retry_failed: Whether failed trials are tried again.
     """
 
+    interrupted_at = 0.0
+    """When the signal came that asked the sweep to stop, by a monotonic clock."""
     left_out: tuple[str, ...] = ()
     """What this driver left out of the ledger that it found, in words."""
 

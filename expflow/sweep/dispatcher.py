@@ -35,9 +35,9 @@ from expflow.sweep.messages import (
 )
 from expflow.sweep.rank_children import end_marked
 
-LEAVE_SECONDS = 10.0
-"""What running trials get, when the sweep is stopped, to end a step and write a checkpoint. With what Ray takes to end,
-a driver that was told to stop has left within 15 s, before a batch system loses its patience."""
+LEAVE_SECONDS = 8.0
+"""What running trials get, from when they are told to leave, to end a step and write a checkpoint. With what Ray takes
+to end, a driver that was told to stop has left within 15 s, before a batch system loses its patience."""
 
 MOST_MESSAGES = 2000
 """Messages that a reader gets at once."""
@@ -144,7 +144,7 @@ class Dispatcher:
         self._gangs: dict[str, Gang] = {}
         self._count = 0
         self._wanted = gangs
-        self._released = False
+        self._released, self._give_up = False, 0.0
         self._running = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._making: set[asyncio.Task[Gang]] = set()
@@ -295,15 +295,14 @@ class Dispatcher:
 
     async def release(self) -> None:
         """Let the reader go when it has what there is: the sweep is over, or being stopped. Ranks save and leave."""
-        self._released = True
+        self._released, self._give_up = True, time.monotonic() + LEAVE_SECONDS
         self._outbox.close()
         for trial in self._trials.values():
             trial.answers.put_nowait(False)
 
     async def close(self) -> None:
         """Kill all gangs, after those that were released had their time to leave."""
-        give_up = time.monotonic() + (LEAVE_SECONDS if self._released else 0.0)
-        while self._running and time.monotonic() < give_up:
+        while self._running and time.monotonic() < self._give_up:
             await asyncio.sleep(0.05)
         self._released = True
         for making in list(self._making):

@@ -71,12 +71,14 @@ class BatchTriedMessage(AttemptMessage):
         failure: Why a batch fails; empty where none does.
         alone: Whether it fails because it has one sample.
         skipped: Why nothing can be said; empty where something was found.
+        key: Key of the recipe that the failure is about; empty where it is about the code.
     """
 
     metrics: tuple[str, ...] = ()
     failure: str = ""
     alone: bool = False
     skipped: str = ""
+    key: str = ""
 
     @classmethod
     def from_finding(cls, trial: str, attempt: int, finding: BatchFinding) -> Self:
@@ -87,12 +89,12 @@ class BatchTriedMessage(AttemptMessage):
             attempt: Number of the attempt.
             finding: What came of trying a batch.
         """
-        return cls(trial, attempt, finding.metrics, finding.failure, finding.alone, finding.skipped)
+        return cls(trial, attempt, finding.metrics, finding.failure, finding.alone, finding.skipped, finding.key)
 
     @property
     def finding(self) -> BatchFinding:
         """What came of trying a batch."""
-        return BatchFinding(self.metrics, self.failure, self.alone, self.skipped)
+        return BatchFinding(self.metrics, self.failure, self.alone, self.skipped, self.key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from expflow.config.identity import config_text
 from expflow.config.schema import Recipe
 from expflow.config.tree import problem_at
 from expflow.data.source_spec import ShardedSourceSpec
-from expflow.errors import ExperimentInvalid, Problem, nearest
+from expflow.errors import ExperimentInvalid, Problem
+from expflow.metrics import nearest_first
 from expflow.sweep.metric_check import wanted_metrics
 from expflow.sweep.plan import Plan, PlannedTrial
 from expflow.sweep.tried_networks import trained_samples
@@ -85,6 +86,8 @@ def failure_of(trial: PlannedTrial, finding: BatchFinding) -> tuple[str, str]:
         trial: The trial whose network it was.
         finding: What came of it.
     """
+    if finding.key:
+        return finding.key, finding.failure
     if not finding.alone:
         return _place_of_code(trial.recipe), f"one batch of training and one of validation fail: {finding.failure}"
     data, samples = trial.recipe.data, trained_samples(trial)
@@ -136,11 +139,10 @@ def absent_metrics(plan: Plan, metrics: Sequence[str]) -> Iterator[Problem]:
         metrics: What the network reports after a batch; what is measured at a trial's end follows from it.
     """
     known = {*metrics, *(f"fit{name.removeprefix('val')}" for name in metrics if name.startswith("val/"))}
-    listed = ", ".join(sorted(name for name in metrics if not name.startswith("progress/"))) or "none"
+    measured = [name for name in metrics if not name.startswith("progress/")]
     for wanted in wanted_metrics(plan):
         metric = wanted.metric
         if metric not in known and metric.partition("/")[0] not in ("cost", "test"):
-            close = nearest(metric, known)
-            hint = f"; nearest: {close}" if close else ""
-            what = f"no trial reports {metric}; after a validation there are: {listed}{hint}"
+            listed = ", ".join(nearest_first(metric, measured)) or "none"
+            what = f"no trial reports {metric}; after a validation there are: {listed}"
             yield problem_at(wanted.mark, wanted.key, what)

@@ -19,7 +19,7 @@ from expflow.sweep.dispatcher import Dispatcher
 from expflow.sweep.gpu_packing import measure_and_pack
 from expflow.sweep.plan import Plan
 from expflow.sweep.ray_cluster import RayCluster, connected
-from expflow.sweep.ray_supervision import run_supervised
+from expflow.sweep.ray_supervision import run_supervised, stopped_long_ago
 from expflow.sweep.stop_signals import signals_noted
 from expflow.sweep.sweep_session import SweepSession
 from expflow.training.contract import runner_of
@@ -53,6 +53,8 @@ def run_on_ray(plan: Plan, conductor: Conductor, template: RankTemplate, on_slot
         work = functools.partial(_run_gangs, plan, conductor, name, cluster, template, on_slots)
 
         def ray_is_lost() -> bool:
+            if conductor.interrupted_by is not None:
+                return stopped_long_ago(conductor.interrupted_at) or cluster.probe.lost()
             template.start()  # again, where it was killed
             return cluster.probe.lost()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator
 from types import FrameType
 
@@ -23,7 +24,7 @@ def signals_noted(conductor: Conductor) -> Iterator[None]:
         if conductor.interrupted_by is not None:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
             signal.raise_signal(number)
-        conductor.interrupted_by = number
+        conductor.interrupted_by, conductor.interrupted_at = number, time.monotonic()
         # Not print: a signal may come in the middle of one.
         os.write(2, b"\nstopping; what is finished is kept (again: at once)\n")
 

@@ -31,7 +31,7 @@ from expflow.data.prepare.prepared import data_spec
 from expflow.data.shards.manifest import ShardManifest, read_manifest
 from expflow.data.source_spec import ShardedSourceSpec
 from expflow.data.streaming.decoded_cache import decoded_bytes
-from expflow.errors import ExpflowError, OutOfMemory, TrialError, UserError
+from expflow.errors import ExpflowError, MetricMissing, OutOfMemory, TrialError, UserError
 from expflow.events import Report
 from expflow.tasks import cost
 from expflow.training.contract import BATCH_SAMPLES, Attempt, BatchCheck, BatchFinding, World, run_trial, runner_of
@@ -92,6 +92,9 @@ def check_batches(check: BatchCheck, attempt: Attempt, world: World) -> BatchFin
         return BatchFinding(skipped="one batch takes more memory than there is")
     except TrialError as error:  # numbers that are not finite may come of eight samples alone
         return BatchFinding(skipped=str(error))
+    except MetricMissing as error:
+        key, _, reason = str(error).partition(": ")
+        return BatchFinding(failure=reason, key=key)
     except (Exception, SystemExit) as error:  # noqa: BLE001  the user's code runs here and may raise anything
         return BatchFinding(failure=described_error(error), alone=check.samples == 1)
 

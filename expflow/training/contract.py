@@ -210,12 +210,14 @@ class BatchFinding:
         failure: Why a batch fails; "" where none does.
         alone: Whether it fails because a batch has one sample, and works with more.
         skipped: Why nothing can be said; "" where something was found.
+        key: Key of the recipe that the failure is about; "" where it is about the code.
     """
 
     metrics: tuple[str, ...] = ()
     failure: str = ""
     alone: bool = False
     skipped: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True)

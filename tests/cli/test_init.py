@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import expflow
 from expflow import cli
 from expflow.config import load
 from expflow.data.prepare.build import prepare
 from expflow.sweep.cost_estimate import check_builds
 from expflow.sweep.plan import make_plan
+from tests.sweep.runs import Workplace
 
 
 @pytest.fixture
@@ -57,6 +59,27 @@ def test_the_file_can_be_planned_and_its_data_prepared(place: Path, capsys: pyte
     assert data is not None
     assert (data.spec.classes, data.spec.image_shape) == (("rose", "tulip"), (3, 32, 32))
     assert min(data.spec.samples.values()) >= 2
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("split", [False, True])
+def test_the_file_sweeps_at_once(tmp_path: Path, split: bool) -> None:
+    """Of few images, which give most epochs; grey and of odd sizes the second time, with splits of their own."""
+    place = Workplace(tmp_path)
+    try:
+        for part in ("train", "val") if split else ("",):
+            images(tmp_path / "small photos" / part, {"a": 4, "b": 3}, (9, 12), "L" if split else "RGB")
+        place.run("init", "small photos")
+        output = place.run("sweep", "small_photos.yaml", "--set", "trainer.epochs=2")
+    finally:
+        place.leave()
+    assert "[8/8] done" in output
+    assert "Warning" not in output
+    trials = expflow.results("small_photos+trainer.epochs=2", storage=tmp_path / "runs").trials
+    assert list(trials["status"]) == ["done"] * 8
+    assert trials["val/top1"].between(0, 1).all()
 
 
 def test_without_a_folder_it_is_about_digits(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,6 +58,13 @@ def test_code_and_experiments_go_along(project, tmp_path):
         "client_secret_12.json",
         "conf/secrets.yaml",
         ".ray/auth_token",
+        ".my.cnf",
+        ".bash_history",
+        ".config/gcloud/application_default_credentials.json",
+        "deploy/kubeconfig-prod",
+        "infra/terraform.tfvars",
+        "home/.vault-token",
+        "laptop.ovpn",
     ],
 )
 def test_what_never_goes_along(project, tmp_path, name):

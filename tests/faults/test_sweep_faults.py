@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from expflow.events import AttemptFailed, TrialReported, TrialStarted
+from expflow.events import AttemptFailed, DriverStopped, TrialReported, TrialStarted
+from expflow.ledger import load_state
 from tests.faults.killed_sweeps import SAVING, check, kill_until_done
 from tests.sweep.runs import Workplace
 
@@ -85,6 +86,40 @@ def test_sigterm_to_the_whole_tree_ends_the_sweep_as_sigterm_to_its_driver(workp
     assert not [record for record in workplace.records() if getattr(record.body, "failure", "") == "code"]
     workplace.run("sweep", "exp.yaml")
     check(workplace, 4)
+
+
+HANGING = """
+task: {name: scripted, script: [{report: {val/top1: curve}}, {hang: true}]}
+trainer: {epochs: 2}
+resources: {max_concurrent: 2}
+sweep:
+  space:
+    task:
+      - {name: scripted, script: [{report: {val/top1: curve}}]}
+      - {name: scripted, value: 0.1}
+      - {name: scripted, value: 0.2}
+      - {name: scripted, value: 0.3}
+  metric: val/top1
+"""
+
+
+def test_sigterm_to_a_driver_whose_trials_hang_ends_it_with_the_line_that_continues(workplace: Workplace) -> None:
+    """One trial ends, two hang and one waits, so that Tune schedules; its processes are gone after the driver."""
+    workplace.write(HANGING)
+    process = workplace.start("sweep", "exp.yaml")
+    workplace.wait_for(TrialReported, 3, process)
+    family = workplace.descendants(process.pid, "")
+    os.kill(process.pid, signal.SIGTERM)
+    output, _ = process.communicate(timeout=100)
+    assert process.returncode == 143, output
+    assert re.search(r"stopped by SIGTERM.*\nto continue: .*expflow.* sweep exp.yaml", output), output
+    assert "Traceback" not in output
+    trials = load_state(workplace.results).trials.values()
+    assert [trial.status for trial in trials if trial.ended] == ["done"]
+    last = workplace.records()[-1].body
+    assert isinstance(last, DriverStopped)
+    assert last.reason == "interrupted"
+    assert not [pid for pid in family if "ray::Rank" in command(pid)]
 
 
 def command(pid: int) -> str:

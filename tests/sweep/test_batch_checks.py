@@ -177,9 +177,27 @@ def test_a_metric_that_does_not_come_is_said_where_it_is_named(place):
     )
     first, second = problems(place, text)
     assert first.startswith("exp.yaml:9:11: sweep.metric: no trial reports val/accuracy")
-    assert "train/loss, train/top1, val/loss, val/top1" in first
+    assert first.endswith("after a validation there are: val/loss, val/top1, train/loss, train/top1")
     assert "no trial reports val/f1" in second
     assert problems(place, text) == [first, second]  # also from what is remembered
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (
+            "trainer: {epochs: 1}",
+            "trainer: {epochs: 1, early_stopping: {metric: val/lss, mode: min}}",
+            "trainer.early_stopping.metric",
+        ),
+        ("task:", "schedule: {name: plateau, metric: val/lss, mode: min}\ntask:", "schedule.metric"),
+    ],
+)
+def test_a_metric_that_a_recipe_watches_is_said_where_it_is_named(place, old, new, expected):
+    assert old in BASE
+    (problem,) = problems(place, BASE.replace(old, new) + "sweep: {space: {model.hidden: [8]}}\n")
+    message = "no trial reports val/lss; the first validation reported val/loss, "
+    assert f": {expected}: {message}" in problem
 
 
 @pytest.mark.usefixtures("tried")

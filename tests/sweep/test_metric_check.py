@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from expflow.sweep.messages import AttemptFailedMessage, ReportMessage, from_wir
 from expflow.sweep.metric_check import metric_notes
 from expflow.sweep.plan import make_plan
 from expflow.sweep.report_journal import ReportJournal
+from tests.sweep.runs import Workplace
 from tests.sweep.stage import Stage
 
 EXPERIMENT = """\
@@ -158,6 +160,39 @@ def test_a_recipe_that_watches_what_is_not_there_ends_the_sweep(tmp_path: Path, 
 def test_the_error_of_a_metric_that_is_watched_keeps_its_class() -> None:
     failed = AttemptFailedMessage.from_error("t", 1, MetricMissing("schedule.metric: none"), seconds=1.0)
     assert (failed.failure, failed.traceback) == ("metric_missing", "")
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Iterator[Workplace]:
+    place = Workplace(tmp_path)
+    yield place
+    place.leave()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_the_command_ends_at_the_first_validation_with_what_there_is(workplace: Workplace) -> None:
+    script = "task: {name: scripted, script: [{report: {val/top1: curve, val/loss: 1.5}, repeat: 40}]}\n"
+    space = "trainer: {epochs: 40}\nsweep: {space: {task.value: [0.1, 0.2, 0.3]}, metric: val/topp1, mode: max}\n"
+    workplace.write(script + space + figures("val/lss"))
+    output = workplace.run("sweep", "exp.yaml", code=2)
+    assert ": sweep.metric: no trial reports val/topp1; the first validation reported val/top1," in output
+    assert "report.figures.0.y: no trial reports val/lss; the first validation reported val/loss, val/top1" in output
+    assert not any(trial.ended for trial in load_state(workplace.results).trials.values())
+    workplace.write((script + space).replace("topp1", "top1"))
+    assert "[3/3] done" in workplace.run("sweep", "exp.yaml")
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_the_command_ends_where_a_recipe_watches_what_never_comes(workplace: Workplace) -> None:
+    recipe = "data: {name: digits, batch_size: 512}\nmodel: {name: mlp, hidden: 8}\ntask: classification\n"
+    more = "optimizer: {name: sgd, lr: 0.1}\ntrainer: {epochs: 2}\nsweep: {space: {optimizer.lr: [0.1, 0.2]}}\n"
+    workplace.write(recipe + "schedule: {name: plateau, metric: val/lss, mode: min}\n" + more)
+    output = workplace.run("sweep", "--no-check", "exp.yaml", code=2)
+    assert "exp.yaml:4:35: schedule.metric: no trial reports val/lss; the first validation reported val/loss" in output
 
 
 # values that are no numbers

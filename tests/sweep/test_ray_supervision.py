@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 
 import pytest
 
-from expflow.sweep.ray_supervision import RayProbe, run_supervised
+from expflow.sweep.dispatcher import LEAVE_SECONDS
+from expflow.sweep.ray_supervision import STOP_SECONDS, RayProbe, run_supervised, stopped_long_ago
 
 
 def test_the_end_and_the_error_of_the_work_are_the_callers() -> None:
@@ -28,6 +30,14 @@ def test_work_that_waits_for_a_lost_ray_is_left_behind() -> None:
         assert not run_supervised(lambda: gate.wait(60) and None, lambda: True)
     finally:
         gate.set()
+
+
+def test_a_sweep_that_was_signalled_to_stop_waits_for_ray_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    signalled = time.monotonic()
+    assert not stopped_long_ago(signalled)
+    monkeypatch.setattr(time, "monotonic", lambda: signalled + STOP_SECONDS + 0.1)
+    assert stopped_long_ago(signalled)
+    assert LEAVE_SECONDS < STOP_SECONDS < 15
 
 
 def test_a_listener_that_is_gone_is_noticed_and_one_that_comes_back_is_forgiven() -> None:
