@@ -139,6 +139,22 @@ class ReportColumns(Sequence[TrialReported]):
         return columns, _fill(columns._values, values, content)
 
 
+def in_columns(reports: Sequence[TrialReported]) -> Sequence[TrialReported]:
+    """The same reports in columns, where they can stand there; else as they are.
+
+    Args:
+        reports: Reports of one trial, in their order.
+    """
+    if isinstance(reports, ReportColumns) or not reports:
+        return reports
+    columns = ReportColumns(reports[0].trial, reports[0].attempt)
+    for report in reports:
+        if not columns.takes(report):
+            return reports
+        columns.append(report)
+    return columns
+
+
 def _fill(column: array[Any], count: int, content: memoryview) -> memoryview:
     size = count * column.itemsize
     if len(content) < size:

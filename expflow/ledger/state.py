@@ -24,7 +24,7 @@ from expflow.events import (
     TrialStarted,
 )
 from expflow.ledger.header import Header
-from expflow.ledger.report_columns import ReportColumns
+from expflow.ledger.report_columns import ReportColumns, in_columns
 
 StateLine = Header | Event | ReportColumns
 """What a state is made of: a driver's start, an event, or several reports of one trial in a row."""
@@ -294,7 +294,9 @@ class SweepState:
         trial.status, trial.ended_at = event.status, at
         trial.end_span(at, event.status)
         trial.seconds, trial.weights = event.seconds, event.weights
-        if self.lean and len(trial.reports) > 1 and self.header is not None:
+        if not self.lean:
+            trial.reports = in_columns(trial.reports)  # from now on they are only read
+        elif len(trial.reports) > 1 and self.header is not None:
             metric = self.header.metric if self.header.select == "best_epoch" else ""
             trial.reports = _kept(trial.reports, metric, self.header.mode)
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import logging
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from expflow.ledger.seal import digest_of
 from expflow.tracking.call_deadline import CALL_SECONDS
 from expflow.tracking.chart_layout import VIEW_PREFIX, saved_view, view_id
 from expflow.tracking.exported_models import model_folder, read_exports
+from expflow.tracking.follower_lock import alone_at, turn_at
 from expflow.tracking.follower_progress import FollowerProgress
 from expflow.tracking.ledger_translator import LedgerTranslator
 from expflow.tracking.notes import config_note, read_report, sweep_note
@@ -175,8 +175,8 @@ class Follower:
             if record.cursor > self._progress.cursor:
                 break
             self._translator.apply(record)
+            self._translator.pending.clear()  # each time: a million reports would fill the memory
             self._read = record.cursor
-        self._translator.pending.clear()
         self._replayed = True
         if not self.driver_is_gone:  # an earlier follower may have taken a live driver for dead
             self._translator.reassert(time.time())
@@ -249,7 +249,7 @@ def catch_up(folder: Path, uri: str, *, wait: bool = False) -> bool:
     Raises:
         ServerUnreachable: The store does not take it; what is left is written the next time.
     """
-    with bounded_environment(), _alone(folder, wait=wait) as alone:
+    with bounded_environment(), alone_at(folder, wait=wait) as alone:
         if not alone:
             return False
         # Nothing is lost when this fails: what is left is written the next time.
@@ -314,22 +314,8 @@ def _pause(seconds: float, ended: threading.Event | None) -> None:
         ended.wait(seconds)
 
 
-@contextlib.contextmanager
-def _alone(folder: Path, *, wait: bool) -> Iterator[bool]:
-    """At most one follower of a sweep on this machine; yields whether this is the one."""
-    path = folder / "tracking" / "follower.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The process's entry. Exit code 0 when everything was written.
+    """The process's entry. Exit code 0 when this process has written everything.
 
     Args:
         arguments: The command line; by default that of the process.
@@ -350,8 +336,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # driver, whose death closes the pipe.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         ended = _end_of_input()
-    with bounded_environment(), _alone(options.folder, wait=True):
-        return 0 if follow(options.folder, options.uri, ended) else 1
+    with bounded_environment(), turn_at(options.folder, ended) as has_come:
+        return 0 if has_come and follow(options.folder, options.uri, ended) else 1
 
 
 def _end_of_input() -> threading.Event:

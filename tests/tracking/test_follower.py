@@ -131,6 +131,24 @@ def test_a_follower_that_dies_anywhere_tells_all_once(folder, uri, other, monkey
     assert everything(other) == everything(uri)
 
 
+def test_what_was_written_before_is_read_again_in_little_memory(folder, uri, monkeypatch) -> None:
+    write(folder, whole_sweep())
+    assert catch_up(folder, uri)
+    followed, pending = [], []
+
+    class Watched(follower_module.LedgerTranslator):
+        def apply(self, record):
+            pending.append(bool(self.pending))
+            super().apply(record)
+            followed.append(self)
+
+    monkeypatch.setattr(follower_module, "LedgerTranslator", Watched)
+    assert catch_up(folder, uri)
+    assert not any(pending)
+    trials = followed[-1].state.trials.values()
+    assert {type(trial.reports).__name__ for trial in trials} == {"ReportColumns"}, "a sixth of the objects' memory"
+
+
 def test_an_unreachable_store_is_named_with_its_reason(folder, uri, monkeypatch) -> None:
     write(folder, whole_trial(20, 0))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import socket
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -48,6 +50,34 @@ def test_it_follows_a_driver_to_its_end(folder: Path, uri: str, runs) -> None:
     assert runs("trial")["depth=20 s0"].data.metrics["val/top1"] == 0.5
     assert list((folder.parent / "mlartifacts").rglob("report.html"))
     assert process.log.read_text() == ""
+
+
+def test_of_those_whose_drivers_ended_one_waits_for_its_turn(folder: Path, uri: str, runs) -> None:
+    write(folder, whole_trial(20, 0))
+    (folder / "tracking").mkdir(exist_ok=True)
+    with (folder / "tracking" / "follower.lock").open("w") as busy:
+        fcntl.flock(busy, fcntl.LOCK_EX)
+        first = start_follower(folder, uri)
+        with (folder / "tracking" / "follower-next.lock").open("w") as place:
+            end = time.monotonic() + 50.0
+            while is_free(place):
+                assert time.monotonic() < end
+                time.sleep(0.02)
+        second = start_follower(folder, uri)
+        assert not second.finish(50.0)
+        assert second._process.poll() == 1, "it has left, and does not wait on"
+        assert not first.finish(0.2)
+    assert first.finish(50.0), first.log.read_text()
+    assert runs("trial")["depth=20 s0"].data.metrics["val/top1"] == 0.5
+
+
+def is_free(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    fcntl.flock(file, fcntl.LOCK_UN)
+    return True
 
 
 DRIVER = """
