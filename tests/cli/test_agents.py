@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,7 @@ from expflow.sweep.in_process import run_in_process
 
 pytestmark = pytest.mark.timeout(300)  # torch is imported, and machines are shared
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "agents.md"
 RECIPE = """\
 about: {{question: Is {hidden} wide enough?, expect: {expect}}}
 data: {{name: digits, batch_size: 100, limit: 300}}
@@ -93,6 +96,14 @@ def test_the_loop_of_the_document(program, tmp_path):
     assert elsewhere["answered_from"]  # nothing was trained again
     listed = program("report", "--campaign", "width")[1]
     assert [attempt["result"]["verdict"] for attempt in listed["tries"]] == ["better", equal["verdict"]]
+
+
+def test_the_file_of_the_document_can_be_planned(program, tmp_path):
+    (example,) = re.findall(r"```yaml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    (tmp_path / "rates.yaml").write_text(example)
+    plan = program("plan", "rates.yaml", "--no-time", "--no-check")[1]
+    assert (len(plan["trials"]), [asked["metric"] for asked in plan["resolves"]]) == (10, ["val/top1"])
+    assert [step["action"] for step in plan["next"]] == ["sweep"]
 
 
 @pytest.mark.parametrize(
