@@ -31,17 +31,20 @@ from expflow.sweep.messages import (
 )
 from expflow.sweep.ray_cluster import connected
 from expflow.tasks.specs import Action, ScriptedSpec
+from expflow.training.template.process import RankTemplate
 from tests.sweep.gang_messages import report
 
 pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
+def executables() -> Iterator[dict[str, str]]:
+    """A Ray of this machine; what its node executes ranks by: forks of a template, as in a sweep."""
     from expflow.config.schema import Resources
 
-    with connected(Resources(ranks=2), None, "gangs", paths=(), warm=()):
-        yield
+    with RankTemplate() as template, connected(Resources(ranks=2), None, "gangs", paths=(), warm=()):
+        assert template.start()
+        yield {ray.get_runtime_context().get_node_id(): template.executable}
 
 
 def recipe(*actions: dict[str, Any]) -> Recipe:
@@ -55,13 +58,13 @@ REPORT = {"report": {"val/top1": 0.5}}
 class OneGang:
     """A dispatcher of one gang of two ranks, and the messages of its trials."""
 
-    def __init__(self, folder: Path, limits: AttemptLimits) -> None:
+    def __init__(self, folder: Path, limits: AttemptLimits, executables: dict[str, str]) -> None:
         self.folder = folder
         self.actor = (
             ray.remote(Dispatcher)
             .options(num_cpus=0, max_concurrency=100)
             .remote(  # type: ignore[attr-defined]
-                GangShape(ranks=2), 1, False, limits
+                GangShape(ranks=2), 1, False, limits, executables
             )
         )
         self.actor.start.remote()
@@ -102,8 +105,8 @@ class OneGang:
 
 
 @pytest.fixture
-def gang(cluster: None, tmp_path: Path) -> Iterator[OneGang]:
-    made = OneGang(tmp_path, AttemptLimits(stall=1800, limit=None, silent=4))
+def gang(executables: dict[str, str], tmp_path: Path) -> Iterator[OneGang]:
+    made = OneGang(tmp_path, AttemptLimits(stall=1800, limit=None, silent=4), executables)
     yield made
     made.close()
 
@@ -234,8 +237,8 @@ def test_a_stopped_rank_is_noticed_freed_and_its_sisters_stacks_are_kept(gang: O
     assert not Path(f"/proc/{first}").exists()
 
 
-def test_the_limit_of_a_trial_really_kills(cluster: None, tmp_path: Path) -> None:
-    gang = OneGang(tmp_path, AttemptLimits(limit=2.0))
+def test_the_limit_of_a_trial_really_kills(executables: dict[str, str], tmp_path: Path) -> None:
+    gang = OneGang(tmp_path, AttemptLimits(limit=2.0), executables)
     try:
         messages = gang.messages(gang.assign(REPORT, {"hang": True}))
     finally:
