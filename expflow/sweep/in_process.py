@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections import Counter
@@ -25,7 +26,7 @@ from expflow.sweep.messages import (
 )
 from expflow.sweep.plan import Plan
 from expflow.sweep.result_files import make_trial_folder
-from expflow.sweep.stop_signals import signals_noted
+from expflow.sweep.stop_signals import StoppedLate, signals_noted
 from expflow.training.contract import Attempt, Fence, Notice, Outcome, run_trial
 from expflow.training.local_ranks import local_world, run_local_ranks
 
@@ -60,7 +61,8 @@ def run_in_process(
         open_sweep(
             plan, tracking=tracking, keep_results=keep_results, observers=observers, retry=retry_failed, on_open=on_open
         ) as conductor,
-        signals_noted(conductor),
+        signals_noted(conductor, raises=True),
+        contextlib.suppress(StoppedLate),  # the trial goes on from its last checkpoint
     ):
         on_slots(1)
         while (attempt := conductor.propose()) is not None:
@@ -129,6 +131,8 @@ def _train(
             leave=lambda: conductor.is_ending,
         )
     except BaseException as error:  # whatever the user's code raises is the trial's failure, and its traceback is kept
+        if isinstance(error, StoppedLate):
+            raise
         if isinstance(error, KeyboardInterrupt) and conductor.interrupted_by is not None:  # the second Ctrl-C
             raise
         failed = AttemptFailedMessage.from_error(

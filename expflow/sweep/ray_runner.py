@@ -19,8 +19,8 @@ from expflow.sweep.dispatcher import Dispatcher
 from expflow.sweep.gpu_packing import measure_and_pack
 from expflow.sweep.plan import Plan
 from expflow.sweep.ray_cluster import RayCluster, connected
-from expflow.sweep.ray_supervision import run_supervised, stopped_long_ago
-from expflow.sweep.stop_signals import signals_noted
+from expflow.sweep.ray_supervision import run_supervised
+from expflow.sweep.stop_signals import signals_noted, stopped_long_ago
 from expflow.sweep.sweep_session import SweepSession
 from expflow.training.contract import runner_of
 from expflow.training.template.process import RankTemplate

@@ -25,10 +25,6 @@ REFUSED_SECONDS = 2.0
 UNREACHABLE_SECONDS = 40.0
 """How long a cluster may: its head may be started again. After a minute Ray would end this process."""
 
-STOP_SECONDS = 11.0
-"""How long after a signal Ray is waited for. On a machine that is overloaded the way to the trials and back may take
-longer than they have; what is left of 15 s is for closing the ledger and ending the process."""
-
 
 @dataclass
 class RayProbe:
@@ -76,15 +72,6 @@ def _listens(endpoint: tuple[str, int]) -> bool:
     with suppress(OSError), socket.create_connection(endpoint, timeout=LOOK_SECONDS):
         return True
     return False
-
-
-def stopped_long_ago(since: float) -> bool:
-    """Whether a sweep that was told to stop waits for Ray no longer.
-
-    Args:
-        since: When it was told, by a monotonic clock.
-    """
-    return time.monotonic() - since > STOP_SECONDS
 
 
 def run_supervised(work: Callable[[], None], lost: Callable[[], bool]) -> bool:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from expflow.events import AttemptFailed, Event, TrialReported, TrialStarted
+from expflow.errors import Interrupted
+from expflow.events import AttemptFailed, DriverStopped, Event, TrialReported, TrialStarted
 from expflow.ledger import SweepState, read
+from expflow.sweep import stop_signals
 from expflow.sweep.in_process import run_in_process
 from expflow.sweep.plan import Plan, make_plan
 from tests.training.test_ranks import rank_processes
@@ -76,3 +78,34 @@ def test_a_folder_that_cannot_be_written_is_no_error_of_the_code(tmp_path: Path)
     assert failed.failure == "storage"
     assert str(plan.folder / "trials") in failed.message
     assert failed.traceback == ""
+
+
+HANGING = """
+task: {name: scripted, script: [{report: {val/top1: 0.5}}, {hang: true}]}
+trainer: {epochs: 2}
+resources: {ranks: %d}
+"""
+STUCK = """
+data: {name: "tests.training.user_code:Blobs"}
+task: {name: "tests.sweep.raising_code:Stuck"}
+trainer: {epochs: 2}
+"""
+
+
+@pytest.mark.parametrize("text", [HANGING % 1, HANGING % 2, STUCK], ids=["one rank", "two ranks", "own code"])
+def test_a_trial_that_hangs_is_left_some_time_after_the_signal(tmp_path: Path, monkeypatch, text: str) -> None:
+    monkeypatch.setattr(stop_signals, "STOP_SECONDS", 0.5)
+    plan, before = made(tmp_path, text), signal.getsignal(signal.SIGTERM)
+
+    def observe(event: Event, state: SweepState) -> None:
+        if isinstance(event, TrialReported):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match="stopped by SIGTERM") as stopped:
+        run_in_process(plan, observers=(observe,))
+    assert stopped.value.exit_code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert [event.reason for event in events(plan, DriverStopped)] == ["interrupted"]
+    assert len(events(plan, TrialReported)) == 1
+    assert events(plan, AttemptFailed) == []
+    assert rank_processes() == []

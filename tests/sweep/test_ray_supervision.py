@@ -9,7 +9,8 @@ import time
 import pytest
 
 from expflow.sweep.dispatcher import LEAVE_SECONDS
-from expflow.sweep.ray_supervision import STOP_SECONDS, RayProbe, run_supervised, stopped_long_ago
+from expflow.sweep.ray_supervision import RayProbe, run_supervised
+from expflow.sweep.stop_signals import STOP_SECONDS, stopped_long_ago
 
 
 def test_the_end_and_the_error_of_the_work_are_the_callers() -> None:

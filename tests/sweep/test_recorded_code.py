@@ -154,8 +154,10 @@ def test_code_whose_hash_was_never_recorded_is_not_used(project):
         RECIPE | {"loss": {"name": "os:system", "command": "touch ran"}},
         RECIPE | {"trainer": {"checkpoint": {"allow": [f"{MODULE}:Net", "subprocess:Popen"]}}},
         {"data": {"a": {"name": "digits"}, "b": {"name": "runpy:run_path", "path_name": "x.py"}}},
+        RECIPE | {"trainer": {"callbacks": [{"name": "os:system", "command": "touch ran"}]}},
+        {"task": {"name": "runpy:run_path", "path_name": "x.py"}},
     ],
-    ids=["a component", "a class that checkpoints may hold", "one of several"],
+    ids=["a component", "a class that checkpoints may hold", "one of several", "a callback", "a task that brings data"],
 )
 def test_whatever_else_a_record_names_is_refused(project, recipe):
     with pytest.raises(CodeRefused, match=r"(os:system|subprocess:Popen|runpy:run_path) was not loaded.*nothing in"):

@@ -19,6 +19,7 @@ NETS = """\
 import time
 
 import torch
+from pytorch_lightning import Callback
 from torch import nn
 
 
@@ -46,6 +47,21 @@ class Net(nn.Module):
 class WrongLoss(nn.Module):
     def forward(self, scores, target):
         return (scores.argmax(1) == target).float()
+
+
+class OfEachScore(nn.Module):
+    def forward(self, scores, target):
+        return nn.functional.mse_loss(scores, target.float())
+
+
+class OfText(nn.Module):
+    def forward(self, scores, target):
+        return "low"
+
+
+class Broken(Callback):
+    def on_validation_start(self, trainer, pl_module):
+        trainer.no_such_thing
 """
 
 RECIPE = """\
@@ -112,14 +128,21 @@ def test_what_fails_is_said(attempt, kind, reason):
         ("{early_stopping: {metric: val/lose, mode: min}}", "val/lose"),
         ("{lightning: {gradient_clip_algorithm: sideways}}", "`gradient_clip_algorithm` sideways is invalid"),
         ("{image_sizes: [[0, 1]]}", "the network takes no images of 1x1"),
+        ('{callbacks: [{name: "pytorch_lightning.callbacks:EarlyStopping", monitor: val/lss}]}', "val/lss"),
+        ('{callbacks: [{name: "pytorch_lightning.callbacks:ModelCheckpoint", monitor: val/lss}]}', "val/lss"),
+        ('{callbacks: ["nets:Broken"]}', "has no attribute 'no_such_thing' (nets.py:"),
     ],
 )
 def test_a_callback_or_a_setting_that_cannot_work_is_said(attempt, trainer, reason):
     assert reason in finding(attempt(trainer=trainer)).failure
 
 
-def test_a_loss_that_learns_nothing_is_said(attempt):
-    assert "does not require grad" in finding(attempt(NET.format("right"), loss='"nets:WrongLoss"')).failure
+@pytest.mark.parametrize(
+    ("loss", "reason"),
+    [("WrongLoss", "does not require grad"), ("OfEachScore", "size of tensor a"), ("OfText", "str")],
+)
+def test_a_loss_that_does_not_fit_is_said(attempt, loss, reason):
+    assert reason in finding(attempt(NET.format("right"), loss=f'"nets:{loss}"')).failure
 
 
 def test_a_batch_of_one_under_batch_norm_is_told_from_others(attempt):
