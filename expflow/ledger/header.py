@@ -118,7 +118,7 @@ class Header:
             TypeError: A field is missing, or is not of its type.
         """
         values = checked_fields(cls, data)
-        check_entries(values.get("space", ()), values.get("report", {}))
+        check_entries(values.get("space", ()), values.get("report", {}), values.get("data", {}))
         for key in ("sets", "space", "seeds", "warm_start", "before"):
             if key in values:
                 values[key] = tuple(values[key])

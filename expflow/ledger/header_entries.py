@@ -1,4 +1,4 @@
-"""What the lists in a header hold, as far as reports rely on it: searched dimensions, figures and contrasts."""
+"""What the parts of a header hold, as far as reports rely on it: searched dimensions, figures, contrasts and data."""
 
 from __future__ import annotations
 
@@ -44,12 +44,36 @@ class RecordedContrast:
     tuned_over: Sequence[str] = ()
 
 
-def check_entries(space: Sequence[Mapping[str, Any]], report: Mapping[str, Any]) -> None:
-    """Require that the entries of a header's lists are what reports take them for.
+@dataclass(frozen=True)
+class RecordedDataSpec:
+    """What networks know of the data; see :class:`expflow.data.dataspec.DataSpec`."""
+
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    classes: Sequence[Any] = ()
+    samples: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RecordedData:
+    """The data that a sweep is made on."""
+
+    source: str = ""
+    key: str = ""
+    manifest: str = ""
+    root: str = ""
+    bytes: int = 0
+    spec: Mapping[str, Any] | None = None
+    samples: Mapping[str, int] | None = None
+    remarks: Sequence[str] = ()
+
+
+def check_entries(space: Sequence[Mapping[str, Any]], report: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+    """Require that the entries of a header's lists and mappings are what reports take them for.
 
     Args:
         space: The header's ``space``.
         report: The header's ``report``.
+        data: The header's ``data``.
 
     Raises:
         TypeError: A field is missing, or is not of its type. AttributeError where an entry is no mapping.
@@ -62,3 +86,5 @@ def check_entries(space: Sequence[Mapping[str, Any]], report: Mapping[str, Any])
     for cls, entries in lists:
         for entry in entries:
             cls(**checked_fields(cls, entry))
+    recorded = RecordedData(**checked_fields(RecordedData, data))
+    RecordedDataSpec(**checked_fields(RecordedDataSpec, recorded.spec or {}))

@@ -399,3 +399,23 @@ def test_a_disk_without_room_for_the_copy_is_named_and_changes_nothing(sweep, mo
     assert {path.name: path.read_bytes() for path in (sweep / "ledger").glob("*.jsonl")} == before
     assert not list(sweep.glob("*ledger.damaged*"))
     assert salvage(sweep) is not None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"samples": {"val": "9" * 5000}},
+        {"samples": {"val": None}},
+        {"samples": [397]},
+        {"spec": {"samples": {"val": -1.5}}},
+        {"spec": {"classes": 10}},
+        {"spec": []},
+        {"key": {}},
+        {"remarks": 3},
+    ],
+)
+def test_a_header_whose_data_are_of_another_form_is_damaged(data):
+    plain = header().to_json()
+    assert Header.from_json({**plain, "data": {"key": "k", "spec": None, "samples": {"val": 3}}}).samples == {"val": 3}
+    with pytest.raises(TypeError):
+        Header.from_json({**plain, "data": data})
