@@ -51,7 +51,7 @@ def signals_noted(conductor: Conductor, *, raises: bool = False) -> Iterator[Non
     def handle(number: int, frame: FrameType | None) -> None:
         if reminder.sent:
             reminder.sent = False
-            if _writes_ledger(frame):
+            if reminder.stopped or _writes_ledger(frame):
                 return
             raise StoppedLate
         if conductor.interrupted_by is not None:
@@ -85,6 +85,8 @@ class _Reminder:
     def __init__(self) -> None:
         self.sent = False
         """Whether the signal that is being handled is this one's, and no second one from outside."""
+        self.stopped = False
+        """Whether the work has ended, so that nothing is to be left any more."""
         self._over, self._mutex = threading.Event(), threading.Lock()
 
     def start(self, number: int) -> None:
@@ -97,7 +99,8 @@ class _Reminder:
 
     def stop(self) -> None:
         """Send nothing more."""
-        with self._mutex:
+        self.stopped = True
+        with self._mutex:  # what was sent before is handled with the handlers that are in place now
             self._over.set()
 
     def _remind(self, number: int) -> None:
