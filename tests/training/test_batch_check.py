@@ -51,7 +51,7 @@ class WrongLoss(nn.Module):
 
 class OfEachScore(nn.Module):
     def forward(self, scores, target):
-        return nn.functional.mse_loss(scores, target.float())
+        return (scores - target).square().mean()
 
 
 class OfText(nn.Module):
