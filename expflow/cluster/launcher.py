@@ -148,6 +148,21 @@ class Launcher(ABC):
             The job as it was before.
         """
 
+    def fetch(self, job: str, results: str, target: Path) -> None:
+        """Bring a job's results home. Raises also what :func:`~expflow.cluster.result_fetching.arriving` raises.
+
+        Args:
+            job: The job's id.
+            results: Folder of the results, on the cluster.
+            target: The experiment's folder here; it may hold an earlier state of the same results.
+
+        Raises:
+            ServerUnreachable: They cannot be read from here.
+        """
+        from expflow.cluster.result_fetching import copy_results
+
+        copy_results(Path(results), target)
+
     @abstractmethod
     def versions(self, packages: Sequence[str]) -> dict[str, dict[str, str]]:
         """Which versions the cluster's Python has: machine -> package -> version, with ``python`` among them.

@@ -6,6 +6,7 @@ What it answers is one line of JSON on the standard output.
 from __future__ import annotations
 
 import fcntl
+import gzip
 import io
 import json
 import os
@@ -23,6 +24,7 @@ DRIVER = "driver"
 """Role of the job's process on its first machine. A home folder may be shared: each process has files of its own."""
 HEAD_SECONDS = 90.0
 MOST_OF_LOG = 2**20
+TAR_MARK = b"expflow-results-follow\n"
 
 
 def _root(folder: str) -> Path:
@@ -156,6 +158,26 @@ def stop(root: str, job: str) -> bool:
     return bool(process)
 
 
+def send(root: str, job: str, left_out: list[str]) -> None:
+    """Write a job's results to the standard output as a compressed tar, behind a line that nothing else prints.
+
+    Args:
+        root: Folder of all jobs, seen from the home folder.
+        job: The job's name.
+        left_out: Names in the results' folder that stay.
+    """
+    results = Path(_record(_root(root) / job / "order.json")["results"])
+    names = sorted(path.name for path in results.iterdir() if path.name not in left_out)
+    sys.stdout.buffer.write(b"\n" + TAR_MARK)
+    with (
+        gzip.GzipFile(fileobj=sys.stdout.buffer, mode="wb", compresslevel=1) as packed,
+        tarfile.open(fileobj=packed, mode="w|") as archive,
+    ):
+        for name in names:
+            archive.add(results / name, name)
+    sys.stdout.buffer.flush()
+
+
 def run(root: str, command: list[str]) -> str:
     """Run a command to its end; returns what it printed.
 
@@ -176,11 +198,14 @@ def main(action: str, arguments: Mapping[str, Any], data: bytes) -> None:
     """Do what is asked, and answer.
 
     Args:
-        action: ``list``, ``put``, ``start``, ``log``, ``stop`` or ``run``.
+        action: ``list``, ``put``, ``start``, ``log``, ``stop``, ``run`` or ``send``.
         arguments: Its arguments.
         data: What was sent beside them.
     """
     os.umask(0o077)
+    if action == "send":
+        send(**arguments)
+        return
     extra = {"data": data} if action == "put" else {}
     actions: dict[str, Any] = {"list": list_jobs, "put": put, "start": start, "log": read_log, "stop": stop, "run": run}
     sys.stdout.write(json.dumps({"answer": actions[action](**arguments, **extra)}) + "\n")

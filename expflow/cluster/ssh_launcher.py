@@ -17,11 +17,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from expflow.cluster import remote_agent
 from expflow.cluster.job_folder import JobEnd, JobFolder, JobOrder, described_job, ended_job, results_folder
 from expflow.cluster.launcher import ClusterJob, Launcher, Submission, SweepRequest
+from expflow.cluster.result_fetching import LEFT_THERE, arriving
 from expflow.cluster.specs import SshLauncherSpec
 from expflow.cluster.submission import PreparedSweep, prepare, withheld
 from expflow.cluster.version_lock import PROBE, parse_probe
@@ -128,6 +129,28 @@ class SshLauncher(Launcher):
         self._call(self._spec.hosts[0], "stop", job=job)
         return before
 
+    def fetch(self, job: str, results: str, target: Path) -> None:
+        """See :meth:`Launcher.fetch`; through ssh, since a path may mean something else on each machine."""
+        host = self._spec.hosts[0]
+        self._existing(job)
+        command, script = self._command(host, "send", job=job, left_out=list(LEFT_THERE))
+        with (
+            arriving(target) as folder,
+            tempfile.TemporaryFile() as given,
+            tempfile.TemporaryFile() as errors,
+        ):
+            given.write(script)
+            given.seek(0)
+            with subprocess.Popen(command, stdin=given, stdout=subprocess.PIPE, stderr=errors) as process:  # noqa: S603
+                try:
+                    _unpack(cast("IO[bytes]", process.stdout), folder)
+                except (tarfile.TarError, EOFError, OSError) as error:
+                    process.kill()
+                    process.wait()
+                    errors.seek(0)
+                    lines = errors.read().decode(errors="replace").strip().splitlines() or [str(error)]
+                    raise ServerUnreachable(f"{host} did not send all results of {job}: {lines[-1]}") from error
+
     def versions(self, packages: Sequence[str]) -> dict[str, dict[str, str]]:
         """See :meth:`Launcher.versions`; of every machine."""
         command = [self._spec.python, "-c", PROBE, *packages]
@@ -144,25 +167,11 @@ class SshLauncher(Launcher):
 
     def _call(self, host: str, action: str, data: bytes = b"", **arguments: Any) -> Any:
         """Run one action of the remote agent; returns its answer."""
-        call = f"main({action!r}, { ({'root': self._spec.folder, **arguments})!r}, sys.stdin.buffer.read())\n"
-        script = f"{Path(remote_agent.__file__).read_text()}\n{call}".encode()
-        there = shlex.join([self._spec.python, "-c", _BOOTSTRAP])
-        command = [
-            "ssh",
-            "-T",
-            "-o",
-            "BatchMode=yes",
-            "-o",
-            "ConnectTimeout=10",
-            *self._spec.options,
-            "--",
-            host,
-            there,
-        ]
+        command, script = self._command(host, action, **arguments)
         try:
             done = subprocess.run(  # noqa: S603
                 command,
-                input=f"{len(script)}\n".encode() + script + data,
+                input=script + data,
                 capture_output=True,
                 timeout=PATIENCE_SECONDS,
                 check=False,
@@ -181,6 +190,14 @@ class SshLauncher(Launcher):
         except (ValueError, IndexError, KeyError, TypeError) as error:
             raise ServerUnreachable(f"{host} answered something else than a job's state") from error
 
+    def _command(self, host: str, action: str, **arguments: Any) -> tuple[list[str], bytes]:
+        """The command that runs one action of the remote agent, and what it reads first."""
+        call = f"main({action!r}, { ({'root': self._spec.folder, **arguments})!r}, sys.stdin.buffer.read())\n"
+        script = f"{Path(remote_agent.__file__).read_text()}\n{call}".encode()
+        there = shlex.join([self._spec.python, "-c", _BOOTSTRAP])
+        options = ["-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", *self._spec.options]
+        return ["ssh", *options, "--", host, there], f"{len(script)}\n".encode() + script
+
 
 def _packed(folder: Path) -> bytes:
     """A job's folder as a tar, which belongs to nobody in particular."""
@@ -195,6 +212,17 @@ def _packed(folder: Path) -> bytes:
         for path in sorted(folder.iterdir()):
             archive.add(path, path.name, filter=own)
     return buffer.getvalue()
+
+
+def _unpack(stream: IO[bytes], folder: Path) -> None:
+    """Unpack what the remote agent sends; what a login prints stands before."""
+    while line := stream.readline():
+        if line == remote_agent.TAR_MARK:
+            break
+    with tarfile.open(fileobj=stream, mode="r|gz") as archive:
+        archive.extractall(folder, filter="data")
+    if stream.read():
+        raise tarfile.ReadError("something follows the results")
 
 
 def _job_of(record: dict[str, Any]) -> ClusterJob:

@@ -38,12 +38,22 @@ def submit(
     set_: Sets = None,
     storage: Storage = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the job and leave with its exit code.")] = False,
+    fetch: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Wait, and then bring the results home, into this folder of results.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run the whole search on a cluster: send the project there and start `expflow sweep`."""
     from expflow.cli.views.cluster import submit_sweeps
 
-    submit_sweeps(files, sets=set_ or (), storage=storage, on=on, address=address, wait=wait, as_json=as_json)
+    submit_sweeps(
+        files, sets=set_ or (), storage=storage, on=on, address=address, wait=wait, fetch=fetch, as_json=as_json
+    )
 
 
 @_group.command()

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from expflow.cluster.launcher import Launcher, Submission
     from expflow.sweep.plan import Plan
 
+LEFT_ALONE = 130
+"""Exit code where the user stopped watching."""
+WITH_RESULTS = (0, 1, 130, 143)
+"""Exit codes of sweeps that began."""
+
 
 def chosen_launcher(on: str | None, address: str | None, storage: str | None) -> Launcher:
     """The launcher that a command's options mean.
@@ -47,6 +52,7 @@ def submit_sweeps(
     on: str | None,
     address: str | None,
     wait: bool,
+    fetch: Path | None = None,
     as_json: bool = False,
 ) -> None:
     """Submit experiments, and say how to follow them.
@@ -58,6 +64,7 @@ def submit_sweeps(
         on: A cluster of the site file, or a launcher's name.
         address: A Ray head's address.
         wait: Whether to follow the job to its end, and to leave with its exit code.
+        fetch: The folder of results into which the job's are brought after its end, which is waited for.
         as_json: Whether JSON objects are printed, one a line.
 
     Raises:
@@ -67,16 +74,22 @@ def submit_sweeps(
     from expflow.cluster.launchers import choose_launcher
     from expflow.sweep.plan import make_plan
 
-    if wait and len(files) > 1:
-        raise UserError("--wait follows one job: submit the experiments one by one, or leave it out")
+    if (wait or fetch) and len(files) > 1:
+        raise UserError("--wait and --fetch follow one job: submit the experiments one by one, or leave it out")
     plans = [make_plan(file, sets, storage=storage, elsewhere=True) for file in files]
     launcher = choose_launcher(plans[0].site, on=on, address=address, storage=str(plans[0].storage))
     named = zip(files, plans, strict=True)
     requests = [SweepRequest(file, plan.name, str(plan.storage), tuple(sets)) for file, plan in named]
     sent = list(zip(launcher.submit(requests), plans, strict=True))
     _print_submissions(sent, launcher, as_json=as_json)
-    if wait:
-        _follow(launcher, sent[0][0].job, str(plans[0].storage), as_json=as_json)
+    if wait or fetch:
+        job, plan = sent[0][0].job, plans[0]
+        code = _followed(launcher, job, str(plan.storage), as_json=as_json)
+        if fetch is not None and code in WITH_RESULTS:
+            target = fetch.absolute() / plan.name
+            launcher.fetch(job, str(plan.folder), target)
+            echo(f"results of {job} are in {target}", err=True)
+        raise typer.Exit(LEFT_ALONE if code is None else code)
 
 
 def _print_submissions(sent: Sequence[tuple[Submission, Plan]], launcher: Launcher, *, as_json: bool) -> None:
@@ -135,18 +148,24 @@ def _output_line(text: str) -> None:
 
 
 def _follow(launcher: Launcher, job: str, storage: str | None, *, as_json: bool) -> None:
+    code = _followed(launcher, job, storage, as_json=as_json)
+    raise typer.Exit(LEFT_ALONE if code is None else code)
+
+
+def _followed(launcher: Launcher, job: str, storage: str | None, *, as_json: bool) -> int | None:
+    """Print what a job prints until it is over; returns its exit code, None where the user has enough of it."""
     try:
         over = launcher.follow(job, _output_line if as_json else echo_output)
     except KeyboardInterrupt:
         echo(f"\nthe job goes on without us. {how_to_follow(job, launcher, storage)}", err=True)
-        raise typer.Exit(130) from None
+        return None
     if as_json:
         print_line(job_document(over))
-        raise typer.Exit(over.exit_code)
+        return over.exit_code
     echo(f"job {job}: {over.status}", err=True)
     if over.status == "FAILED" and over.message:
         echo(f"error: {over.message}", err=True)
-    raise typer.Exit(over.exit_code)
+    return over.exit_code
 
 
 def list_jobs(on: str | None, address: str | None, storage: str | None, *, as_json: bool = False) -> None:
