@@ -32,7 +32,7 @@ def view_id(sweep: str) -> str:
     Args:
         sweep: What distinguishes the sweep in the store.
     """
-    return f"expflow-{sweep}"
+    return f"expflow-{sweep[:8]}"  # longer values of a query are taken for secrets where links are printed
 
 
 def compared_role(header: Header) -> Role:

@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 
 from expflow.errors import ServerUnreachable
 from expflow.tracking.chart_layout import VIEW_PREFIX
+from expflow.redaction import redacted
 from expflow.tracking.follower import catch_up
 from expflow.tracking.store import is_server
 from expflow.tracking.ui import compare_link, start_ui
@@ -101,6 +102,7 @@ def test_the_ui_serves_loopback_and_a_sweep_can_be_told_to_it(tmp_path: Path, ur
     assert math.isnan(metrics["val/loss"])
     assert metrics["up"] > 1e308
     assert list((tmp_path / "mlartifacts").rglob("report.html")), "kept by the server, beside its database"
+    assert redacted(link) == link, "printed as it is"
     page, _, query = link.partition("?")
     view = view_of(uri)
     assert view["searchFilter"].startswith("tags.`expflow.role` = 'config' and tags.`expflow.sweep` = '")
