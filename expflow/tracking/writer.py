@@ -18,6 +18,7 @@ from expflow.tracking.logged_models import TAG, log_model
 from expflow.tracking.naming import as_text, safe_key
 from expflow.tracking.parallel_calls import ParallelCalls, Task
 from expflow.tracking.pending_updates import SWEEP, MetricPoint, PendingUpdates, Role, RunSpec, RunUpdate
+from expflow.tracking.server_batches import ServerBatches
 from expflow.tracking.store import artifact_location, connect, is_server
 
 _log = logging.getLogger(__name__)
@@ -226,7 +227,7 @@ class RunWriter:
     def _log_run(
         self, run: str, update: RunUpdate, parameters: Mapping[str, Any], after_call: Callable[[], None]
     ) -> None:
-        client = self._client
+        client = ServerBatches(self._uri) if is_server(self._uri) else self._client
         params, tags = _chunks(_params(parameters), _PARAMETERS_PER_CALL), _tags(update.tags)
         points = iter(update.points)
         while True:  # each call takes as much of everything as MLflow allows

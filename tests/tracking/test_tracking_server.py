@@ -14,8 +14,8 @@ import pytest
 from mlflow import MlflowClient
 
 from expflow.errors import ServerUnreachable
-from expflow.tracking.chart_layout import VIEW_PREFIX
 from expflow.redaction import redacted
+from expflow.tracking.chart_layout import VIEW_PREFIX
 from expflow.tracking.follower import catch_up
 from expflow.tracking.store import is_server
 from expflow.tracking.ui import compare_link, start_ui
