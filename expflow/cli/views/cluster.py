@@ -83,13 +83,17 @@ def submit_sweeps(
     sent = list(zip(launcher.submit(requests), plans, strict=True))
     _print_submissions(sent, launcher, as_json=as_json)
     if wait or fetch:
-        job, plan = sent[0][0].job, plans[0]
-        code = _followed(launcher, job, str(plan.storage), as_json=as_json)
-        if fetch is not None and code in WITH_RESULTS:
-            target = fetch.absolute() / plan.name
-            launcher.fetch(job, str(plan.folder), target)
-            echo(f"results of {job} are in {target}", err=True)
-        raise typer.Exit(LEFT_ALONE if code is None else code)
+        _wait(launcher, sent[0][0].job, plans[0], fetch, as_json=as_json)
+
+
+def _wait(launcher: Launcher, job: str, plan: Plan, fetch: Path | None, *, as_json: bool) -> None:
+    """Follow a job to its end, bring its results home where that was asked for, and leave with its exit code."""
+    code = _followed(launcher, job, str(plan.storage), as_json=as_json)
+    if fetch is not None and code in WITH_RESULTS:
+        target = fetch.absolute() / plan.name
+        launcher.fetch(job, str(plan.folder), target)
+        echo(f"results of {job} are in {target}", err=True)
+    raise typer.Exit(LEFT_ALONE if code is None else code)
 
 
 def _print_submissions(sent: Sequence[tuple[Submission, Plan]], launcher: Launcher, *, as_json: bool) -> None:
