@@ -105,7 +105,7 @@ def _screening(node: Node, context: LoadingContext) -> dict[str, Any]:
         what = f"found {describe_value(plain(given))}" if given is not None else "it is missing"
         context.refuse((given or node).mark, f"sweep.seeds.{key}", f"expected a count from 1 to {MAX_SEEDS}; {what}")
     if len(counts) < len(wanted):
-        return {}
+        return {"seeds": (0,)}  # noted above; any other lets the rest be checked, too
     first, more = counts["screen"], counts["confirm"]
     confirm = Confirm(seeds=tuple(range(first, first + more)), top=counts["top"])
     return {"seeds": tuple(range(first)), "confirm": confirm}

@@ -326,3 +326,18 @@ def test_claims_speak_of_what_is_searched(tmp_path):
         "exp.yaml:13:84: report.contrasts.2.expect: not_worse needs a margin:"
         " the largest difference that still counts as not worse",
     ]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "place", "ending"),
+    [
+        ("{screen: 1, confirm: 1000000000, top: 4}", "confirm", "found 1000000000"),
+        ("{screen: 0, confirm: 5, top: 4}", "screen", "found 0"),
+        ("{screen: 1, confirm: 5}", "top", "it is missing"),
+    ],
+)
+def test_a_wrong_count_of_seeds_is_one_problem(tmp_path, seeds, place, ending):
+    text = BASE + f"sweep: {{space: {{model.depth: [8]}}, seeds: {seeds}}}\n"
+    (problem,) = problems(tmp_path, text)
+    assert f": sweep.seeds.{place}: expected a count from 1 to " in problem
+    assert problem.endswith(ending)
