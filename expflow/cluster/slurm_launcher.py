@@ -184,7 +184,9 @@ class SlurmLauncher(Launcher):
         valued = {"partition": spec.partition, "account": spec.account, "export": "NONE"}
         options = [f"--{option}={value}" for option, value in valued.items() if value is not None]
         step = ["--nodes=1", "--ntasks=1", "--time=5", f"--immediate={FREE_NODE_SECONDS}", *options, *spec.options]
-        shown = run_slurm("srun", *step, "bash", "-c", "\n".join([*spec.setup, f'echo "$SLURMD_NODENAME"; {probe}']))
+        shown = run_slurm(
+            "srun", *step, "/bin/bash", "-c", "\n".join([*spec.setup, f'echo "$SLURMD_NODENAME"; {probe}'])
+        )
         node = shown.strip().splitlines()[0] if shown.strip() else self.place
         return {node: parse_probe(shown, node)}
 

@@ -162,6 +162,14 @@ def test_an_allocation_that_ends_early_is_saved_before(project: Project) -> None
     assert len(project.records("long", TrialEnded)) == 2
 
 
+def test_a_node_says_which_versions_it_has(project: Project) -> None:
+    checked = project.expflow("doctor", "--on", "lab")
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert re.fullmatch(
+        r"ok   versions on (one|two): Python and \d+ packages as in the project\nall is well\n", checked.stdout
+    )
+
+
 def test_what_is_not_there_is_said_at_once(project: Project, tmp_path: Path) -> None:
     unknown = project.expflow("logs", "expflow-none-00000000", "--on", "lab")
     assert unknown.returncode == 2

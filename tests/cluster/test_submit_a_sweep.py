@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -120,6 +122,13 @@ def test_a_sweep_over_the_users_own_network(project: Project, tmp_path: Path) ->
     assert kinds(runs) == {("sweep", "FINISHED"): 1, ("trial", "FINISHED"): 2}
     assert all("val/top1" in run.data.metrics for run in runs if run.data.tags["expflow.role"] == "trial")
     assert {run.data.tags["mlflow.source.git.commit"] for run in runs} == {commit}
+
+
+def test_the_head_says_which_versions_it_has(project: Project) -> None:
+    checked = RayLauncher(RayLauncherSpec(address=project.address)).versions(["torch", "no-such-package"])
+    assert checked == {
+        project.address: {"python": platform.python_version(), "torch": importlib.metadata.version("torch")}
+    }
 
 
 def test_a_stopped_sweep_ends_in_order_and_goes_on(project: Project) -> None:
