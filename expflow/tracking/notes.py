@@ -102,7 +102,8 @@ def _answers(report: Mapping[str, Any]) -> str:
     lines = []
     for answer in _rows(report, "answers"):
         outcome = _OUTCOMES.get(str(answer.get("verdict")), "")
-        lines.append(f"- {f'**{outcome}.** ' if outcome else ''}{answer.get('sentence') or answer.get('claim') or ''}")
+        sentence = str(answer.get("sentence") or answer.get("claim") or "")
+        lines.append(f"- **{outcome}.** {sentence.removesuffix(f' {outcome}.')}" if outcome else f"- {sentence}")
     return "\n".join(lines)
 
 

@@ -36,6 +36,11 @@ def test_a_sweeps_page_has_the_question_and_the_answers():
     assert sweep_note({}, {}) == ""
 
 
+def test_the_outcome_is_said_once():
+    answer = {"verdict": "as_expected", "sentence": "depth=56 is lower than depth=20. As expected."}
+    assert sweep_note({}, {"answers": [answer]}) == "- **As expected.** depth=56 is lower than depth=20."
+
+
 def test_a_configs_page_has_its_place():
     assert config_note(REPORT, "c56") == "Rank 2 of 2: val/top1 40.00 %, n = 1. Without a value: s2."
     assert config_note(REPORT, "c8") == "No seed of it is at full budget. Without a value: s0, s1."
