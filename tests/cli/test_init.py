@@ -75,10 +75,10 @@ def test_the_file_sweeps_at_once(tmp_path: Path, split: bool) -> None:
         output = place.run("sweep", "small_photos.yaml", "--set", "trainer.epochs=2")
     finally:
         place.leave()
-    assert "[8/8] done" in output
+    assert "[20/20] done" in output
     assert "Warning" not in output
     trials = expflow.results("small_photos+trainer.epochs=2", storage=tmp_path / "runs").trials
-    assert list(trials["status"]) == ["done"] * 8
+    assert list(trials["status"]) == ["done"] * 20
     assert trials["val/top1"].between(0, 1).all()
 
 
