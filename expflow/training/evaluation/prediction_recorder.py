@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from expflow.ledger.lock import check_epoch
-from expflow.training.contract import Attempt, World
+from expflow.training.contract import World
 from expflow.training.evaluation.predictions import FIRST, Predictions, join_predictions, save_predictions
+from expflow.training.evaluation.validation_recorder import Part, ValidationRecorder
 from expflow.training.ranks import gather_objects
 
 logger = logging.getLogger(__name__)
-
-Part = dict[str, NDArray[Any]]
 
 
 def predictions_file(split: str) -> str:
@@ -32,7 +29,7 @@ def predictions_file(split: str) -> str:
     return f"predictions-{split}.npz"
 
 
-class PredictionRecorder(Callback):
+class PredictionRecorder(ValidationRecorder[Predictions]):
     """Keeps the predictions of the newest whole validation, sample by sample.
 
     It takes what a task's ``validation_step`` (or ``test_step``) returns: a mapping with ``scores`` (b, classes), and
@@ -47,54 +44,28 @@ class PredictionRecorder(Callback):
     """
 
     def __init__(self, *, rows: bool = False) -> None:
+        super().__init__()
         self._rows = rows
-        self._batches: list[dict[str, Tensor]] = []
-        self._whole: list[dict[str, Tensor]] = []
-        self._classes, self._seen, self._closed = 0, 0, False
-        self._left_out = ""
-        self.complete = False
-        """Whether a validation has run to its end."""
+        self._begin()
 
     @property
     def state_key(self) -> str:
         """Where checkpoints keep the state; there is none."""
         return "predictions"
 
-    def close(self) -> None:
-        """Record nothing from here on: what is validated is another split."""
-        self._closed = True
+    def _begin(self) -> None:
+        self._seen, self._classes, self._left_out = 0, 0, ""
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A pass begins."""
-        self._batches, self._seen, self._classes, self._left_out = [], 0, 0, ""
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep the first classes of this batch, on the device: nothing waits for it."""
-        if self._closed or dataloader_idx:
-            return
+    def _take(self, outputs: Any, batch: Any, *, alone: bool) -> None:
         if reason := _no_predictions(outputs, batch, self._classes):
             self._left_out = reason
         else:
-            self._keep(outputs, batch, alone=trainer.world_size == 1)
+            self._keep(outputs, batch, alone=alone)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The pass is whole: it takes the place of the one before."""
-        if self._closed:
-            return
+    def _end(self) -> None:
         if self._batches and self._left_out:
             logger.warning("predictions on val are not kept: one batch of the validation has %s", self._left_out)
             self._batches = []
-        self._whole, self._batches, self.complete = self._batches, [], True
-
-    on_test_start, on_test_batch_end, on_test_end = on_validation_start, on_validation_batch_end, on_validation_end
 
     @torch.no_grad()
     def _keep(self, outputs: Mapping[str, Any], batch: Mapping[str, Any], *, alone: bool) -> None:
@@ -154,38 +125,18 @@ class PredictionRecorder(Callback):
         rows: NDArray[np.float64] = part["rows"][valid][first].astype(np.float64)
         return rows
 
-    def save(self, attempt: Attempt, world: World) -> Predictions | None:
-        """Write the predictions on val into the trial's folder, and record nothing from here on.
+    def _gather(self, split: str, world: World) -> Predictions | None:
+        return self.predictions(split, world)
 
-        Args:
-            attempt: Whose folder is written to.
-            world: This rank among those of its trial.
-
-        Returns:
-            What was written; None where nothing was.
-
-        Raises:
-            StorageUnwritable: The file cannot be written.
-            StaleDriver: A newer driver has taken over.
-        """
-        self.close()
-        if attempt.folder is None or not self.complete:
-            return None
-        predictions = self.predictions("val", world)
-        if predictions is None:
-            return None
-        if attempt.fence is not None:
-            check_epoch(attempt.fence.folder, attempt.fence.epoch)
-        save_predictions(predictions, attempt.folder / predictions_file("val"))
-        return predictions
+    def _write(self, recorded: Predictions, folder: Path) -> None:
+        save_predictions(recorded, folder / predictions_file("val"))
 
     def _part(self) -> Part:
-        if not self._whole:
-            return {}
-        part = {name: torch.cat([batch[name] for batch in self._whole]).cpu().numpy() for name in self._whole[0]}
-        ids = part["ids"][part["valid"]]
-        if len(np.unique(ids)) < len(ids):  # `index` is something else of the user's: the order is the samples' name
-            part["ids"] = np.arange(len(part["ids"]))
+        part = super()._part()
+        if part:
+            ids = part["ids"][part["valid"]]
+            if len(np.unique(ids)) < len(ids):  # `index` is something else of the user's: the order is their name
+                part["ids"] = np.arange(len(part["ids"]))
         return part
 
 
