@@ -16,8 +16,13 @@ from expflow.data.dataspec import DataSpec, FieldSpec
 from expflow.registry import MODELS
 
 IMAGENET, CIFAR, MNIST = ((3, 224, 224), 1000), ((3, 32, 32), 10), ((1, 28, 28), 10)
+VOC = ((3, 224, 224), 21)
 
 USUAL_IMAGES: dict[str, tuple[tuple[int, int, int], int]] = {
+    "deconvnet": VOC,
+    "encoder_decoder": VOC,
+    "fcn": VOC,
+    "segnet": VOC,
     "alexnet": ((3, 227, 227), 1000),
     "lecture_net": MNIST,
     "lenet5": ((1, 32, 32), 10),
@@ -115,6 +120,8 @@ def usual_data(spec: Spec, shape: tuple[int, int, int] | None = None, classes: i
         from expflow.architectures.packages import usual_image_shape  # imports torchvision and timm
 
         usual_shape = usual_image_shape(spec.source)
+    if isinstance(spec, PackageModelSpec) and spec.segments:
+        usual_classes = VOC[1]
     return image_data_spec(shape or usual_shape, classes or usual_classes)
 
 

@@ -23,6 +23,9 @@ MODELS = (
     Component("vgg", "expflow.architectures.specs.vgg:VGGSpec"),
     Component("unet", "expflow.architectures.specs.unet:UNetSpec"),
     Component("fcn", "expflow.architectures.specs.fcn:FCNSpec"),
+    Component("deconvnet", "expflow.architectures.specs.unpooling:DeconvNetSpec"),
+    Component("segnet", "expflow.architectures.specs.unpooling:SegNetSpec"),
+    Component("encoder_decoder", "expflow.architectures.specs.encoder_decoder:EncoderDecoderSpec"),
     Component("googlenet", "expflow.architectures.specs.googlenet:GoogLeNetSpec"),
     Component("vit", "expflow.architectures.specs.vit:ViTSpec"),
     Component("mixer", "expflow.architectures.specs.mixer:MixerSpec"),
@@ -53,5 +56,6 @@ MODELS = (
     Component("coatnet", "expflow.architectures.specs.package_models:CoAtNetSpec"),
     Component("resmlp", "expflow.architectures.specs.package_models:ResMLPSpec"),
     Component("timm/", "expflow.architectures.specs.package_models:TimmSpec", is_prefix=True),
+    Component("smp/", "expflow.architectures.specs.package_models:SegmentationModelsSpec", is_prefix=True),
     Component("torchvision/", "expflow.architectures.specs.package_models:TorchvisionSpec", is_prefix=True),
 )

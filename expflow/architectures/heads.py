@@ -10,15 +10,18 @@ from torch import nn
 from expflow.config.initial_weights import BACKBONE
 from expflow.errors import UserError, nearest
 
-AUXILIARY = ("auxiliary", "aux1", "aux2", "AuxLogits")
-"""Names of the children that hold auxiliary classifiers: ours, and torchvision's of GoogLeNet and Inception."""
+AUXILIARY = ("auxiliary", "aux1", "aux2", "AuxLogits", "aux_classifier")
+"""Names of the children that hold auxiliary classifiers: ours, and torchvision's of GoogLeNet, Inception and FCN."""
+
+_CHILDREN = ("head", "segmentation_head")
+"""Names of the children that are heads: of our families, and of segmentation_models_pytorch."""
 
 
 def heads_of(network: nn.Module) -> tuple[str, ...]:
     """Dotted paths of the layers that give scores: the classifier first, then auxiliary ones.
 
-    The classifier is what ``get_classifier()`` gives (timm), else the child ``head`` (our families), else the last
-    linear layer, or the last convolution under ``classifier`` (torchvision).
+    The classifier is what ``get_classifier()`` gives (timm), else the child ``head`` (our families) or
+    ``segmentation_head`` (smp), else the last linear layer, or the last convolution under ``classifier`` (torchvision).
 
     Args:
         network: Any network.
@@ -48,7 +51,7 @@ def _classifiers(network: nn.Module) -> tuple[str, ...]:
 
 
 def _child(network: nn.Module) -> tuple[str, ...]:
-    return ("head",) if isinstance(getattr(network, "head", None), nn.Module) else ()
+    return tuple(name for name in _CHILDREN if isinstance(getattr(network, name, None), nn.Module))[:1]
 
 
 def _last_linear(network: nn.Module, auxiliary: tuple[str, ...]) -> tuple[str, ...]:

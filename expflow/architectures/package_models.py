@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from expflow.architectures.constructors import Construction, torchvision_construction
 from expflow.architectures.outputs import WithAuxiliary
+from expflow.architectures.package_segmentation import build_segmentation
 from expflow.architectures.packages import CONSTRUCTIONS, package_arguments
 from expflow.architectures.specs.nearest import divisors, nearest_legal
 from expflow.architectures.specs.package_models import PackageModelSpec
@@ -21,7 +22,7 @@ from expflow.errors import UserError
 
 
 def build(spec: PackageModelSpec, data_spec: DataSpec) -> nn.Module:
-    """A package's network with fresh weights: (b, c, h, w) -> (b, classes).
+    """A package's network with fresh weights: (b, c, h, w) -> (b, classes), or (b, classes, h, w) where it segments.
 
     In train mode a network with auxiliary classifiers gives a :class:`WithAuxiliary`, any other its scores alone.
 
@@ -33,10 +34,19 @@ def build(spec: PackageModelSpec, data_spec: DataSpec) -> nn.Module:
         UserError: Patches do not tile the image; the message has the nearest that do.
     """
     package, _, name = spec.source.partition("/")
+    if spec.segments:
+        return _build_segmentation(spec, data_spec)
     construction = CONSTRUCTIONS[package](name, spec.arguments)
     _check_patches(spec, construction, data_spec)
     make = _build_timm if package == "timm" else _build_torchvision
     return make(name, construction, spec.arguments, data_spec)
+
+
+def _build_segmentation(spec: PackageModelSpec, data_spec: DataSpec) -> nn.Module:
+    network = build_segmentation(spec.source, spec.arguments, data_spec)
+    if spec.source.startswith("torchvision/") and data_spec.in_channels != 3:
+        _take_channels(network, data_spec.in_channels)
+    return network
 
 
 def _check_patches(spec: PackageModelSpec, construction: Construction, data_spec: DataSpec) -> None:

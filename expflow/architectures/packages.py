@@ -16,6 +16,8 @@ from expflow.architectures.constructors import (
     timm_construction,
     torchvision_construction,
 )
+from expflow.architectures.package_segmentation import DESCRIPTIONS as SEGMENTATION_DESCRIPTIONS
+from expflow.architectures.package_segmentation import segmentation_models, segmentation_parameters
 from expflow.config.identity import canonical_json
 from expflow.config.spec import FieldError
 from expflow.config.validation import unknown_key
@@ -26,7 +28,9 @@ CONSTRUCTIONS: dict[str, Callable[[str, Mapping[str, Any]], Construction]] = {
     "torchvision": torchvision_construction,
 }
 
-FILLED_BY_DATA = frozenset({"num_classes", "in_chans", "img_size", "image_size", "input_size"})
+FILLED_BY_DATA = frozenset(
+    {"num_classes", "classes", "in_chans", "in_channels", "img_size", "image_size", "input_size"}
+)
 """Parameters whose values come from the data."""
 
 NOT_FOR_FILES = frozenset({"cfg", "device", "dtype", "init_weights", "transform_input"})
@@ -110,19 +114,21 @@ def package_arguments(source: str) -> dict[str, PackageArgument]:
         UserError: The package has no such network; the message has the nearest name.
     """
     package, _, name = source.partition("/")
-    if name not in package_models(package):
-        close = nearest(name, package_models(package))
-        hint = (
-            f"nearest: {package}/{close}"
-            if close
-            else f"it has {len(package_models(package))} others, such as resnet50"
-        )
-        raise UserError(f"{package} has no classification network named {name!r}; {hint}")
+    segments = segmentation_models(package) if package != "timm" else ()
+    if name in segments:
+        return _segmentation_arguments(source)
+    classify = package_models(package) if package in CONSTRUCTIONS else ()
+    if name not in classify:
+        known = (*classify, *segments)
+        close = nearest(name, known)
+        hint = f"nearest: {package}/{close}" if close else f"it has {len(known)} others, such as {known[0]}"
+        kinds = " or ".join(["classification"] * bool(classify) + ["segmentation"] * bool(segments))
+        raise UserError(f"{package} has no {kinds} network named {name!r}; {hint}")
     construct = CONSTRUCTIONS[package]
     usual = construct(name, {})
     words = {**DESCRIPTIONS, **documented_parameters(usual.cls)}
     elsewhere = f"As in {usual.cls.__module__}.{usual.cls.__qualname__}."
-    known: dict[str, PackageArgument] = {}
+    taken: dict[str, PackageArgument] = {}
     for key, value in sorted(usual.parameters().items()):
         annotation = usual.annotation(key)
         if (
@@ -131,10 +137,19 @@ def package_arguments(source: str) -> dict[str, PackageArgument]:
             and _is_passed_on(construct, name, key, value)
         ):
             default = False if key == "aux_logits" else value
-            known[key] = PackageArgument(
+            taken[key] = PackageArgument(
                 default if _is_plain(default) else None, annotation, words.get(key) or elsewhere
             )
-    return known
+    return taken
+
+
+def _segmentation_arguments(source: str) -> dict[str, PackageArgument]:
+    taken: dict[str, PackageArgument] = {}
+    for key, parameter in segmentation_parameters(source).items():
+        default = False if key == "aux_loss" else parameter.default
+        words = SEGMENTATION_DESCRIPTIONS.get(key) or f"As in {source}."
+        taken[key] = PackageArgument(default if _is_plain(default) else None, parameter.annotation, words)
+    return taken
 
 
 def _is_plain(value: Any) -> bool:
@@ -189,7 +204,8 @@ def check_package_model(source: str, given: Mapping[str, Any]) -> frozenset[str]
 
 def _refusal(source: str, key: str, known: Mapping[str, PackageArgument]) -> str:
     package, _, name = source.partition("/")
-    if key in CONSTRUCTIONS[package](name, {}).parameters():
+    classifies = package in CONSTRUCTIONS and name in package_models(package)
+    if classifies and key in CONSTRUCTIONS[package](name, {}).parameters():
         return f"{source} fixes it; it takes {', '.join(known)}"
     message = unknown_key(key, known)
     return message if "expected one of" in message else f"{message}; it takes {', '.join(sorted(known))}"

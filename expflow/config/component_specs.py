@@ -66,10 +66,15 @@ class ModelSpec(Spec):
     """A network.
 
     Attributes:
-        gives: What it gives for an image.
+        gives: What it gives for an image, where that does not depend on its arguments.
     """
 
     gives: ClassVar[ModelOutput] = "scores"
+
+    @property
+    def gives_here(self) -> ModelOutput:
+        """What this network gives for an image."""
+        return self.gives
 
 
 class SearcherSpec(Spec):
@@ -256,7 +261,7 @@ def model_output(model: object) -> ModelOutput:
     Args:
         model: What the recipe's slot ``model`` holds.
     """
-    return model.gives if isinstance(model, ModelSpec) else ""
+    return model.gives_here if isinstance(model, ModelSpec) else ""
 
 
 def searcher_spec(searcher: object) -> SearcherSpec:

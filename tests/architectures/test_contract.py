@@ -23,6 +23,9 @@ SMALL = {
     "alexnet": ({"head": [16]}, (3, 67, 67)),
     "convmixer": ({"patch": 2, "depth": 2, "width": 8, "kernel": 3}, (3, 8, 8)),
     "fcn": ({"stages": [[1, 4], [1, 8]], "head": [8], "kernel": 3, "skips": 1}, (3, 9, 14)),
+    "deconvnet": ({"stages": [[1, 4], [2, 8]], "head": [8, 6], "kernel": 2}, (3, 9, 14)),
+    "encoder_decoder": ({"backbone": "resnet", "depth": 8, "width": 4, "decoder_width": 8}, (3, 18, 29)),
+    "segnet": ({"stages": [[1, 4], [2, 8]]}, (3, 9, 14)),
     "densenet": ({"depth": 10, "growth": 4}, (1, 8, 8)),
     "gmlp": ({"patch": 4, "depth": 2, "width": 8}, (3, 8, 8)),
     "googlenet": ({"modules": [1, 2, 1]}, (3, 96, 96)),
@@ -45,6 +48,8 @@ REQUIRED = {
     # name -> arguments that have no default
     "densenet": {"depth": 40},
     "fcn": {"depth": 16},
+    "deconvnet": {"depth": 16},
+    "segnet": {"depth": 16},
     "resnet": {"depth": 20},
     "vgg": {"depth": 11},
 }
@@ -64,7 +69,7 @@ def small(name):
 
 def shape_of_scores(spec, data, batch):
     """What the network of a spec gives."""
-    return (batch, data.num_classes, *(data.image_size if spec.gives == "maps" else ()))
+    return (batch, data.num_classes, *(data.image_size if spec.gives_here == "maps" else ()))
 
 
 def learnt(network, x_bchw):

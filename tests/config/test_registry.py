@@ -20,6 +20,8 @@ COMPONENTS = [(registry, name) for registry in REGISTRIES.values() for name in r
 NEEDED = {
     "densenet": {"depth": 40},
     "fcn": {"depth": 16},
+    "deconvnet": {"depth": 16},
+    "segnet": {"depth": 16},
     "resnet": {"depth": 20},
     "vgg": {"depth": 11},
     "multi_step": {"at": [3]},
@@ -65,7 +67,7 @@ def test_a_prefix_is_no_name_and_leads_to_its_family():
     assert "timm/" not in MODELS
     assert MODELS.spec("timm/resnet50") is MODELS.spec("timm/anything")
     assert "timm/" not in MODELS.names()
-    assert MODELS.prefixes() == ["timm/", "torchvision/"]
+    assert MODELS.prefixes() == ["smp/", "timm/", "torchvision/"]
 
 
 def test_looking_a_name_up_imports_no_spec_and_nothing_heavy():

@@ -66,7 +66,7 @@ def test_a_task_of_the_users_takes_the_slots_that_it_names(tmp_path):
     assert loaded(tmp_path, "data: digits\ntask: 'own_task:Plain'\n").experiment.model is None
     assert problems(tmp_path, "task: 'own_task:Task'\nloss: cross_entropy\n") == [
         f"exp.yaml:1:7: model: missing; the task own_task:Task needs it: one of {', '.join(MODELS.names())},"
-        " timm/<name>, torchvision/<name>, your own package.module:Name",
+        " smp/<name>, timm/<name>, torchvision/<name>, your own package.module:Name",
         "exp.yaml:2:1: loss: the task own_task:Task does not use this slot; remove it, or choose another task",
     ]
 

@@ -1,7 +1,8 @@
 """Networks of installed packages by name, and short names for well-known ones. Torch-free.
 
-``timm/<name>`` and ``torchvision/<name>`` are all classification networks that those packages register. What a package
-does not know, and arguments that it does not take, are refused when the experiment is read; only then is it imported.
+``timm/<name>`` and ``torchvision/<name>`` are all classification networks that those packages register,
+``torchvision/<name>`` and ``smp/<name>`` also segmentation networks. What a package does not know, and arguments that
+it does not take, are refused when the experiment is read; only then is it imported.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import create_model, model_validator
 
-from expflow.config.component_specs import ModelSpec
+from expflow.architectures.specs.segmentation_names import TORCHVISION_SEGMENTATION
+from expflow.config.component_specs import ModelOutput, ModelSpec
 from expflow.config.spec import PassthroughSpec, identity
 
 
 class PackageModelSpec(ModelSpec, PassthroughSpec):
-    """Base: a classification network of an installed package; other keys are arguments of its constructor there.
+    """Base: a network of an installed package; other keys are arguments of its constructor there.
 
     Channels, classes and image size come from the data. Weights are fresh ones. An argument that is left out has the
     value that the package gives it for this name.
@@ -29,6 +31,17 @@ class PackageModelSpec(ModelSpec, PassthroughSpec):
     def source(self) -> str:
         """``package/name`` of what is built."""
         return self.name
+
+    @property
+    def segments(self) -> bool:
+        """Whether it is a segmentation network."""
+        package, _, name = self.source.partition("/")
+        return package == "smp" or (package == "torchvision" and name in TORCHVISION_SEGMENTATION)
+
+    @property
+    def gives_here(self) -> ModelOutput:
+        """What this network gives for an image."""
+        return "maps" if self.segments else "scores"
 
     @model_validator(mode="after")
     def _the_package_takes_it(self) -> Self:
@@ -53,6 +66,16 @@ class TorchvisionSpec(PackageModelSpec):
     Channels, classes and image size come from the data. Weights are fresh ones. An argument that is left out has the
     value that torchvision gives it for this name.
     """
+
+
+class SegmentationModelsSpec(PackageModelSpec):
+    """A network of segmentation_models_pytorch, `smp/<name>`; every other key is an argument of its constructor there.
+
+    Channels and classes come from the data. Weights are fresh ones. An argument that is left out has the value that the
+    package gives it. It is an optional package: pip install 'expflow[segmentation]'.
+    """
+
+    gives: ClassVar[ModelOutput] = "maps"
 
 
 class AliasSpec(PackageModelSpec):

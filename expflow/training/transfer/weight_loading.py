@@ -112,7 +112,8 @@ def fitting_weights(network: nn.Module, weights: Mapping[str, Tensor], *, head: 
     """
     own = network.state_dict()
     fitting = _renamed(weights, own)
-    fitting = {name: value for name, value in fitting.items() if name in own or not _in(name, AUXILIARY)}
+    unused = (*AUXILIARY, *getattr(network, "left_out", ()))
+    fitting = {name: value for name, value in fitting.items() if name in own or not _in(name, unused)}
     fitting |= {name: torch.zeros((), dtype=torch.long) for name in own.keys() - fitting.keys() if _counts(name)}
     fitting |= _other_channels(network, fitting, origin)
     heads = heads_of(network) if head == "new" else ()
