@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-Kind = Literal["image", "mask", "label", "array"]
+Kind = Literal["image", "mask", "boxes", "box_label", "box_area", "box_scale", "instances", "label", "array"]
 """What a field holds, and so how it is stored, cut, put into batches and drawn: :mod:`expflow.data.kinds`. ``array`` is
 for numbers that a trial makes itself, such as kept features; shards hold none."""
 
 VOID = 255
 """The value of a mask's pixels that belong to no class: no loss and no metric counts them."""
+
+BOXES_MEMBER = "boxes.json"
+"""Extension of the member that all fields of boxes come from."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,13 @@ class FieldSpec:
             object.__setattr__(self, "kind", _usual_kind(self.shape, self.dtype))
 
     def resized(self, height: int, width: int) -> FieldSpec:
-        """Return the field with another height and width; one that is neither image nor mask stays as it is.
+        """Return the field with another height and width; one that has none stays as it is.
 
         Args:
             height: in pixels.
             width: in pixels.
         """
-        if self.kind not in ("image", "mask"):
+        if self.kind not in ("image", "mask", "instances"):
             return self
         return replace(self, shape=(*self.shape[:-2], height, width))
 

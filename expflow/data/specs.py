@@ -42,7 +42,7 @@ class DigitsSpec(DrawnSplitsSpec):
 
 
 class DigitScenesSpec(ShardedSourceSpec):
-    """Real digits composed on crops of real photographs, with exact masks: needs no download, and is quick to learn.
+    """Real digits composed on crops of real photographs, with exact masks or boxes: no download, and quick to learn.
 
     The digits are scikit-learn's, the photographs its china.jpg and flower.jpg; train, val and test share neither
     digits nor parts of photographs. Where a digit fades out its mask is void. Scores on composed scenes say which of
@@ -61,6 +61,11 @@ class DigitScenesSpec(ShardedSourceSpec):
     most_digits: int = identity(3, description="A scene has between one and so many digits.", ge=1, le=20)
     distinct: bool = identity(
         False, description="Whether each digit is a class of its own, rather than all of them one class, digit."
+    )
+    truth: Literal["masks", "boxes", "instances"] = identity(
+        "masks",
+        description="masks: the class of each pixel; boxes: a box around each digit; instances: boxes, and which digit"
+        " each pixel is of.",
     )
     scene_seed: int = identity(0, description="Seed of what is composed where.", ge=0)
 

@@ -17,7 +17,7 @@ from expflow.errors import UserError
 
 
 class ProgressiveResizing(Callback):
-    """Resizes the training images of each batch, on the device, to the size of the epoch, and their masks with them.
+    """Resizes the training images of each batch, on the device, to the size of the epoch; masks and boxes with them.
 
     Before the first of ``sizes``, and in evaluation, images keep the size that the data have.
 
@@ -25,7 +25,7 @@ class ProgressiveResizing(Callback):
         sizes: (epoch, pixels): from which epoch on images have which height and width.
         probe: Whether each new size is tried on one image first, so that a network that takes no such images is named,
             with its reason.
-        masks: Names of the fields that hold masks, which are resized by the nearest pixel.
+        masks: Names of the fields that hold masks or instances, which are resized by the nearest pixel.
     """
 
     def __init__(self, sizes: Sequence[tuple[int, int]], *, probe: bool, masks: Sequence[str] = ()) -> None:
@@ -46,7 +46,10 @@ class ProgressiveResizing(Callback):
         if not (isinstance(batch, dict) and isinstance(batch.get("image"), Tensor)):
             raise UserError("trainer.image_sizes needs batches that are mappings with a field `image`")
         pixels = self._pixels[number - 1]
+        height, width = batch["image"].shape[-2:]
         batch["image"] = resize(batch["image"], [pixels, pixels], antialias=True)
+        if isinstance(batch.get("boxes"), Tensor):
+            batch["boxes"] = batch["boxes"] * batch["boxes"].new_tensor([pixels / width, pixels / height] * 2)
         for name in self._masks:
             batch[name] = resize(batch[name], [pixels, pixels], InterpolationMode.NEAREST_EXACT)
         if self._probe and pixels not in self._probed:

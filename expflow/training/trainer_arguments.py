@@ -102,10 +102,11 @@ def recipe_callbacks(recipe: Recipe, data_spec: DataSpec) -> list[Callback]:
         data_spec: The data that it is trained on.
     """
     trainer, callbacks = recipe.trainer, list[Callback]()
-    own_task, masks = isinstance(recipe.task, UserComponent), data_spec.of_kind("mask")
+    own_task = isinstance(recipe.task, UserComponent)
     if trainer.accumulate > 1 and own_task:  # tasks of ours weigh batches by their samples
         callbacks.append(AccumulationRescaling(trainer.accumulate))
     if trainer.image_sizes:
+        masks = (*data_spec.of_kind("mask"), *data_spec.of_kind("instances"))
         callbacks.append(ProgressiveResizing(trainer.image_sizes, probe=not own_task, masks=masks))
     if trainer.ema is not None:
         callbacks.append(ExponentialMovingAverage(trainer.ema))

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from expflow.data.augment import sample_random
 from expflow.data.augment.sizes import ImageSizes, Size, after_resize
 from expflow.data.augment.specs import RandomResizedCrop
@@ -51,6 +54,19 @@ class CropView:
 
 
 @dataclass(frozen=True)
+class VisibleObjects:
+    """The boxes of a sample that are left in what was taken of its image.
+
+    Attributes:
+        rows: (m,) their rows among the sample's boxes.
+        boxes: (m, 4) where they lie in the result: left, top, right, bottom in its pixels.
+    """
+
+    rows: NDArray[np.int64]
+    boxes: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class SampleGeometry:
     """All that moves the pixels of a sample, one for all of its fields: a view, then padding and a crop, then a mirror.
 
@@ -59,12 +75,14 @@ class SampleGeometry:
         pad: Pixels that are added to every side of that, before a part of the old size is taken.
         pad_at: (top, left) of that part in the padded image.
         mirrored: Whether left and right are exchanged at last.
+        objects: Which of the sample's boxes are left, and where; None before that was worked out.
     """
 
     view: CropView
     pad: int = 0
     pad_at: tuple[int, int] = (0, 0)
     mirrored: bool = False
+    objects: VisibleObjects | None = None
 
 
 def evaluation_view(size: Size, sizes: ImageSizes) -> CropView:

@@ -7,6 +7,7 @@ What is taken is drawn once for a sample, and every other field that has a heigh
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from expflow.data.dataspec import VOID, DataSpec
 from expflow.data.decode.errors import Undecodable
 from expflow.data.decode.lazy_image import open_image
 from expflow.data.kinds import decode, image_first, kind_of
+from expflow.data.kinds.boxes import visible_objects
 
 Arrays = dict[str, NDArray[Any]]
 """One array per field; the first axis counts samples."""
@@ -66,6 +68,9 @@ class AugmentationPipeline:
             name: (field.shape, np.dtype(field.dtype)) for name, field in dataspec.fields.items()
         }
         self._image = "image" in self._fields
+        self._specs = dataspec.fields
+        self._boxes = next((name for name in self._fields if dataspec.fields[name].kind == "boxes"), None)
+        self._min_visible = self._train.min_visible if training else 0.0
         spatial = (name for name in self._fields if kind_of(dataspec.fields[name]).spatial)
         self._following = {name: kind_of(dataspec.fields[name]) for name in spatial if name != "image"}
         if self._image:
@@ -105,18 +110,28 @@ class AugmentationPipeline:
         """
         key = sample_random.sample_key(self._seed, epoch, id)
         size: Size = (0, 0)
+        members: dict[str, Any] = {}  # several fields may come from one
         for name, extension in self._fields.items():
             if name == "image" and self._image:
                 size, geometry = self._decode_image(values[name], key, out[name])
                 continue
-            value, (shape, dtype) = decode(extension, values[name]), self.shapes[name]
+            if extension not in members:
+                members[extension] = decode(extension, values[name])
+            field, (shape, dtype) = self._specs[name], self.shapes[name]
+            value = kind_of(field).of_member(members[extension], field)
             if name in self._following:
-                if value.shape != size:
+                if self._following[name].map and value.shape != size:
                     raise Undecodable(f"{name}: expected the image's {size[1]} x {size[0]} pixels, found {value.shape}")
+                if name == self._boxes:
+                    geometry = self._with_objects(geometry, value)
                 value = self._following[name].taken(value, geometry)
             if value.shape != shape or value.dtype != dtype:
                 raise ValueError(f"{name}: expected {dtype} {shape}, found {value.dtype} {value.shape}")
             out[name][...] = value
+
+    def _with_objects(self, geometry: SampleGeometry, boxes: NDArray[Any]) -> SampleGeometry:
+        """``geometry`` with what it leaves of a sample's boxes."""
+        return replace(geometry, objects=visible_objects(boxes, geometry, self._min_visible))
 
     def _decode_image(self, content: memoryview, key: int, slot: NDArray[Any]) -> tuple[Size, SampleGeometry]:
         """Decode and change an image; returns its stored size and what was taken of it."""
@@ -169,9 +184,14 @@ class AugmentationPipeline:
         """
         if not self.changes:
             return dict(arrays)
-        if self._crop is None and self._fixed == self._out and not self._colours.any:
+        only_maps = all(kind.map for kind in self._following.values()) and self._boxes is None
+        if self._crop is None and self._fixed == self._out and not self._colours.any and only_maps:
             return {**arrays, **self._pad_crop_flip_all(arrays, epoch, ids)}
-        changed = {name: np.empty((len(ids), *self.shapes[name][0]), np.uint8) for name in ("image", *self._following)}
+        changed = {
+            name: np.empty((len(ids), *shape), dtype)
+            for name, (shape, dtype) in self.shapes.items()
+            if name == "image" or name in self._following
+        }
         for slot, sample in enumerate(ids.tolist()):
             pixels = arrays["image"][slot].transpose(1, 2, 0)
             key = sample_random.sample_key(self._seed, epoch, sample)
@@ -179,6 +199,8 @@ class AugmentationPipeline:
             box = geometry.view.box
             region = pixels[box.top : box.top + box.height, box.left : box.left + box.width]
             self._finish(region, geometry, key, changed["image"][slot])
+            if self._boxes is not None:
+                geometry = self._with_objects(geometry, arrays[self._boxes][slot])
             for name, kind in self._following.items():
                 changed[name][slot] = kind.taken(arrays[name][slot], geometry)
         return {**arrays, **changed}

@@ -70,6 +70,13 @@ class TrainTransform(FrozenModel):
         0, description="Pixels of black added to every side before a crop of the old size is drawn; 0: none.", ge=0
     )
     flip: float = identity(0.0, description="Share of samples that are mirrored left to right.", ge=0, le=1)
+    min_visible: float = identity(
+        0.1,
+        description="Boxes of which a crop leaves a smaller share are dropped with their labels; those of which less"
+        " than a pixel is left in height or width always are.",
+        ge=0,
+        le=1,
+    )
     rand_augment: RandAugment | None = identity(None, description="RandAugment; {} takes 2 operations of magnitude 9.")
     color_jitter: ColorJitter | None = identity(None, description="Random changes of the colours.")
     random_erasing: float = identity(

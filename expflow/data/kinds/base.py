@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -28,7 +27,7 @@ class Codec:
     """
 
     encode: Callable[..., bytes]
-    decode: Callable[[bytes | memoryview], NDArray[np.generic]]
+    decode: Callable[[bytes | memoryview], Any]
 
 
 @dataclass
@@ -49,11 +48,26 @@ class FieldKind(ABC):
 
     Attributes:
         codecs: extension of a member in shards to what writes and reads it.
-        spatial: whether it has a height and a width, and is cut and mirrored as the sample's image is.
+        spatial: whether it is moved, cut and mirrored as the sample's image is.
+        map: whether it has a value for each pixel of the sample's image, and so its height and width.
     """
 
     codecs: ClassVar[Mapping[str, Codec]]
     spatial: bool = False
+    map: bool = False
+
+    def of_member(self, value: Any, field: FieldSpec) -> NDArray[Any]:
+        """Return the field of a sample from its decoded member, which several fields may have in common.
+
+        Args:
+            value: what the member's codec decoded.
+            field: how it is stored.
+
+        Raises:
+            ValueError: it does not fit.
+        """
+        fitting: NDArray[Any] = value
+        return fitting
 
     def batch_shape(self, field: FieldSpec, size: tuple[int, int]) -> tuple[int, ...]:
         """Return the shape of one sample in a batch, where all samples have the same.

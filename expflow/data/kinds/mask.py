@@ -98,25 +98,37 @@ def painted(picture_hwc: NDArray[np.uint8], mask_hw: NDArray[np.uint8], classes:
     return np.where((mask_hw != 0)[..., None], mixed.round(), picture_hwc).astype(np.uint8)
 
 
+def taken_of_map(pixels_hw: NDArray[Any], geometry: SampleGeometry, fill: int) -> NDArray[Any]:
+    """Return the part of a map that was taken of its image, by the nearest pixel.
+
+    Args:
+        pixels_hw: the whole map.
+        geometry: what is taken of the sample's image.
+        fill: the value of what padding adds.
+    """
+    view = geometry.view
+    rows = view.box.top + nearest_rows(view.box.height, view.resized[0])
+    columns = view.box.left + nearest_rows(view.box.width, view.resized[1])
+    rows, columns = (
+        axis[first : first + length] for axis, first, length in zip((rows, columns), view.at, view.out, strict=True)
+    )
+    part = pixels_hw[rows[:, None], columns]
+    if geometry.pad:
+        top, left = geometry.pad_at
+        part = np.pad(part, geometry.pad, constant_values=fill)[top : top + view.out[0], left : left + view.out[1]]
+    return part[:, ::-1] if geometry.mirrored else part
+
+
 class MaskKind(FieldKind):
     """The class of each pixel of the sample's image."""
 
     codecs: ClassVar = {"mask.png": Codec(_encode, decode_mask)}
     spatial = True
+    map = True
 
     def taken(self, pixels: NDArray[Any], geometry: SampleGeometry) -> NDArray[Any]:
         """Return the same part as of the image, by the nearest pixel; what padding adds is void."""
-        view = geometry.view
-        rows = view.box.top + nearest_rows(view.box.height, view.resized[0])
-        columns = view.box.left + nearest_rows(view.box.width, view.resized[1])
-        rows, columns = (
-            axis[first : first + length] for axis, first, length in zip((rows, columns), view.at, view.out, strict=True)
-        )
-        mask = pixels[rows[:, None], columns]
-        if geometry.pad:
-            top, left = geometry.pad_at
-            mask = np.pad(mask, geometry.pad, constant_values=VOID)[top : top + view.out[0], left : left + view.out[1]]
-        return mask[:, ::-1] if geometry.mirrored else mask
+        return taken_of_map(pixels, geometry, VOID)
 
     def stored_bytes(self, field: FieldSpec) -> int:
         """Return the bytes of the pixels; 0 where images differ in size."""

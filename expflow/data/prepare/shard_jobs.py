@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from expflow.data.dataspec import VOID, DataSpec
-from expflow.data.kinds import decode
+from expflow.data.kinds import field_value
 from expflow.data.prepare.finished_shard import (
     FinishedShard,
     find_finished_shard,
@@ -113,7 +113,7 @@ def _add_content(
     for offsets, sizes in zip(index.offsets.tolist(), index.sizes.tolist(), strict=True):
         values = {}
         for field, offset, size in zip(index.fields, offsets, sizes, strict=True):
-            value = decode(source.fields[field], bytes(tar[offset : offset + size]))
+            value = field_value(source.shapes[field], source.fields[field], tar[offset : offset + size])
             values[field] = value.transpose(1, 2, 0) if source.shapes[field].kind == "image" else value
         content.add(planned.split, values)
 
@@ -151,7 +151,7 @@ def _finish(
     """Write statistics and manifest, here and where the shards were sent."""
     mean, std = total.mean_and_std()
     samples = {split: sum(shard.samples for shard in shards) for split, shards in splits.items()}
-    counted = total.areas or total.classes
+    counted, unit = total.by_class()
     manifest = ShardManifest(
         data_key(job.spec, source.reading),
         described_source(job.spec, source.reading),
@@ -161,7 +161,7 @@ def _finish(
         content.hexdigest(),
         statistics=write_statistics(job.folder, total),
         passed_over=total.passed_over,
-        notes=(*source.notes, *structure_notes(source.classes, counted, "pixel" if total.areas else "sample")),
+        notes=(*source.notes, *structure_notes(source.classes, counted, unit)),
     )
     write_manifest(job.folder, manifest)
     if job.sent_to is not None:

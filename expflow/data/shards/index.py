@@ -76,6 +76,16 @@ class ShardIndex:
         columns = [self.fields.index(field) for field in fields]
         return ShardIndex(tuple(fields), self.offsets[:, columns], self.sizes[:, columns], self._keys)
 
+    def shared(self, fields: Mapping[str, str], first_of: Mapping[str, str]) -> ShardIndex:
+        """Return the same samples with a column for each field, also where several come from one member.
+
+        Args:
+            fields: maps each field to its extension.
+            first_of: maps each extension to the field whose column there is.
+        """
+        columns = [self.fields.index(first_of[extension]) for extension in fields.values()]
+        return ShardIndex(tuple(fields), self.offsets[:, columns], self.sizes[:, columns], self._keys)
+
     def to_bytes(self) -> bytes:
         """Return the content of the sidecar."""
         names = "\0".join(self.fields).encode()
@@ -120,9 +130,11 @@ def index_tar(
         ValueError: the tar is damaged, a sample is not complete or would not be read for the dots in its name, or there
             are members that must not be there.
     """
-    rows = _Rows(fields)
-    others = _OtherMembers(fields, passed_over if passed_over is not None else PassedOver())
-    column = _columns(fields, extras)
+    first_of = {extension: field for field, extension in reversed([*fields.items()])}
+    stored = {field: extension for field, extension in fields.items() if first_of[extension] == field}
+    rows = _Rows(stored)
+    others = _OtherMembers(stored, passed_over if passed_over is not None else PassedOver())
+    column = _columns(stored, extras)
     for name, offset, size in members(content):
         key, extension = split_name(name) if not (extras and _hidden(name)) else ("", "")
         if extension.rpartition(".")[2] in PICKLES:
@@ -133,7 +145,7 @@ def index_tar(
             others.add(name, key, extension)
         else:
             raise ValueError(f"member {name!r} is none of the fields {', '.join(sorted(column))}")
-    return rows.finished()
+    return rows.finished().shared(fields, first_of)
 
 
 class _Rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -24,6 +24,7 @@ class SampleCounts:
     Attributes:
         classes: split to the number of samples of each label.
         areas: split to the number of pixels of each class in the masks, void included.
+        objects: split to the number of boxes of each class.
         pixels: (channels, 256), how often each value occurs in the training images; None without any.
         sides: number of images by the edge of :data:`SIDES` that their shorter side reaches.
         kinds: number of images by format and mode, such as ``JPEG RGB``.
@@ -35,6 +36,7 @@ class SampleCounts:
 
     classes: dict[str, Counter[int]] = field(default_factory=dict)
     areas: dict[str, Counter[int]] = field(default_factory=dict)
+    objects: dict[str, Counter[int]] = field(default_factory=dict)
     pixels: NDArray[np.int64] | None = None
     sides: Counter[int] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
@@ -83,6 +85,20 @@ class SampleCounts:
         counted = dict(zip(present.tolist(), pixels[present].tolist(), strict=True))
         self.areas.setdefault(split, Counter()).update(counted)
 
+    def objects_of(self, split: str, classes: Sequence[int]) -> None:
+        """Count the objects of one image.
+
+        Args:
+            split: the split that it belongs to.
+            classes: the class of each.
+        """
+        self.objects.setdefault(split, Counter()).update(classes)
+
+    def by_class(self) -> tuple[Mapping[str, Mapping[int, int]], str]:
+        """Return split to what is known of each class, and its unit: objects, pixels or samples."""
+        known = ((self.objects, "object"), (self.areas, "pixel"), (self.classes, "sample"))
+        return next(((counted, unit) for counted, unit in known if counted), (self.classes, "sample"))
+
     def add(self, other: SampleCounts) -> None:
         """Add other counts to these.
 
@@ -93,6 +109,8 @@ class SampleCounts:
             self.classes.setdefault(split, Counter()).update(counted)
         for split, counted in other.areas.items():
             self.areas.setdefault(split, Counter()).update(counted)
+        for split, counted in other.objects.items():
+            self.objects.setdefault(split, Counter()).update(counted)
         if other.pixels is not None:
             self.pixels = other.pixels if self.pixels is None else self.pixels + other.pixels
         self.sides.update(other.sides)
@@ -122,6 +140,7 @@ class SampleCounts:
         return {
             "classes": _counters_to_json(self.classes),
             **({"areas": _counters_to_json(self.areas)} if self.areas else {}),
+            **({"objects": _counters_to_json(self.objects)} if self.objects else {}),
             "pixels": self.pixels.tolist() if self.pixels is not None else None,
             "sides": {str(side): count for side, count in sorted(self.sides.items())},
             "kinds": dict(sorted(self.kinds.items())),
@@ -142,6 +161,7 @@ class SampleCounts:
         return cls(
             classes=_counters_from_json(data["classes"]),
             areas=_counters_from_json(data.get("areas", {})),
+            objects=_counters_from_json(data.get("objects", {})),
             pixels=np.asarray(pixels, dtype=np.int64) if pixels is not None else None,
             sides=Counter({int(side): count for side, count in data["sides"].items()}),
             kinds=Counter(data["kinds"]),

@@ -15,11 +15,11 @@ def structure_notes(
 
     Args:
         classes: names of the classes, in the order of their numbers.
-        counts: maps each split to the number of samples (of pixels, where they are those of masks) of each class;
-            numbers beyond those of the classes, as that of void, are passed over.
+        counts: maps each split to the number of samples (of pixels where they are those of masks, of objects where
+            there are boxes) of each class; numbers beyond those of the classes, as that of void, are passed over.
         unit: what was counted.
     """
-    if len(classes) == 1:
+    if len(classes) == 1 and unit != "object":
         yield f"all {unit}s are of one class, {classes[0]}: a classifier learns nothing from them"
     counts = {
         split: {label: n for label, n in counted.items() if label < len(classes)} for split, counted in counts.items()

@@ -89,8 +89,9 @@ def _numbers(values: tuple[float, ...]) -> str:
 
 def _classes(manifest: ShardManifest, counts: SampleCounts) -> Iterator[str]:
     """Lines about the classes with the most and the fewest samples of train; about all of them where they are few."""
-    names, unit = manifest.spec.classes, "pixels of the masks" if counts.areas else "samples"
-    counted = (counts.areas or counts.classes).get("train", Counter())
+    names, (of_splits, kind) = manifest.spec.classes, counts.by_class()
+    unit = "pixels of the masks" if kind == "pixel" else f"{kind}s"
+    counted = Counter(of_splits.get("train", {}))
     ranked = sorted(range(len(names)), key=lambda label: (-counted.get(label, 0), label))
     yield f"{len(names)} classes; {unit} of train:"
     shown = ranked if len(ranked) <= MOST_NAMED else [*ranked[:5], *ranked[-5:]]
@@ -101,7 +102,7 @@ def _classes(manifest: ShardManifest, counts: SampleCounts) -> Iterator[str]:
             yield f"  … {len(ranked) - len(shown)} between"
         count = counted.get(label, 0)
         yield f"  {names[label]:{width}} {count:>9,}  {'#' * round(BAR * count / most)}"
-    if counted[VOID] and counts.areas:
+    if counted[VOID] and kind == "pixel":
         yield f"  void, which counts for nothing: {counted[VOID]:,} pixels"
 
 

@@ -65,8 +65,8 @@ class ShardWriter:
             key: the sample's key, unique in the shard.
             members: maps each field to its encoded bytes.
         """
-        for field, extension in self.fields.items():
-            add_member(self._buffer, f"{key}.{extension}", members[field])
+        for extension, field in {extension: field for field, extension in self.fields.items()}.items():
+            add_member(self._buffer, f"{key}.{extension}", members[field])  # several fields may share one
         self.samples += 1
 
     def close(self, path: Path) -> ShardEntry:

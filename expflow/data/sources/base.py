@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from expflow.data.dataspec import FieldSpec
+from expflow.data.dataspec import BOXES_MEMBER, FieldSpec
 from expflow.data.shards.manifest import FIRST_READING
 from expflow.data.shards.passed_over import PassedOver
 from expflow.data.source_spec import Origin
@@ -138,6 +138,36 @@ def with_mask(described: dict[str, Any]) -> dict[str, Any]:
     return {
         "fields": {"image": described["fields"]["image"], "mask": "mask.png"},
         "shapes": {"image": image, "mask": mask},
+    }
+
+
+BOX_FIELDS = ("boxes", "box_label", "box_area", "box_scale")
+"""The fields of boxes, whose values a source gives as one :class:`~expflow.data.kinds.boxes.ObjectBoxes`."""
+
+
+def with_boxes(described: dict[str, Any], most: int, *, instances: bool = False) -> dict[str, Any]:
+    """Return ``fields`` and ``shapes`` with boxes in the place of the class.
+
+    Args:
+        described: what :func:`image_fields` or :func:`file_fields` gave.
+        most: boxes of the fullest sample.
+        instances: whether there is a map of the image's size as well, of which object each pixel is.
+    """
+    image = described["shapes"]["image"]
+    rows = max(most, 1)
+    shapes = {
+        "boxes": FieldSpec((rows, 4), "float32", kind="boxes"),
+        "box_label": FieldSpec((rows,), "int64", kind="box_label"),
+        "box_area": FieldSpec((rows,), "float32", kind="box_area"),
+        "box_scale": FieldSpec((), "float32", kind="box_scale"),
+    }
+    fields = dict.fromkeys(BOX_FIELDS, BOXES_MEMBER)
+    if instances:
+        fields = fields | {"instances": "instances.png"}
+        shapes = shapes | {"instances": FieldSpec(image.shape[1:], "int32", image.varies, "instances")}
+    return {
+        "fields": {"image": described["fields"]["image"], **fields},
+        "shapes": {"image": image, **shapes},
     }
 
 

@@ -1,6 +1,6 @@
-"""Scenes for segmentation that need no download: real digits, drawn by seed on crops of real photographs.
+"""Scenes with masks or boxes that need no download: real digits, drawn by seed on crops of real photographs.
 
-They are composed, so masks are exact, and so nothing that is measured on them holds for photographs.
+They are composed, so masks and boxes are exact, and so nothing that is measured on them holds for photographs.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from PIL import Image
 
 from expflow.data.augment import sample_random
 from expflow.data.dataspec import VOID
+from expflow.data.kinds.boxes import ObjectBoxes
 from expflow.data.source_spec import Origin
-from expflow.data.sources.base import SampleRef, SampleSource, image_fields, with_mask
+from expflow.data.sources.base import BOX_FIELDS, SampleRef, SampleSource, image_fields, with_boxes, with_mask
 from expflow.data.sources.stratified_split import stratified_split
 from expflow.data.specs import DigitScenesSpec, DigitsSpec
 from expflow.errors import PackageMissing
@@ -59,10 +60,15 @@ class SceneComposer:
         split, _, number = item.name.partition("-")
         key = sample_random.sample_key(self.spec.scene_seed, list(PARTS).index(split), int(number))
         scene_hwc = self._background(split, key).astype(np.float32)
-        mask_hw = np.zeros(scene_hwc.shape[:2], np.uint8)
+        mask_hw, instances_hw = (np.zeros(scene_hwc.shape[:2], dtype) for dtype in (np.uint8, np.int32))
+        labels = []
         for place in range(1 + sample_random.integer(key, 3, self.spec.most_digits)):
-            self._add_digit(scene_hwc, mask_hw, split, key, 10 * (1 + place))
-        return {"image": scene_hwc.round().clip(0, 255).astype(np.uint8), "mask": mask_hw}
+            labels.append(self._add_digit(scene_hwc, mask_hw, instances_hw, split, key, 10 * (1 + place)))
+        image = scene_hwc.round().clip(0, 255).astype(np.uint8)
+        if self.spec.truth == "masks":
+            return {"image": image, "mask": mask_hw}
+        boxes, instances_hw = outlined(instances_hw, labels if self.spec.distinct else [0] * len(labels))
+        return {"image": image, **dict.fromkeys(BOX_FIELDS, boxes), "instances": instances_hw}
 
     def _background(self, split: str, key: int) -> NDArray[np.uint8]:
         photograph = self.photographs[sample_random.integer(key, 0, len(self.photographs))]
@@ -76,9 +82,15 @@ class SceneComposer:
         return photograph[y : y + self.spec.side, x : x + self.spec.side]
 
     def _add_digit(
-        self, scene_hwc: NDArray[np.float32], mask_hw: NDArray[np.uint8], split: str, key: int, first: int
-    ) -> None:
-        """Draw one digit into scene and mask; ``first`` is the first of its random numbers."""
+        self,
+        scene_hwc: NDArray[np.float32],
+        mask_hw: NDArray[np.uint8],
+        instances_hw: NDArray[np.int32],
+        split: str,
+        key: int,
+        first: int,
+    ) -> int:
+        """Draw one digit into scene and masks, and return which it is; ``first`` is its first random number's."""
         chosen = self.of_split[split][sample_random.integer(key, first, len(self.of_split[split]))]
         share = sample_random.uniform_between(key, first + 1, *DIGIT_SIDES)
         side = max(round(share * self.spec.side), 8)
@@ -86,10 +98,34 @@ class SceneComposer:
         colour = np.asarray([255 * sample_random.uniform(key, first + channel) for channel in (4, 5, 6)], np.float32)
         ink = Image.fromarray(self.digits_nhw[chosen]).resize((side, side), Image.Resampling.BICUBIC)
         ink_hw = np.asarray(ink, np.float32).clip(0, 1)
-        part, of_mask = scene_hwc[y : y + side, x : x + side], mask_hw[y : y + side, x : x + side]
+        part, of_mask, of_instances = (
+            pixels[y : y + side, x : x + side] for pixels in (scene_hwc, mask_hw, instances_hw)
+        )
         part += ink_hw[..., None] * (colour - part)
         of_mask[ink_hw > FADING] = VOID
         of_mask[ink_hw > SOLID] = 1 + self.labels[chosen] if self.spec.distinct else 1
+        of_instances[ink_hw > FADING] = 0
+        of_instances[ink_hw > SOLID] = first // 10
+        return self.labels[chosen]
+
+
+def outlined(instances_hw: NDArray[np.int32], labels: Sequence[int]) -> tuple[ObjectBoxes, NDArray[np.int32]]:
+    """Return the box around what is seen of each object, and the map with objects numbered as their boxes are.
+
+    One that others cover wholly has no box.
+
+    Args:
+        instances_hw: (height, width) number of each pixel's object, from 1; 0 is none.
+        labels: the class of each object.
+    """
+    boxes, seen, numbered = [], [], np.zeros_like(instances_hw)
+    for number, label in enumerate(labels, start=1):
+        rows, columns = np.nonzero(instances_hw == number)
+        if len(rows):
+            boxes.append([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+            seen.append(label)
+            numbered[rows, columns] = len(boxes)
+    return ObjectBoxes.of(boxes, seen), numbered
 
 
 DIGITS_SPLIT_SEED = 0
@@ -117,11 +153,17 @@ def open_digit_scenes(spec: DigitScenesSpec, origin: Origin) -> SampleSource:
     photographs = [np.asarray(photograph, np.uint8) for photograph in load_sample_images().images]
     counts = {"train": spec.train_scenes, "val": spec.val_scenes, "test": spec.test_scenes}
     names = [str(digit) for digit in range(10)] if spec.distinct else ["digit"]
+    masks = spec.truth == "masks"
+    described = image_fields(3, spec.side, spec.side)
     return SampleSource(
-        classes=("background", *names),
+        classes=("background", *names) if masks else tuple(names),
         splits={split: [SampleRef(f"{split}-{n}") for n in range(count)] for split, count in counts.items()},
         read=SceneComposer(spec, (digits.images / 16).astype(np.float32), labels, of_split, photographs),
         portable=True,
         notes=(NOTE,),
-        **with_mask(image_fields(3, spec.side, spec.side)),
+        **(
+            with_mask(described)
+            if masks
+            else with_boxes(described, spec.most_digits, instances=spec.truth == "instances")
+        ),
     )
