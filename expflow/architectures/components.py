@@ -31,6 +31,7 @@ MODELS = (
     Component("mixer", "expflow.architectures.specs.mixer:MixerSpec"),
     Component("gmlp", "expflow.architectures.specs.gmlp:GMLPSpec"),
     Component("convmixer", "expflow.architectures.specs.convmixer:ConvMixerSpec"),
+    Component("child", "expflow.architectures.specs.child:ChildSpec"),
     Component("squeezenet", "expflow.architectures.specs.package_models:SqueezeNetSpec"),
     Component("inception_v3", "expflow.architectures.specs.package_models:InceptionV3Spec"),
     Component("inception_v4", "expflow.architectures.specs.package_models:InceptionV4Spec"),

@@ -223,6 +223,16 @@ def _edge_padded(x: Tensor, padding: Sequence[int]) -> Tensor | None:
     return x.new_empty((*x.shape[:2], x.shape[2] + top + bottom, x.shape[3] + left + right))
 
 
+def _zero_padded(x: Tensor, padding: Sequence[int], value: float = 0) -> Tensor | None:
+    """``padding``: two numbers for each dimension, the last dimension first; negative ones cut off."""
+    if 0 in x.shape or not (_is_meta_float(x) and x.is_contiguous()):
+        return None
+    sizes = list(x.shape)
+    for side, (low, high) in enumerate(zip(padding[::2], padding[1::2], strict=True), start=1):
+        sizes[-side] += low + high
+    return x.new_empty(sizes) if min(sizes) > 0 else None
+
+
 META_SHAPES: dict[Any, Callable[..., Any]] = {
     **{getattr(aten, name).default: _elementwise for name in _NAMED.split()},
     **dict.fromkeys((*_ARITHMETIC, aten.pow.Tensor_Scalar), _elementwise),
@@ -241,5 +251,6 @@ META_SHAPES: dict[Any, Callable[..., Any]] = {
     aten.avg_pool3d.default: _mean_pooled,
     aten.mean.dim: _mean,
     aten.replication_pad2d.default: _edge_padded,
+    aten.constant_pad_nd.default: _zero_padded,
     aten.cat.default: _cat,
 }

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from expflow.config.child_space import collapsed_key
 from expflow.config.components import LoadingContext, resolve_recipe
 from expflow.config.identity import config_id, config_text
 from expflow.config.merge import merge, tree_of_values
@@ -70,7 +71,8 @@ class ConfigBuilder:
             key: The searched key.
             value: One of its values.
         """
-        dimension = node_at(self.tree, ("sweep", "space", key))
+        written = collapsed_key(key) or key
+        dimension = node_at(self.tree, ("sweep", "space", key)) or node_at(self.tree, ("sweep", "space", written))
         if dimension is None:
             return self._listed(key, value)
         listed = dimension if dimension.is_list else dimension.child("choice")

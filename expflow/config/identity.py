@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel
 
+from expflow.config.child_space import with_child_texts
 from expflow.config.initial_weights import Init
 from expflow.config.schema import SCHEMA_VERSION, Recipe, Trainer
 from expflow.config.spec import PassthroughSpec, Spec, UserComponent, former_keys, role_of, with_present_keys
@@ -272,6 +273,7 @@ def config_text(values: Mapping[str, Any]) -> str:
     Args:
         values: Searched key to value.
     """
+    values = with_child_texts(values)
     short = short_keys(values)
     return " ".join(f"{short[key]}={value_text(value)}" for key, value in values.items())
 

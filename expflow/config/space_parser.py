@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal, cast
 
+from expflow.config.child_space import CHILD_FORMS, ChildSpaceError, child_dimensions
 from expflow.config.components import LoadingContext
 from expflow.config.merge import merge, tree_of_values
 from expflow.config.schema import Dimension
@@ -43,19 +44,52 @@ def read_space(node: Node, tree: Node, context: LoadingContext) -> tuple[Dimensi
     before = len(context.problems)
     children = {key: child for key, child in node.items.items() if child.value is not None}
     keys = SearchableKeys(tree, children, context)
-    space = {}
-    for key, child in children.items():
-        if reason := keys.why_not(key):
-            context.refuse(child.key_mark or child.mark, f"sweep.space.{key}", reason)
-        dimension = _dimension(key, child, context)
-        if dimension is not None:
-            space[key] = dimension
+    space, child_spaces = _written_dimensions(children, keys, context)
+    if twice := sorted(space.keys() & child_spaces.keys()):
+        node = children[twice[0]]
+        context.refuse(node.key_mark or node.mark, f"sweep.space.{twice[0]}", "a space of children holds this key, too")
     if len(context.problems) > before:
         return tuple(space.values())
     settled = {key: _settle_when(space, key, children, keys, tree, context) for key in space}
     if len(context.problems) == before:
         _check_circle(settled, children, context)
-    return tuple(settled.values())
+    return (*settled.values(), *child_spaces.values())
+
+
+def _written_dimensions(
+    children: Mapping[str, Node], keys: SearchableKeys, context: LoadingContext
+) -> tuple[dict[str, Dimension], dict[str, Dimension]]:
+    """The dimensions as written, and those that spaces of children stand for."""
+    space: dict[str, Dimension] = {}
+    child_spaces: dict[str, Dimension] = {}
+    for key, child in children.items():
+        if reason := keys.why_not(key):
+            context.refuse(child.key_mark or child.mark, f"sweep.space.{key}", reason)
+        if _is_child_form(child):
+            child_spaces |= _child_space(key, child, context)
+        elif (dimension := _dimension(key, child, context)) is not None:
+            space[key] = dimension
+    return space, child_spaces
+
+
+def _is_child_form(node: Node) -> bool:
+    return node.is_mapping and any(form in node.items for form in CHILD_FORMS)
+
+
+def _child_space(key: str, node: Node, context: LoadingContext) -> dict[str, Dimension]:
+    """The dimensions of a space of children."""
+    path, form = f"sweep.space.{key}", next(form for form in CHILD_FORMS if form in node.items)
+    if extra := [part for part in node.items if part != form]:
+        place = node.items[extra[0]]
+        context.refuse(place.key_mark or place.mark, f"{path}.{extra[0]}", f"{form} takes no other key beside it")
+        return {}
+    written = node.items[form]
+    try:
+        return {dimension.key: dimension for dimension in child_dimensions(key, form, plain(written))}
+    except ChildSpaceError as error:
+        place = written.child(error.key) or written
+        context.refuse(place.mark, ".".join(filter(None, (path, form, error.key))), str(error))
+        return {}
 
 
 def _check_circle(space: Mapping[str, Dimension], nodes: Mapping[str, Node], context: LoadingContext) -> None:
@@ -95,7 +129,9 @@ def _dimension(key: str, node: Node, context: LoadingContext) -> Dimension | Non
 
 
 def _forms() -> str:
-    return "{uniform: [low, high]}, {loguniform: [low, high]}, {int: [low, high]}, {choice: [...]}"
+    return (
+        "{uniform: [low, high]}, {loguniform: [low, high]}, {int: [low, high]}, {choice: [...]}, {layers: …}, {cell: …}"
+    )
 
 
 When = tuple[tuple[str, tuple[Any, ...]], ...]

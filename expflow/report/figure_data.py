@@ -7,6 +7,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from expflow.config.child_space import collapsed_key
 from expflow.config.identity import value_text
 from expflow.config.space import value_key
 from expflow.intervals import Estimate, metric_estimate
@@ -118,7 +119,8 @@ def report_figures(state: SweepState) -> list[FigureData]:
     """
     header, figures = trial_results.header_of(state), list[FigureData]()
     declared = header.report.get("figures", ())
-    usual = () if declared else ({"x": key, "y": header.metric} for key in trial_results.searched_keys(state))
+    keys = () if declared else trial_results.searched_keys(state)
+    usual = ({"x": key, "y": header.metric} for key in keys if collapsed_key(key) is None)
     for description in (*declared, *usual):
         figure = collect_figure(state, description)
         if not declared and (len(figure.ticks) < 2 or not figure.has_values):

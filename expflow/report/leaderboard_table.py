@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from expflow.config.child_space import with_child_texts
 from expflow.config.identity import short_keys, value_text
 from expflow.intervals import Estimate
 from expflow.metrics import metric_value
@@ -28,10 +29,11 @@ def ranked_table(board: Leaderboard) -> TextTable:
     Args:
         board: The leaderboard. Costs that no row knows have no column.
     """
-    short = short_keys(dict.fromkeys(board.keys))
+    keys = list(with_child_texts(dict.fromkeys(board.keys)))
+    short = short_keys(dict.fromkeys(keys))
     named = "best epoch's " if board.select == "best_epoch" else ""
-    columns = [TableColumn("#"), *(TableColumn(short[key], "left") for key in board.keys)]
-    if not board.keys:
+    columns = [TableColumn("#"), *(TableColumn(short[key], "left") for key in keys)]
+    if not keys:
         columns.append(TableColumn("config", "left"))
     columns += [TableColumn(f"{named}{board.metric}"), TableColumn("interval", "left"), TableColumn("n", "left")]
     if board.select == "best_epoch":
@@ -50,7 +52,9 @@ def ranked_table(board: Leaderboard) -> TextTable:
 
 def _cells(board: Leaderboard, row: LeaderboardRow, costs: Sequence[str]) -> list[_Cell]:
     cells: list[_Cell] = [("-", None) if row.rank is None else (str(row.rank), row.rank)]
-    cells += [_value_cell(row.values[key]) if key in row.values else ("-", None) for key in board.keys]
+    values = with_child_texts(row.values)
+    keys = with_child_texts(dict.fromkeys(board.keys))
+    cells += [_value_cell(values[key]) if key in values else ("-", None) for key in keys]
     if not board.keys:
         cells.append((row.label, row.label))
     cells.append(_metric_cell(board.metric, row.estimate))
