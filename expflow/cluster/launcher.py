@@ -1,15 +1,18 @@
-"""The seam between ``submit``, ``status``, ``logs``, ``stop`` and what runs jobs: Ray Jobs, Slurm, ssh."""
+"""The seam between ``submit``, ``status``, ``logs``, ``stop`` and what runs jobs: Ray, Slurm, Kubernetes, ssh."""
 
 from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from expflow.config.spec import Spec
+
+if TYPE_CHECKING:
+    from expflow.cluster.version_lock import VersionDifference
 
 JOB_PREFIX = "expflow-"
 STOPPED_EXIT_CODE = 143
@@ -163,6 +166,37 @@ class Launcher(ABC):
 
         copy_results(Path(results), target)
 
+    def check_fetch(self, storage: str) -> None:
+        """Refuse to promise results that could not be brought home, before anything is sent.
+
+        Args:
+            storage: The folder of all results, on the cluster.
+
+        Raises:
+            ServerUnreachable: They could not be read from here.
+        """
+        from expflow.cluster.result_fetching import check_readable
+
+        check_readable(Path(storage))
+
+    def progress(self, jobs: Sequence[ClusterJob]) -> dict[str, str]:
+        """Job -> what the ledger of its sweep says; jobs whose results cannot be read are left out.
+
+        Args:
+            jobs: The jobs.
+        """
+        from expflow.cluster.job_progress import read_progress
+
+        return by_job(jobs, read_progress(job.results for job in jobs))
+
+    def differences_at_once(self, locked: Mapping[str, str]) -> dict[str, list[VersionDifference]]:
+        """What is known without running a job of how the cluster's versions differ: machine -> differences.
+
+        Args:
+            locked: Package -> version, of the project that is to be sent.
+        """
+        return {}
+
     @abstractmethod
     def versions(self, packages: Sequence[str]) -> dict[str, dict[str, str]]:
         """Which versions the cluster's Python has: machine -> package -> version, with ``python`` among them.
@@ -179,6 +213,16 @@ class LauncherSpec(Spec):
     """How one cluster is reached; ``build`` is the launcher, called with the spec and the words that choose it."""
 
     build: ClassVar[str] = ""
+
+
+def by_job(jobs: Sequence[ClusterJob], progress: Mapping[str, str]) -> dict[str, str]:
+    """Job -> how far its sweep is.
+
+    Args:
+        jobs: The jobs.
+        progress: Folder of results -> how far its sweep is.
+    """
+    return {job.id: progress[job.results] for job in jobs if job.results in progress}
 
 
 def looks_like_job(text: str) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
+
 from expflow.cluster.launcher import Launcher
 from expflow.cluster.ray_launcher import RayLauncher
 from expflow.cluster.specs import RayLauncherSpec
 from expflow.config.site import Site
+from expflow.config.spec import Spec
 from expflow.errors import UnknownName, UserError
 from expflow.registry import LAUNCHERS, load_dotted
 
@@ -20,7 +23,7 @@ def choose_launcher(site: Site, *, on: str | None = None, address: str | None = 
         storage: The folder of all results; "" where it does not matter.
 
     Raises:
-        UserError: Both a name and an address were given.
+        UserError: Both a name and an address were given, or the launcher has to be described first.
         UnknownName: There is no such cluster.
     """
     if address is not None:
@@ -34,9 +37,23 @@ def choose_launcher(site: Site, *, on: str | None = None, address: str | None = 
     if spec is None:
         if name not in LAUNCHERS:
             raise UnknownName("cluster", name, [*site.clusters, *LAUNCHERS.names()])
-        spec = LAUNCHERS.spec(name)()
+        spec = _undescribed(name)
     choice = ("--on", name)
     if isinstance(spec, RayLauncherSpec):
         return RayLauncher(spec, choice, site.ray)
     launcher: Launcher = load_dotted(spec.build)(spec, choice, storage or site.storage)
     return launcher
+
+
+def _undescribed(name: str) -> Spec:
+    """A launcher as it comes, without a word in the site file."""
+    try:
+        spec: Spec = LAUNCHERS.spec(name)()
+    except ValidationError as error:
+        needed = [str(problem["loc"][0]) for problem in error.errors()]
+        keys = ", ".join(f"{key}: …" for key in needed)
+        raise UserError(
+            f"the launcher {name} needs {' and '.join(needed)}: describe your cluster in expflow.site.yaml, as"
+            f" `clusters: {{NAME: {{name: {name}, {keys}}}}}`, and give --on NAME"
+        ) from error
+    return spec

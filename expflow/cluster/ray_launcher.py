@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from expflow.cluster import log_following, ray_jobs
 from expflow.cluster.job_folder import results_folder
 from expflow.cluster.launcher import JOB_PREFIX, ClusterJob, Launcher, Submission, SweepRequest
-from expflow.cluster.ray_head import connect, resolve_address
+from expflow.cluster.ray_head import connect, find_token, head_version, resolve_address
 from expflow.cluster.ray_jobs import call_head, lookup_job
 from expflow.cluster.specs import RayLauncherSpec
 from expflow.cluster.submission import prepare, withheld
-from expflow.cluster.version_lock import PROBE, parse_probe
+from expflow.cluster.version_lock import PROBE, VersionDifference, differences, parse_probe
 from expflow.errors import ServerUnreachable
 
 if TYPE_CHECKING:
@@ -73,6 +73,11 @@ class RayLauncher(Launcher):
     def stop(self, job: str) -> ClusterJob:
         """See :meth:`Launcher.stop`: SIGTERM, time to save, then SIGKILL."""
         return ray_jobs.stop_job(job, self.place)
+
+    def differences_at_once(self, locked: Mapping[str, str]) -> dict[str, list[VersionDifference]]:
+        """See :meth:`Launcher.differences_at_once`: of Ray, whose version the head tells to who asks."""
+        head = head_version(self.place, find_token())
+        return {self.place: differences({"ray": locked["ray"]}, {"ray": head})}
 
     def versions(self, packages: Sequence[str]) -> dict[str, dict[str, str]]:
         """See :meth:`Launcher.versions`; of the head, on which a short job is run."""

@@ -166,7 +166,17 @@ def send(root: str, job: str, left_out: list[str]) -> None:
         job: The job's name.
         left_out: Names in the results' folder that stay.
     """
-    results = Path(_record(_root(root) / job / "order.json")["results"])
+    send_folder(_record(_root(root) / job / "order.json")["results"], left_out)
+
+
+def send_folder(folder: str, left_out: list[str]) -> None:
+    """Write a folder to the standard output, as :func:`send` does.
+
+    Args:
+        folder: The folder.
+        left_out: Names in it that stay.
+    """
+    results = Path(folder)
     names = sorted(path.name for path in results.iterdir() if path.name not in left_out)
     sys.stdout.buffer.write(b"\n" + TAR_MARK)
     with (
@@ -178,16 +188,22 @@ def send(root: str, job: str, left_out: list[str]) -> None:
     sys.stdout.buffer.flush()
 
 
-def run(root: str, command: list[str]) -> str:
+def run(root: str, command: list[str], job: str = "") -> str:
     """Run a command to its end; returns what it printed.
 
     Args:
         root: Folder of all jobs, seen from the home folder.
         command: Program and arguments.
+        job: The job in whose project it runs; "": in none.
     """
     try:
         done = subprocess.run(  # noqa: S603
-            command, cwd=_root(root), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=HEAD_SECONDS
+            command,
+            cwd=_root(root) / job / "project" if job else _root(root),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=HEAD_SECONDS,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
@@ -198,13 +214,14 @@ def main(action: str, arguments: Mapping[str, Any], data: bytes) -> None:
     """Do what is asked, and answer.
 
     Args:
-        action: ``list``, ``put``, ``start``, ``log``, ``stop``, ``run`` or ``send``.
+        action: ``list``, ``put``, ``start``, ``log``, ``stop``, ``run``, ``send`` or ``send_folder``.
         arguments: Its arguments.
         data: What was sent beside them.
     """
     os.umask(0o077)
-    if action == "send":
-        send(**arguments)
+    if action in ("send", "send_folder"):
+        senders: dict[str, Any] = {"send": send, "send_folder": send_folder}
+        senders[action](**arguments)
         return
     extra = {"data": data} if action == "put" else {}
     actions: dict[str, Any] = {"list": list_jobs, "put": put, "start": start, "log": read_log, "stop": stop, "run": run}

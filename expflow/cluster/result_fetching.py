@@ -40,6 +40,22 @@ def copy_results(results: Path, target: Path) -> None:
         shutil.copytree(results, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*LEFT_THERE))
 
 
+def check_readable(storage: Path) -> None:
+    """Refuse a folder of results that this machine cannot have: neither it nor the folder above it is here.
+
+    Args:
+        storage: The folder of all results.
+
+    Raises:
+        ServerUnreachable: It is not here.
+    """
+    if not (storage.is_dir() or storage.parent.is_dir()):
+        raise ServerUnreachable(
+            f"the results would go to {storage}, which this machine does not have, so they could not be fetched"
+            " afterwards: name a --storage that it mounts, too; nothing was sent"
+        )
+
+
 @contextmanager
 def arriving(target: Path) -> Iterator[Path]:
     """A hidden folder for results that arrive; when all are there, they are put into their place.

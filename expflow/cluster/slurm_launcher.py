@@ -9,10 +9,11 @@ from __future__ import annotations
 import codecs
 import hashlib
 import shlex
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -30,13 +31,15 @@ from expflow.cluster.launcher import JOB_PREFIX, ClusterJob, Launcher, Submissio
 from expflow.cluster.slurm_commands import SlurmState, job_states, run_slurm
 from expflow.cluster.specs import SlurmLauncherSpec
 from expflow.cluster.submission import PreparedSweep, prepare, withheld
-from expflow.cluster.version_lock import PROBE, parse_probe
+from expflow.cluster.version_lock import PROBE, VersionDifference, differences, packages_of, parse_probe
 from expflow.errors import AddressUnknown, UserError
 
 JOBS_FOLDER = ".jobs"
 """Folder of jobs, beside the results."""
 FREE_NODE_SECONDS = 40
 """How long a node is waited for that says which versions it has."""
+PROBE_SECONDS = 30.0
+"""How long a Python may take to say which versions it has."""
 POLL_SECONDS = 1.0
 """How often a log that is followed is read."""
 ASK_EVERY = 3
@@ -176,6 +179,18 @@ class SlurmLauncher(Launcher):
         elif not before.over:
             run_slurm("scancel", number)
         return before
+
+    def differences_at_once(self, locked: Mapping[str, str]) -> dict[str, list[VersionDifference]]:
+        """See :meth:`Launcher.differences_at_once`: of the nodes' Python where this machine has it by the same path."""
+        python = self._spec.python or sys.executable
+        probe = [python, "-c", PROBE, *packages_of(locked)]
+        if self._spec.setup:  # it may lead to another Python
+            return {}
+        try:
+            done = subprocess.run(probe, capture_output=True, text=True, check=True, timeout=PROBE_SECONDS)  # noqa: S603
+        except (OSError, subprocess.SubprocessError):
+            return {}
+        return {python: differences(locked, parse_probe(done.stdout, python))}
 
     def versions(self, packages: Sequence[str]) -> dict[str, dict[str, str]]:
         """See :meth:`Launcher.versions`; of one node, which Slurm chooses."""

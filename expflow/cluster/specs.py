@@ -70,3 +70,31 @@ class SshLauncherSpec(LauncherSpec):
         ".cache/expflow/jobs", description="Folder on each machine for what is sent there, seen from the home folder."
     )
     options: tuple[str, ...] = execution((), description="Further options of ssh, such as `-p2222`.")
+
+
+class KubeRayLauncherSpec(LauncherSpec):
+    """A Kubernetes cluster with KubeRay's operator: each job is a RayJob, whose Ray cluster ends with the sweep."""
+
+    build: ClassVar[str] = "expflow.cluster.kuberay_launcher:KubeRayLauncher"
+    name: Literal["kuberay"] = execution("kuberay", description="Which launcher.")
+    image: Word = execution(description="Image with expflow's packages, which every pod runs.")
+    claim: Word = execution(
+        description="Name of the PersistentVolumeClaim for results and prepared data; one that several nodes may mount,"
+        " where there are workers."
+    )
+    mount: Word = execution("/storage", description="Where the pods see it; --storage lies in it.")
+    context: Word | None = execution(None, description="Context of kubectl's settings; by default the current one.")
+    namespace: Word | None = execution(None, description="Namespace; by default that of the context.")
+    workers: int = execution(0, ge=0, description="Pods that train, beside the head's.")
+    cpus: int = execution(1, ge=1, description="CPUs of each pod.")
+    gpus: int = execution(0, ge=0, description="GPUs of each pod.")
+    memory: Word = execution("8Gi", description="Memory of each pod, as Kubernetes writes it.")
+    nodes: dict[str, str] = execution(
+        default_factory=dict,
+        description="Labels of the nodes that workers run on, such as those of spot machines; taints of the same keys"
+        " are tolerated.",
+    )
+    secret: Word | None = execution(
+        None, description="Name of a Secret whose keys become environment variables of the pods."
+    )
+    service_account: Word | None = execution(None, description="Service account of the pods.")

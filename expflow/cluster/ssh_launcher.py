@@ -14,18 +14,19 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
-from expflow.cluster import remote_agent
+from expflow.cluster import job_progress, remote_agent
 from expflow.cluster.job_folder import JobEnd, JobFolder, JobOrder, described_job, ended_job, results_folder
-from expflow.cluster.launcher import ClusterJob, Launcher, Submission, SweepRequest
-from expflow.cluster.result_fetching import LEFT_THERE, arriving
+from expflow.cluster.launcher import ClusterJob, Launcher, Submission, SweepRequest, by_job
+from expflow.cluster.remote_calls import BOOTSTRAP, agent_script, receive_results
+from expflow.cluster.result_fetching import LEFT_THERE
 from expflow.cluster.specs import SshLauncherSpec
 from expflow.cluster.submission import PreparedSweep, prepare, withheld
-from expflow.cluster.version_lock import PROBE, parse_probe
+from expflow.cluster.version_lock import PROBE, VersionDifference, differences, packages_of, parse_probe
 from expflow.errors import AddressUnknown, PackageMissing, ServerUnreachable
 
 PATIENCE_SECONDS = 180.0
@@ -34,9 +35,6 @@ POLL_SECONDS = 2.0
 """How often a log that is followed is read."""
 AWAY_SECONDS = 600.0
 """How long a machine that stopped answering is waited for while its log is followed."""
-
-_BOOTSTRAP = "import sys; exec(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())))"
-"""Runs the script whose length stands in the first line of the standard input; what follows is data."""
 
 
 class SshLauncher(Launcher):
@@ -134,22 +132,24 @@ class SshLauncher(Launcher):
         host = self._spec.hosts[0]
         self._existing(job)
         command, script = self._command(host, "send", job=job, left_out=list(LEFT_THERE))
-        with (
-            arriving(target) as folder,
-            tempfile.TemporaryFile() as given,
-            tempfile.TemporaryFile() as errors,
-        ):
-            given.write(script)
-            given.seek(0)
-            with subprocess.Popen(command, stdin=given, stdout=subprocess.PIPE, stderr=errors) as process:  # noqa: S603
-                try:
-                    _unpack(cast("IO[bytes]", process.stdout), folder)
-                except (tarfile.TarError, EOFError, OSError) as error:
-                    process.kill()
-                    process.wait()
-                    errors.seek(0)
-                    lines = errors.read().decode(errors="replace").strip().splitlines() or [str(error)]
-                    raise ServerUnreachable(f"{host} did not send all results of {job}: {lines[-1]}") from error
+        receive_results(command, script, target, f"{host} did not send all results of {job}")
+
+    def check_fetch(self, storage: str) -> None:
+        """See :meth:`Launcher.check_fetch`; what the first machine can read, ssh brings."""
+
+    def progress(self, jobs: Sequence[ClusterJob]) -> dict[str, str]:
+        """See :meth:`Launcher.progress`; the first machine reads its own folders."""
+        folders = sorted({job.results for job in jobs if job.results})
+        if not folders:
+            return {}
+        command = [self._spec.python, "-m", job_progress.MODULE, *folders]
+        shown = self._call(self._spec.hosts[0], "run", command=command, job=jobs[0].id)
+        return by_job(jobs, job_progress.parse_progress(shown))
+
+    def differences_at_once(self, locked: Mapping[str, str]) -> dict[str, list[VersionDifference]]:
+        """See :meth:`Launcher.differences_at_once`: of every machine, since a call of ssh is no job."""
+        versions = self.versions(packages_of(locked))
+        return {host: differences(locked, there) for host, there in versions.items()}
 
     def versions(self, packages: Sequence[str]) -> dict[str, dict[str, str]]:
         """See :meth:`Launcher.versions`; of every machine."""
@@ -192,11 +192,10 @@ class SshLauncher(Launcher):
 
     def _command(self, host: str, action: str, **arguments: Any) -> tuple[list[str], bytes]:
         """The command that runs one action of the remote agent, and what it reads first."""
-        call = f"main({action!r}, { ({'root': self._spec.folder, **arguments})!r}, sys.stdin.buffer.read())\n"
-        script = f"{Path(remote_agent.__file__).read_text()}\n{call}".encode()
-        there = shlex.join([self._spec.python, "-c", _BOOTSTRAP])
+        there = shlex.join([self._spec.python, "-c", BOOTSTRAP])
         options = ["-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", *self._spec.options]
-        return ["ssh", *options, "--", host, there], f"{len(script)}\n".encode() + script
+        script = agent_script(action, root=self._spec.folder, **arguments)
+        return ["ssh", *options, "--", host, there], script
 
 
 def _packed(folder: Path) -> bytes:
@@ -212,17 +211,6 @@ def _packed(folder: Path) -> bytes:
         for path in sorted(folder.iterdir()):
             archive.add(path, path.name, filter=own)
     return buffer.getvalue()
-
-
-def _unpack(stream: IO[bytes], folder: Path) -> None:
-    """Unpack what the remote agent sends; what a login prints stands before."""
-    while line := stream.readline():
-        if line == remote_agent.TAR_MARK:
-            break
-    with tarfile.open(fileobj=stream, mode="r|gz") as archive:
-        archive.extractall(folder, filter="data")
-    if stream.read():
-        raise tarfile.ReadError("something follows the results")
 
 
 def _job_of(record: dict[str, Any]) -> ClusterJob:

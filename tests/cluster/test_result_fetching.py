@@ -126,9 +126,28 @@ def test_submit_waits_and_fetches(code: int, fetched: bool, tmp_path: Path, monk
     monkeypatch.setattr(
         RayLauncher, "follow", lambda launcher, job, on_text: ClusterJob(job, "FAILED", driver_exit_code=code)
     )
+    monkeypatch.setattr(RayLauncher, "differences_at_once", lambda launcher, locked: {})
     words = ["submit", "depth.yaml", "--address", "http://head:8265", "--storage", str(storage), "--fetch", "home"]
     with pytest.raises(SystemExit) as left:
         cli.main(words)
     assert left.value.code == code
     assert Path("home/depth").exists() == fetched
     assert (f"are in {tmp_path / 'home/depth'}" in capsys.readouterr().err) == fetched
+
+
+def test_results_that_could_not_be_fetched_are_not_begun(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("depth.yaml").write_text(FILE)
+    words = ["submit", "depth.yaml", "--address", "http://head:8265", "--storage", "/far/away/runs", "--fetch", "home"]
+    with pytest.raises(SystemExit) as left:
+        cli.main(words)
+    assert left.value.code == 3
+    assert capsys.readouterr().err.startswith("error: the results would go to /far/away/runs, which this machine does")
+
+
+def test_the_machine_that_has_them_says_how_far_they_are(ssh: SshLauncher, there: Path) -> None:
+    order = Path(os.environ["PATH"].partition(":")[0]).parent / "home/.cache/expflow/jobs/expflow-depth-0badcafe"
+    (order / "project").mkdir()
+    jobs = ssh.jobs()
+    assert ssh.progress(jobs) == {"expflow-depth-0badcafe": "4 done; best val/top1 70.00 %"}
+    assert ssh.progress([]) == {}

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from expflow import cli
+from expflow.cluster import ray_launcher
+from expflow.cluster.slurm_launcher import SlurmLauncher
+from expflow.cluster.specs import SlurmLauncherSpec
 from expflow.cluster.version_lock import PROBE, differences, locked_versions, packages_of, parse_probe
 from expflow.doctor.cluster_checks import check_versions
 from expflow.errors import ServerUnreachable
@@ -92,3 +95,21 @@ def test_a_job_says_what_differs_before_it_begins(tmp_path: Path, monkeypatch, c
         "warning: no-such-package not installed on this machine, 3 in the project that was sent",
     ]
     assert lines[2].startswith("x: 1 trial")
+
+
+def test_a_difference_is_said_before_anything_is_sent(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("x.yaml").write_text("task: {name: scripted, script: [{report: {val/top1: 0.5}}]}\n")
+    Path("constraints.txt").write_text("ray==1.0\n")
+    monkeypatch.setattr(ray_launcher, "head_version", lambda place, token: "2.60.0")
+    monkeypatch.setattr(ray_launcher, "connect", lambda address: pytest.fail(capsys.readouterr().err))
+    with pytest.raises(pytest.fail.Exception, match=r"warning: ray 2\.60\.0 on http://head:8265, 1.0 in the project"):
+        cli.main(["submit", "x.yaml", "--address", "http://head:8265", "--storage", str(tmp_path)])
+
+
+@pytest.mark.parametrize(("python", "differing"), [(sys.executable, ["ray"]), ("/nowhere/python", None)])
+def test_slurm_asks_the_nodes_python_where_this_machine_has_it(tmp_path, python: str, differing) -> None:
+    launcher = SlurmLauncher(SlurmLauncherSpec(python=python), ("--on", "lab"), str(tmp_path))
+    locked = {**locked_versions(tmp_path), "ray": "1.0"}
+    rows = launcher.differences_at_once(locked).get(python)
+    assert (rows and [row.package for row in rows]) == differing

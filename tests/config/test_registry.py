@@ -31,6 +31,7 @@ NEEDED = {
     "points": {"points": [{"optimizer.lr": 0.1}]},
     "tpe": {"trials": 3},
     "optuna": {"trials": 3, "sampler": "tpe"},
+    "kuberay": {"image": "expflow:1", "claim": "storage"},
     "ssh": {"hosts": ["desk"]},
 }
 """Values of the keys without a default, by component."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,6 +54,7 @@ class JobRow:
         ended: When it ended; 0 where it has not.
         message: The launcher's explanation of the status.
         exit_code: The exit code of its command; None before it ended.
+        progress: What the ledger of its sweep says, in words; empty where its results cannot be read.
     """
 
     job: str
@@ -65,6 +66,7 @@ class JobRow:
     ended: float
     message: str
     exit_code: int | None
+    progress: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,16 +136,27 @@ def job_document(job: ClusterJob) -> JobDocument:
     return JobDocument("job", 1, _job(job))
 
 
-def jobs_document(place: str, jobs: Iterable[ClusterJob]) -> JobsDocument:
+def jobs_document(place: str, jobs: Iterable[ClusterJob], progress: Mapping[str, str]) -> JobsDocument:
     """Jobs as plain data.
 
     Args:
         place: Where they run.
         jobs: The jobs.
+        progress: Job -> what the ledger of its sweep says.
     """
-    return JobsDocument("jobs", 1, place, tuple(_job(job) for job in jobs))
+    return JobsDocument("jobs", 1, place, tuple(_job(job, progress.get(job.id, "")) for job in jobs))
 
 
-def _job(job: ClusterJob) -> JobRow:
-    code = job.exit_code if job.over else None
-    return JobRow(job.id, job.status, job.over, job.experiment, job.results, job.started, job.ended, job.message, code)
+def _job(job: ClusterJob, progress: str = "") -> JobRow:
+    return JobRow(
+        job.id,
+        job.status,
+        job.over,
+        job.experiment,
+        job.results,
+        job.started,
+        job.ended,
+        job.message,
+        job.exit_code if job.over else None,
+        progress,
+    )

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from expflow.cli.views.status import state_word
 from expflow.ledger import SweepState, TrialState, load_state
 from expflow.ledger.trial_values import finite
 from expflow.report import trial_results
 from expflow.sweep.result_location import ResultLocation, has_live_driver, result_folders
+from expflow.sweep.trial_counts import state_word
 
 
 @dataclass(frozen=True)

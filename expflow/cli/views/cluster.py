@@ -13,10 +13,7 @@ from expflow.cli.documents.jobs import job_document, jobs_document, submitted_do
 from expflow.cli.documents.log import LogDocument, OutputDocument
 from expflow.cli.documents.printing import print_document, print_line
 from expflow.cli.echo import echo, echo_output
-from expflow.cli.views.status import trial_counts
-from expflow.errors import Refused, UserError
-from expflow.ledger import exists, load_state
-from expflow.sweep.result_location import has_live_driver
+from expflow.errors import UserError
 from expflow.text import command_line
 
 if TYPE_CHECKING:
@@ -78,12 +75,28 @@ def submit_sweeps(
         raise UserError("--wait and --fetch follow one job: submit the experiments one by one, or leave it out")
     plans = [make_plan(file, sets, storage=storage, elsewhere=True) for file in files]
     launcher = choose_launcher(plans[0].site, on=on, address=address, storage=str(plans[0].storage))
-    named = zip(files, plans, strict=True)
-    requests = [SweepRequest(file, plan.name, str(plan.storage), tuple(sets)) for file, plan in named]
+    _check_before(launcher, files[0], plans[0], fetch)
+    requests = [
+        SweepRequest(file, plan.name, str(plan.storage), tuple(sets)) for file, plan in zip(files, plans, strict=True)
+    ]
     sent = list(zip(launcher.submit(requests), plans, strict=True))
     _print_submissions(sent, launcher, as_json=as_json)
     if wait or fetch:
         _wait(launcher, sent[0][0].job, plans[0], fetch, as_json=as_json)
+
+
+def _check_before(launcher: Launcher, file: Path, plan: Plan, fetch: Path | None) -> None:
+    """Refuse results that could not be fetched, and say which versions of the cluster differ from the project's, as far
+    as that is known before a job runs."""
+    from expflow.cluster.project_package import project_folder
+    from expflow.cluster.version_lock import locked_versions
+
+    if fetch is not None:
+        launcher.check_fetch(str(plan.storage))
+    for machine, rows in launcher.differences_at_once(locked_versions(project_folder(file))).items():
+        for row in rows:
+            there = f"{row.there} on {machine}" if row.there else f"not installed on {machine}"
+            echo(f"warning: {row.package} {there}, {row.locked} in the project", err=True)
 
 
 def _wait(launcher: Launcher, job: str, plan: Plan, fetch: Path | None, *, as_json: bool) -> None:
@@ -187,26 +200,18 @@ def list_jobs(on: str | None, address: str | None, storage: str | None, *, as_js
 
     launcher = chosen_launcher(on, address, storage)
     if as_json:
-        print_document(jobs_document(launcher.place, launcher.jobs()))
+        jobs = launcher.jobs()
+        print_document(jobs_document(launcher.place, jobs, launcher.progress(jobs)))
         return
     table = Table("job", "state", "started", "experiment", "trials", box=None, pad_edge=False, header_style="bold")
-    for job in launcher.jobs():
-        table.add_row(job.id, job.status, ago(job.started), job.experiment, _progress(job.results))
+    jobs = launcher.jobs()
+    progress = launcher.progress(jobs)
+    for job in jobs:
+        table.add_row(job.id, job.status, ago(job.started), job.experiment, progress.get(job.id, ""))
     if not table.row_count:
         echo(f"no job was submitted to {launcher.place}")
         return
     LiteralConsole(width=1_000).print(table)  # never cut, on any terminal: a job's name is there to be copied
-
-
-def _progress(results: str) -> str:
-    """What the ledger of a job's sweep says; nothing where its folder cannot be read from here."""
-    folder = Path(results)
-    if not results or "://" in results or not exists(folder):
-        return ""
-    try:
-        return trial_counts(load_state(folder), has_live_driver(folder))
-    except Refused as error:
-        return str(error).splitlines()[0]
 
 
 def ago(moment: float) -> str:

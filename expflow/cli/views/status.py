@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from expflow.errors import Refused
-from expflow.ledger import SweepState, TrialState, load_state
+from expflow.ledger import TrialState, load_state
 from expflow.ledger.reader import unfinished_end
 from expflow.live.console import LiteralConsole
 from expflow.metrics import metric_value
@@ -20,34 +20,13 @@ from expflow.sweep.result_location import (
     result_folders,
     storage_root,
 )
+from expflow.sweep.trial_counts import state_word, trial_counts
 from expflow.text import command_line
 
-_STATES = ("running", "cut short", "waiting", "done", "stopped", "failed")
 MOST_ROWS = 200
 """Trials that are listed at most; a terminal shows no more, and thousands take seconds to lay out."""
 WATCH_SECONDS = 1.0
 """How long a command that follows results waits before it reads them again."""
-
-
-def state_word(trial: TrialState, alive: bool) -> str:
-    """A trial's status in the ledger; ``cut short`` where it ran and its driver is gone.
-
-    Args:
-        trial: The trial.
-        alive: Whether a driver works on the results.
-    """
-    return "cut short" if trial.status == "running" and not alive else trial.status
-
-
-def trial_counts(state: SweepState, alive: bool) -> str:
-    """How many trials are in each state, in words.
-
-    Args:
-        state: What the ledger adds up to.
-        alive: Whether a driver works on the results.
-    """
-    states = [state_word(trial, alive) for trial in state.plan_trials()]
-    return ", ".join(f"{states.count(word)} {word}" for word in _STATES if word in states) or "nothing yet"
 
 
 def show_all(storage: str | None) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from expflow.cli.documents.log import LogDocument, OutputDocument
 from expflow.cli.documents.printing import print_line
 from expflow.cli.echo import echo, echo_output
-from expflow.cli.views.status import WATCH_SECONDS, state_word
+from expflow.cli.views.status import WATCH_SECONDS
 from expflow.errors import AddressUnknown
 from expflow.events import AttemptFailed, Event, SchedulerDecided, TrialEnded, TrialReported, TrialStarted
 from expflow.ledger import Cursor, Record, read
@@ -17,6 +17,7 @@ from expflow.live.console import LiteralConsole
 from expflow.metrics import metric_value
 from expflow.report.formatting import short_duration, trial_label
 from expflow.sweep.result_location import find_results, has_live_driver
+from expflow.sweep.trial_counts import state_word
 
 _BOOKKEEPING = ("cost/", "progress/")
 """Metrics that do not say how the training goes."""
