@@ -56,8 +56,7 @@ def submit_sweeps(
 
     Args:
         files: The experiments' files.
-        sets: The ``--set`` arguments.
-        storage: The folder of all results; None: the experiment's or the site's.
+        sets, storage: The ``--set`` arguments, and the folder of all results; None: the experiment's or the site's.
         on: A cluster of the site file, or a launcher's name.
         address: A Ray head's address.
         wait: Whether to follow the job to its end, and to leave with its exit code.
@@ -76,9 +75,8 @@ def submit_sweeps(
     plans = [make_plan(file, sets, storage=storage, elsewhere=True) for file in files]
     launcher = choose_launcher(plans[0].site, on=on, address=address, storage=str(plans[0].storage))
     _check_before(launcher, files[0], plans[0], fetch)
-    requests = [
-        SweepRequest(file, plan.name, str(plan.storage), tuple(sets)) for file, plan in zip(files, plans, strict=True)
-    ]
+    named = zip(files, plans, strict=True)
+    requests = [SweepRequest(file, plan.name, str(plan.storage), tuple(sets)) for file, plan in named]
     sent = list(zip(launcher.submit(requests), plans, strict=True))
     _print_submissions(sent, launcher, as_json=as_json)
     if wait or fetch:
