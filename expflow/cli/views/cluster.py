@@ -17,7 +17,7 @@ from expflow.errors import UserError
 from expflow.text import command_line
 
 if TYPE_CHECKING:
-    from expflow.cluster.launcher import Launcher, Submission
+    from expflow.cluster.launcher import Launcher, Submission, SweepRequest
     from expflow.sweep.plan import Plan
 
 LEFT_ALONE = 130
@@ -56,7 +56,8 @@ def submit_sweeps(
 
     Args:
         files: The experiments' files.
-        sets, storage: The ``--set`` arguments, and the folder of all results; None: the experiment's or the site's.
+        sets: The ``--set`` arguments.
+        storage: The folder of all results; None: the experiment's or the site's.
         on: A cluster of the site file, or a launcher's name.
         address: A Ray head's address.
         wait: Whether to follow the job to its end, and to leave with its exit code.
@@ -66,7 +67,6 @@ def submit_sweeps(
     Raises:
         UserError: Several jobs cannot be followed at once.
     """
-    from expflow.cluster.launcher import SweepRequest
     from expflow.cluster.launchers import choose_launcher
     from expflow.sweep.plan import make_plan
 
@@ -75,12 +75,17 @@ def submit_sweeps(
     plans = [make_plan(file, sets, storage=storage, elsewhere=True) for file in files]
     launcher = choose_launcher(plans[0].site, on=on, address=address, storage=str(plans[0].storage))
     _check_before(launcher, files[0], plans[0], fetch)
-    named = zip(files, plans, strict=True)
-    requests = [SweepRequest(file, plan.name, str(plan.storage), tuple(sets)) for file, plan in named]
+    requests = [_request(file, plan, sets) for file, plan in zip(files, plans, strict=True)]
     sent = list(zip(launcher.submit(requests), plans, strict=True))
     _print_submissions(sent, launcher, as_json=as_json)
     if wait or fetch:
         _wait(launcher, sent[0][0].job, plans[0], fetch, as_json=as_json)
+
+
+def _request(file: Path, plan: Plan, sets: Sequence[str]) -> SweepRequest:
+    from expflow.cluster.launcher import SweepRequest
+
+    return SweepRequest(file, plan.name, str(plan.storage), tuple(sets))
 
 
 def _check_before(launcher: Launcher, file: Path, plan: Plan, fetch: Path | None) -> None:
