@@ -37,6 +37,7 @@ FLOORS: dict[str, tuple[int, str]] = {
     "training": (3, "training"),
     "tracking": (4, "tracking"),
     "sweep": (5, "sweep"),
+    "search": (5, "sweep"),
     "report": (6, "ends"),
     "live": (6, "ends"),
     "prometheus": (6, "ends"),

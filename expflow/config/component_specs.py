@@ -83,10 +83,12 @@ class SearcherSpec(Spec):
     Attributes:
         learns: Whether its proposals depend on results, so that a plan knows only the first of them.
         needs_space: Whether it is an error to use it without ``sweep.space``.
+        needs_listed_values: Whether it is an error to use it with a continuous key.
     """
 
     learns: ClassVar[bool] = False
     needs_space: ClassVar[bool] = False
+    needs_listed_values: ClassVar[bool] = False
 
     @property
     def max_configs(self) -> int | None:

@@ -19,6 +19,8 @@ from expflow.redaction import redacted_tree
 from expflow.registry import SCHEDULERS, SEARCHERS
 
 MAX_SEEDS = 10_000
+MAX_OPTIONS = 1000
+"""Most values of a key for a searcher that chooses among listed ones."""
 
 
 def read_sweep(node: Node, tree: Node, context: LoadingContext) -> Sweep | None:
@@ -134,6 +136,8 @@ def _check_together(sweep: Sweep, node: Node, context: LoadingContext) -> None:
     if searcher_spec(sweep.searcher).needs_space and not sweep.space:
         place = node.child("searcher") or node
         context.refuse(place.mark, "sweep.searcher", f"{sweep.searcher.name} needs a space to search: add sweep.space")
+    if searcher_spec(sweep.searcher).needs_listed_values:
+        _check_listed_values(sweep, node, context)
     if sweep.scheduler is None:
         return
     scheduler = as_component(node.items["scheduler"])
@@ -141,6 +145,21 @@ def _check_together(sweep: Sweep, node: Node, context: LoadingContext) -> None:
     for field, message in scheduler_spec(sweep.scheduler).conflicts(keys, len(sweep.seeds)):
         place = scheduler.child(field) or scheduler
         context.refuse(place.mark, f"sweep.scheduler.{field}", message)
+
+
+def _check_listed_values(sweep: Sweep, node: Node, context: LoadingContext) -> None:
+    """A searcher that chooses among values needs values to choose among, and not too many."""
+    for dimension in sweep.space:
+        continuous = dimension.kind in ("uniform", "loguniform")
+        if continuous or len(finite_values(dimension)) > MAX_OPTIONS:
+            place = node_at(node, ("space", dimension.key)) or node
+            what = "is continuous" if continuous else f"has more than {MAX_OPTIONS} values"
+            context.refuse(
+                place.mark,
+                f"sweep.space.{dimension.key}",
+                f"it {what}, and the searcher {sweep.searcher.name} chooses among listed values: list some, or choose"
+                " tpe",
+            )
 
 
 def _is_whole(value: Any) -> bool:

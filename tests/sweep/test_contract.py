@@ -39,6 +39,17 @@ SEARCH = {
         for sampler in SAMPLERS
     },
 }
+CHOICES = (
+    "{task.value: [0.2, 0.5, 0.7, 0.9], task.noise: [0.0, 0.01], "
+    "task.rate: {choice: [0.3, 0.6], when: {task.noise: 0.01}}}"
+)
+SEARCH |= {
+    "controller": ("{name: controller, trials: 8, batch: 2, hidden: 4, lr: 0.3}", CHOICES),
+    "evolution": ("{name: evolution, trials: 8, population: 3, sample: 2, crossover: 0.5}", CHOICES),
+    "local": ("{name: local, trials: 8, startup: 2}", CHOICES),
+    "predictor": ("{name: predictor, trials: 8, startup: 3, ensemble: 2, candidates: 10, refit: 2}", CHOICES),
+}
+OF_CHOICES = ("controller", "evolution", "local", "predictor")
 SEARCH["optuna gp"] = ("{name: optuna, sampler: gp, trials: 4, startup: 2}", SPACE)
 
 SCHEDULE = {
@@ -61,6 +72,10 @@ BAD_SEARCH = {
         f"optuna {sampler}": (f"sampler: {sampler}, trials: 8, options: {{nonsense: 1}}", "options")
         for sampler in SAMPLERS
     },
+    "controller": ("trials: 8, baseline: 1", "baseline"),
+    "evolution": ("trials: 8, population: 1", "population"),
+    "local": ("trials: 8, startup: 0", "startup"),
+    "predictor": ("trials: 8, ensemble: 0", "ensemble"),
 }
 BAD_SCHEDULE = {
     "none": None,
@@ -175,7 +190,12 @@ def test_a_scheduler_refuses_a_bad_argument_by_name(tmp_path: Path, name: str) -
 @pytest.mark.parametrize("name", SEARCH)
 def test_a_searcher_goes_on_as_if_its_driver_had_not_been_killed(tmp_path: Path, name: str) -> None:
     searcher, space = SEARCH[name]
-    story = check_every_kill(tmp_path, experiment(searcher, space), 1, stride=5 if name.startswith("optuna") else 1)
+    story = check_every_kill(
+        tmp_path,
+        experiment(searcher, space),
+        1,
+        stride=5 if name.startswith("optuna") else 7 if name in OF_CHOICES else 1,
+    )
     assert all(status == "done" for status, _ in story["ended"].values())
     assert len(story["proposed"]) == len(story["table"]) >= 3
 

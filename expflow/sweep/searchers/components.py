@@ -13,4 +13,8 @@ SEARCHERS = (
     Component("points", "expflow.sweep.searchers.specs:PointsSpec"),
     Component("tpe", "expflow.sweep.searchers.specs:TPESpec"),
     Component("optuna", "expflow.sweep.searchers.specs:OptunaSpec"),
+    Component("controller", "expflow.search.specs:ControllerSpec"),
+    Component("evolution", "expflow.search.specs:EvolutionSpec"),
+    Component("local", "expflow.search.specs:LocalSpec"),
+    Component("predictor", "expflow.search.specs:PredictorSpec"),
 )
