@@ -36,7 +36,7 @@ demo: $(STAMP) ## sweep plain and residual networks of four depths over real dig
 # Two halves of about equal length, beside each other: sweeps wait for Ray most of the time.
 WITH_RAY := tests/api tests/cli tests/sweep
 # Real servers, clusters and browsers.
-SERVICES := tests/browser tests/cluster tests/prometheus tests/tracking
+SERVICES := tests/browser tests/cluster tests/object_store tests/prometheus tests/tracking
 
 test: $(STAMP) ## all tests that need no servers (PYTEST_ARGS="-k cli" for some of any)
 ifeq ($(PYTEST_ARGS),)
@@ -62,6 +62,7 @@ test-long: $(STAMP) ## seeded fuzzing and kill sweeps, for an hour or so (MUTATI
 	@set -e; for script in tests/fuzz/test_*.py; do \
 	  echo "== $$script"; $(BIN)/python -m $$(echo $${script%.py} | tr / .) $(MUTATIONS); done
 	@echo "== killed drivers"; $(BIN)/python -m tests.faults.killed_sweeps --kills $(KILLS)
+	@echo "== killed drivers, lost disks, a store that fails"; $(BIN)/python -m tests.object_store.stored_sweeps --sweeps $(KILLS)
 
 lint: $(STAMP) ## ruff and mypy
 	@$(BIN)/ruff check .

@@ -19,6 +19,7 @@
     │   ├── PackageMissing         an optional package
     │   ├── ServerUnreachable      a tracking server, a Ray head, a token for one of them
     │   ├── StorageUnwritable      no room on the disk under the results, or no right to write there
+    │   │   └── StorageUnreachable the store that results lie in does not answer, or does not let us in
     │   ├── LimitTooLow            this user may have too few open files or processes for Ray
     │   └── GangsLost              Ray's processes died under a sweep
     ├── Refused                    exit 3: something is there and must not be used
@@ -248,6 +249,10 @@ class ServerUnreachable(Missing):
 
 class StorageUnwritable(Missing):
     """The disk under the results is full, read-only or broken."""
+
+
+class StorageUnreachable(StorageUnwritable):
+    """The store that results lie in does not answer, breaks off again and again, or does not let us in."""
 
 
 class LimitTooLow(Missing):

@@ -33,6 +33,7 @@ FLOORS: dict[str, tuple[int, str]] = {
     "optim": (1, "parts"),
     "data": (1, "parts"),
     "ledger": (1, "ledger"),
+    "storage": (2, "storage"),
     "tasks": (2, "tasks"),
     "training": (3, "training"),
     "tracking": (4, "tracking"),

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from expflow.api.model_export import ExportProcess, chosen_trials, missing_exports, start_export
 from expflow.config.site import MetricsExport
-from expflow.errors import GangsLost, Interrupted
+from expflow.errors import GangsLost, Interrupted, StorageUnwritable
 from expflow.events import Event
 from expflow.ledger import SweepState
 from expflow.report import ReportFiles, current_report, write_report
 from expflow.report.formatting import plural
+from expflow.storage.driver_session import session_of
 from expflow.sweep.driver import SweepResult
 from expflow.sweep.event_recorder import Observer
 from expflow.sweep.finished_sweep import finished_result
@@ -194,12 +195,36 @@ class TrackedRun:
         Returns:
             False where it stays behind, to be caught up with later; :meth:`behind` says by how much.
         """
+        caught_up = self._catch_up(wait)
+        self._send_the_rest(caught_up)
+        return caught_up
+
+    def _catch_up(self, wait: bool) -> bool:
         export = self._start_export()
         troubled = bool(trouble_of(self.plan.folder, self._uri))
         caught_up = self._follower.finish((TROUBLED_SECONDS if troubled else CATCH_UP_SECONDS) if wait else 0.0)
         if export is not None:
             caught_up = export.finish(EXPORT_SECONDS if wait else 0.0)  # it brings MLflow up to everything, too
         return caught_up or not (wait or troubled)
+
+    def _send_the_rest(self, caught_up: bool) -> None:
+        """Send what was written behind the driver's end, such as the report; what is safe in the store then goes from
+        this machine, as far as MLflow does not need it."""
+        if (session := session_of(self.plan.folder)) is None:
+            return
+        try:
+            if not session.trouble:
+                session.send()
+                if caught_up:
+                    session.forget_trials()
+        except StorageUnwritable as error:
+            session.trouble = str(error)
+
+    @property
+    def storage_trouble(self) -> str:
+        """Why the store that results lie in lacks some of them, in words; empty where it does not."""
+        session = session_of(self.plan.folder)
+        return session.trouble if session is not None else ""
 
     def _start_export(self) -> ExportProcess | None:
         """Start what exports the models; None where none is wanted, or all are there."""

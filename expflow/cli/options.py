@@ -20,15 +20,15 @@ Sets = Annotated[
 Storage = Annotated[
     str | None,
     typer.Option(
-        metavar="FOLDER",
-        help="Where all results lie; by default what the key storage of the file says, else that of the site file"
-        " (EXPFLOW_STORAGE), else ./runs.",
+        metavar="FOLDER|ADDRESS",
+        help="Where all results lie, also s3://bucket/path; by default what the key storage of the file says, else that"
+        " of the site file (EXPFLOW_STORAGE), else ./runs.",
     ),
 ]
 Result = Annotated[
     str,
     typer.Argument(
-        help="NAME, NAME/best, NAME/3fa9 (a trial), or the file.",
+        help="NAME, NAME/best, NAME/3fa9 (a trial), s3://bucket/path/NAME, or the file.",
         show_default=False,
         autocompletion=complete_result_name,
     ),

@@ -350,8 +350,8 @@ class Experiment(Recipe):
     tracking: Tracking = execution(default_factory=Tracking, description="What MLflow gets besides the record.")
     storage: str | None = execution(
         None,
-        description="Folder of all results; by default that of the site file, else ./runs. On the command line:"
-        " --storage.",
+        description="Folder of all results, or an address such as s3://bucket/path; by default that of the site file,"
+        " else ./runs. On the command line: --storage.",
     )
     file: Path = execution(description="The file this was read from (filled in by the loader).")
 

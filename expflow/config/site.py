@@ -49,7 +49,8 @@ class Site(FrozenModel):
 
     storage: str = execution(
         "runs",
-        description="Folder of all results; the key storage of an experiment and --storage go before it.",
+        description="Folder of all results, or an address such as s3://bucket/path; the key storage of an experiment"
+        " and --storage go before it.",
     )
     cache: Path = execution(description="Folder for prepared data; by default ~/.cache/expflow.")
     cache_limit: ByteSize | None = execution(

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from expflow.errors import StaleDriver, StorageUnwritable
 from expflow.events import (
@@ -60,6 +60,20 @@ SYNC_SECONDS = 0.5
 """How often what is written is brought to the disk; half of the second that is promised."""
 
 
+class Replica(Protocol):
+    """A copy of the ledger elsewhere, which is kept up to date beside the driver."""
+
+    def check(self) -> None:
+        """Raise StaleDriver where another driver has taken over there."""
+
+    def recorded(self, event: Event) -> None:
+        """Called when an event is in the file; waits where it must not be acted on before the copy has it.
+
+        Args:
+            event: The event.
+        """
+
+
 class Ledger:
     """The one writer of an experiment's ledger. Safe to use from several threads.
 
@@ -72,10 +86,19 @@ class Ledger:
         number: The number of the segment that is begun.
         header: The header that the segment begins with.
         at: When the newest record before it was written (unix seconds).
+        replica: The copy elsewhere; None: there is none.
     """
 
-    def __init__(self, lock: DriverLock, segments: LocalSegments, number: int, header: Header, at: float) -> None:
-        self.header = header
+    def __init__(
+        self,
+        lock: DriverLock,
+        segments: LocalSegments,
+        number: int,
+        header: Header,
+        at: float,
+        replica: Replica | None = None,
+    ) -> None:
+        self.header, self._replica = header, replica
         self._lock, self._segments, self._number = lock, segments, number
         self._at = at
         self._first: Line = header
@@ -88,12 +111,14 @@ class Ledger:
         self._begin_segment(number)
 
     @classmethod
-    def open(cls, folder: Path, header: Header) -> Ledger:
+    def open(cls, folder: Path, header: Header, *, at_least: int = 1, replica: Replica | None = None) -> Ledger:
         """Become the driver of an experiment and begin a new segment.
 
         Args:
             folder: The experiment's folder.
             header: What the driver was asked to do; its ``driver`` is filled in.
+            at_least: The smallest epoch to take.
+            replica: The copy of the ledger elsewhere; None: there is none.
 
         Raises:
             LedgerLocked: Another driver lives.
@@ -101,21 +126,21 @@ class Ledger:
             StorageUnwritable: Nothing can be written.
         """
         try:
-            return cls._open(folder, header)
+            return cls._open(folder, header, at_least, replica)
         except OSError as error:
             raise _unwritable(folder, error) from error
 
     @classmethod
-    def _open(cls, folder: Path, header: Header) -> Ledger:
+    def _open(cls, folder: Path, header: Header, at_least: int, replica: Replica | None) -> Ledger:
         segments = segments_of(folder)
         # Were the lock file lost, the ledger still knows below which epoch not to begin.
-        lock = DriverLock.take(segments.folder, at_least=last_epoch(folder) + 1)
+        lock = DriverLock.take(segments.folder, at_least=max(at_least, last_epoch(folder) + 1))
         try:
             before = _seal_all(segments)
             driver = {"epoch": lock.epoch, "host": lock.owner.host, "pid": lock.owner.pid}
             header = replace(header, driver=driver, before=tuple(digest.to_json() for digest in before))
             header = redacted_fields(header)
-            ledger = cls(lock, segments, len(segments.numbers()) + 1, header, last_time(folder))
+            ledger = cls(lock, segments, len(segments.numbers()) + 1, header, last_time(folder), replica)
         except BaseException:
             lock.give_back()
             raise
@@ -156,7 +181,10 @@ class Ledger:
             if self._line == 0:  # also after an earlier try to begin the segment met a full disk
                 self._write(self._first, durable=True)
             at = self._write(event, durable)
-            return Record(self._number, self._line, at, event, self._offset)
+            record = Record(self._number, self._line, at, event, self._offset)
+        if self._replica is not None:
+            self._replica.recorded(event)
+        return record
 
     def sync(self) -> None:
         """Bring everything that was appended to the disk.
@@ -221,6 +249,8 @@ class Ledger:
             raise self._failed
         if self._closed:
             raise StaleDriver(f"{self._segments.path(self._number)} is closed; nothing more can be written to it")
+        if self._replica is not None:
+            self._ask(self._replica.check)
         clock = time.monotonic()
         if now or clock - self._checked > 1.0:
             self._ask(self._lock.check)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from expflow.config.schema import Recipe
+from expflow.storage.trial_folder import StoredTrial
 from expflow.training.contract import BatchCheck
 from expflow.training.transfer.pretrained import PretrainedWeights
 
@@ -52,6 +53,7 @@ class Assignment:
         log_bytes: Most bytes of a rank's log.
         check: What is tried of the recipe before it is trained; None: nothing.
         addresses: Signed addresses of the data, which stand in no file.
+        stored: Where the trial's folder lies in a store; None where all nodes see ``folder``.
     """
 
     trial: str
@@ -69,6 +71,13 @@ class Assignment:
     log_bytes: int = 10_000_000
     check: BatchCheck | None = None
     addresses: tuple[str, ...] = field(default=(), repr=False)
+    stored: StoredTrial | None = None
+
+    def next_attempt(self) -> Assignment:
+        """The same trial, tried once more."""
+        number = self.attempt + 1
+        stored = replace(self.stored, attempt=number, is_new=False) if self.stored is not None else None
+        return replace(self, attempt=number, stored=stored)
 
 
 @dataclass(frozen=True)

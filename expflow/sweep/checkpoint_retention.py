@@ -13,7 +13,9 @@ import logging
 from collections.abc import Iterator
 
 from expflow.config.schema import SweepCheckpoints
+from expflow.errors import StorageUnreachable
 from expflow.ledger import TrialState
+from expflow.storage.driver_session import session_of
 from expflow.sweep.event_recorder import EventRecorder
 from expflow.sweep.plan import Plan
 from expflow.sweep.trial_checkpoints import TrialCheckpoints
@@ -75,7 +77,9 @@ class CheckpointRetention:
             self._recorder.record(pruned)
             try:
                 delete_checkpoint(self._plan.folder, pruned)
-            except OSError as error:  # the sweep goes on; the next driver tries again
+                if (session := session_of(self._plan.folder)) is not None:
+                    session.drop_checkpoint(pruned.path, state.trials[pruned.trial].attempt)
+            except (OSError, StorageUnreachable) as error:  # the sweep goes on; the next driver tries again
                 logger.warning("%s could not be deleted: %s", self._plan.folder / pruned.path, error)
         for trial in {pruned.trial for pruned in decision.prune}:
             self._stored[trial] = self._checkpoints.stored(state.trials[trial])

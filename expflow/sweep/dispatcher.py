@@ -13,7 +13,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -331,7 +331,7 @@ class Dispatcher:
             if not may_retry(final.failure, failures[final.failure]):
                 self._outbox.add(TrialEndedMessage.from_failure(final))
                 return
-            trial.assignment = replace(assignment, attempt=assignment.attempt + 1)
+            trial.assignment = assignment.next_attempt()
 
     async def _attempt(self, key: str, trial: _AssignedTrial, gang: Gang) -> FinalMessage:
         """One attempt on ``gang``, which is given back, or retired where it is not fit for another one."""

@@ -14,11 +14,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from expflow.config.component_specs import LIGHTNING_RUNNER
+from expflow.config.identity import folder_name
 from expflow.errors import GangsLost, Interrupted, StaleDriver
+from expflow.events import DriverStopped
 from expflow.ledger.header import Header
-from expflow.ledger.reader import condensed, exists, load_state, read, unfinished_end
+from expflow.ledger.reader import condensed, exists, last_event, load_state, read, unfinished_end
 from expflow.ledger.state import StateLine, SweepState
 from expflow.ledger.writer import Ledger
+from expflow.storage.driver_session import DriverSession, driving
 from expflow.sweep.code_hashes import user_modules
 from expflow.sweep.conductor import Conductor
 from expflow.sweep.continuation import continuation_problems
@@ -86,11 +89,31 @@ def open_sweep(
         LedgerMismatch: The results are of other data.
         StaleDriver: A newer driver has taken over.
     """
-    header = _header(plan, tracking, keep_results)
+    with driving(plan.folder) as session:
+        was_cut = session is not None and exists(plan.folder) and not isinstance(last_event(plan.folder), DriverStopped)
+        with _driver(plan, _header(plan, tracking, keep_results), session, observers, retry, on_open) as conductor:
+            yield conductor
+        if session is not None:
+            session.is_stopped = conductor.interrupted_by is not None
+            session.cut_off = None if was_cut else _cut_off(conductor.state)
+
+
+@contextlib.contextmanager
+def _driver(
+    plan: Plan,
+    header: Header,
+    session: DriverSession | None,
+    observers: Sequence[Observer],
+    retry: bool,
+    on_open: Callable[[], None],
+) -> Iterator[Conductor]:
+    """A conductor with its ledger, which is closed on leaving."""
     left_out = tuple(map(str, unfinished_end(plan.folder)))
-    ledger = Ledger.open(plan.folder, header)
+    ledger = Ledger.open(plan.folder, header, at_least=session.epoch if session else 1, replica=session)
     try:
         on_open()
+        if session is not None:
+            session.start()
         conductor = _conductor(plan, ledger, observers, retry)
         conductor.left_out = left_out
         yield conductor
@@ -102,6 +125,15 @@ def open_sweep(
         ledger.close("interrupted" if stopped else "error", {"error": repr(error)})
         raise
     _close(ledger, conductor)
+
+
+def _cut_off(state: SweepState) -> list[str]:
+    """Folders of the trials of which an attempt did not end as it should: it may have left something in the store."""
+    return [
+        folder_name(trial.values, trial.seed, trial.trial)
+        for trial in state.trials.values()
+        if trial.attempt > 1 or trial.status != "done"
+    ]
 
 
 def _conductor(plan: Plan, ledger: Ledger, observers: Sequence[Observer], retry: bool) -> Conductor:

@@ -119,7 +119,7 @@ def load_finished_trial(results: ResultLocation, trial: TrialState) -> FinishedT
     recipe = recorded_recipe(results, trial)
     if runner_of(recipe) != LIGHTNING_RUNNER:
         raise UserError(f"{name} was not trained by Lightning ({runner_of(recipe)}): it keeps no weights to evaluate")
-    own = results.trial_folder(trial)
+    own = results.trial_folder(trial, checkpoints=True)
     return FinishedTrial(
         trial, recipe, recorded_data(results, recipe, trial.seed), own, _checkpoint(results, trial, own)
     )

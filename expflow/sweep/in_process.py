@@ -6,12 +6,13 @@ import contextlib
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from expflow.events import Report
 from expflow.redaction import redacted
+from expflow.storage.trial_folder import TrialSender
 from expflow.sweep.conductor import Conductor, PlannedAttempt
 from expflow.sweep.driver import SweepResult, conclude, open_sweep
 from expflow.sweep.event_recorder import Observer
@@ -27,6 +28,7 @@ from expflow.sweep.messages import (
 from expflow.sweep.plan import Plan
 from expflow.sweep.result_files import make_trial_folder
 from expflow.sweep.stop_signals import StoppedLate, signals_noted
+from expflow.sweep.stored_trials import stored_trial
 from expflow.training.contract import Attempt, Fence, Notice, Outcome, run_trial
 from expflow.training.local_ranks import local_world, run_local_ranks
 
@@ -123,13 +125,14 @@ def _train(
     train = run_trial if world.ranks == 1 else run_local_ranks
     started = time.perf_counter()
     try:
-        return train(
-            _contract(plan, attempt),
-            world,
-            on_report,
-            on_notice=on_notice,
-            leave=lambda: conductor.is_ending,
-        )
+        with _sent(plan, attempt):
+            return train(
+                _contract(plan, attempt),
+                world,
+                on_report,
+                on_notice=on_notice,
+                leave=lambda: conductor.is_ending,
+            )
     except BaseException as error:  # whatever the user's code raises is the trial's failure, and its traceback is kept
         if isinstance(error, StoppedLate):
             raise
@@ -147,6 +150,20 @@ def _train(
                 redacted(failed.traceback), encoding="utf-8"
             )
         return failed
+
+
+@contextlib.contextmanager
+def _sent(plan: Plan, attempt: PlannedAttempt) -> Iterator[None]:
+    """Within it the trial's folder is sent where results lie in a store; on leaving, the store has it."""
+    place = stored_trial(plan, attempt)
+    if place is None:
+        yield
+        return
+    sender = TrialSender(place, make_trial_folder(plan, attempt.planned))
+    sender.restore()
+    with sender:
+        yield
+    sender.finish()
 
 
 def _contract(plan: Plan, attempt: PlannedAttempt) -> Attempt:

@@ -251,7 +251,7 @@ def best_trial(state: SweepState) -> TrialState | None:
 def _last_checkpoint(results: ResultLocation, trial: TrialState) -> Path:
     """The checkpoint of the trial's last step: what its metrics are of."""
     last = trial.reports[-1].step if trial.reports else 0
-    for path in list_checkpoints(results.trial_folder(trial) / CHECKPOINTS_FOLDER):
+    for path in list_checkpoints(results.trial_folder(trial, checkpoints=True) / CHECKPOINTS_FOLDER):
         if read_checkpoint_manifest(path).step == last:
             return path
     raise UserError(

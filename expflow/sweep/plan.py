@@ -20,7 +20,7 @@ from expflow.config.identity import folder_name, recorded_tree
 from expflow.config.schema import Recipe, Sweep
 from expflow.config.tree import problem_at
 from expflow.data.prepare.prepared import PreparedData
-from expflow.errors import ExperimentInvalid, Problem, UserError
+from expflow.errors import ExperimentInvalid, Problem
 from expflow.metrics import metric_mode
 from expflow.redaction import redacted
 from expflow.sweep.initial_weights import InitialWeights, resolve_all
@@ -30,6 +30,7 @@ from expflow.sweep.provenance import CONTINUE_VARIABLE
 from expflow.sweep.result_names import newest_name, unused_name
 from expflow.sweep.searchers import Values
 from expflow.sweep.searchers.specs import GridSpec
+from expflow.sweep.storage_place import fetch_related, storage_folder, storage_text
 from expflow.training.transfer.pretrained import PretrainedWeights
 
 
@@ -105,8 +106,18 @@ class Plan:
 
     @property
     def folder(self) -> Path:
-        """Where this experiment's results lie."""
+        """Where this experiment's results lie; of results at an address, their working folder."""
         return self.storage / self.name
+
+    @property
+    def storage_address(self) -> str:
+        """Where all results lie, as it is written: a folder or an address."""
+        return storage_text(self.storage)
+
+    @property
+    def results_address(self) -> str:
+        """Where this experiment's results lie, as it is written: a folder or an address."""
+        return f"{self.storage_address.rstrip('/')}/{self.name}"
 
     @property
     def metric(self) -> str:
@@ -209,16 +220,15 @@ def make_plan(
 
     Raises:
         ExperimentInvalid: With everything that is wrong in the file.
-        UserError: The storage is no folder.
+        StorageUnreachable: The storage is an address that does not answer.
     """
     site = load_site()
     loaded = load(file, sets, site)
     experiment, sweep = loaded.experiment, _sweep_of(loaded, alone)
-    root = str(storage or experiment.storage or site.storage)
-    if "://" in root:
-        raise UserError(f"storage {root!r}: only folders can hold results; name a folder that every node can reach")
+    folder = storage_folder(storage or experiment.storage, site)
     suffix = "+train" if alone and experiment.sweep is not None else ""
-    folder, name = Path(root).absolute(), loaded.name + suffix + version
+    name = loaded.name + suffix + version
+    fetch_related(folder, name)
     name = unused_name(folder, name) if fresh else newest_name(folder, name, experiment.file)
     words = [*_command("train" if alone else "sweep", loaded, storage), *(("--changed-code", "new") if version else ())]
     command = redacted(os.environ.get(CONTINUE_VARIABLE) or shlex.join(words))
@@ -243,5 +253,5 @@ def _command(verb: str, loaded: LoadedExperiment, storage: Path | str | None) ->
     for assignment in loaded.sets:
         words += ["--set", assignment]
     if storage:
-        words += ["--storage", str(Path(storage).absolute())]
+        words += ["--storage", storage_text(storage_folder(storage))]
     return words

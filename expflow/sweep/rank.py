@@ -23,9 +23,10 @@ import ray
 
 from expflow.config.identity import dump
 from expflow.data.stores.signed_urls import keep_queries
-from expflow.errors import Preempted
+from expflow.errors import Preempted, StorageUnreachable
 from expflow.files import redact_file
 from expflow.redaction import remember_secrets
+from expflow.storage.trial_folder import TrialSender
 from expflow.sweep.assignment import Assignment, GangShape, RankPlace, rank_file
 from expflow.sweep.bounded_log import BoundedLog
 from expflow.sweep.failures import BATCH_FAILED, failure_class
@@ -115,21 +116,43 @@ class Rank:
         remember_secrets(dump(assignment.recipe))
         folder = Path(assignment.folder)
         try:
-            with ExitStack() as stack:
-                path = rank_file(folder, "log", self._rank)
-                stack.callback(redact_file, path)
-                log = stack.enter_context(BoundedLog(path, assignment.log_bytes))
-                stack.enter_context(exits_noted())
-                stacks = rank_file(folder, "stacks", self._rank)
-                heartbeat = stack.enter_context(Heartbeat(dispatcher, lease, self._rank, stacks))
-                channel = ReportChannel(assignment, dispatcher, lease, heartbeat.step)
-                heartbeat.at_each_beat = (channel.push, log.trim)
-                message = self._attempt(assignment, channel, heartbeat, started)
-                with suppress(ray.exceptions.RayError):  # the dispatcher is gone, and nothing could receive it
-                    channel.flush()
+            folder.mkdir(parents=True, exist_ok=True)  # on another node than the driver's
+            with Heartbeat(dispatcher, lease, self._rank, rank_file(folder, "stacks", self._rank)) as heartbeat:
+                sender = TrialSender(assignment.stored, folder) if assignment.stored is not None else None
+                if sender is not None:
+                    sender.restore(writes=self._rank == 0)
+                message = self._run_logged(
+                    assignment, ReportChannel(assignment, dispatcher, lease, heartbeat.step), heartbeat, sender, started
+                )
+                if sender is not None:  # by now the log holds no secret
+                    sender.finish(soon=self._terminated)
                 return message
+        except StorageUnreachable as error:
+            return failure_message(assignment, failure_class(error), str(error), started)
         except OSError as error:  # the log itself cannot be written
             return failure_message(assignment, failure_class(error, folder), f"{folder}: {error}", started)
+
+    def _run_logged(
+        self,
+        assignment: Assignment,
+        channel: ReportChannel,
+        heartbeat: Heartbeat,
+        sender: TrialSender | None,
+        started: float,
+    ) -> FinalMessage:
+        """Run the attempt with what it prints in the trial's log, and its folder sent meanwhile where it is stored."""
+        with ExitStack() as stack:
+            path = rank_file(Path(assignment.folder), "log", self._rank)
+            stack.callback(redact_file, path)
+            log = stack.enter_context(BoundedLog(path, assignment.log_bytes))
+            stack.enter_context(exits_noted())
+            if sender is not None:
+                stack.enter_context(sender)
+            heartbeat.at_each_beat = (channel.push, log.trim)
+            message = self._attempt(assignment, channel, heartbeat, started)
+            with suppress(ray.exceptions.RayError):  # the dispatcher is gone, and nothing could receive it
+                channel.flush()
+            return message
 
     def _try_batches(
         self, assignment: Assignment, channel: ReportChannel, started: float
@@ -208,10 +231,21 @@ def _attempt_of(assignment: Assignment) -> Attempt:
         folder=Path(assignment.folder),
         forks=assignment.forks,
         number=assignment.attempt,
-        fence=Fence(Path(assignment.experiment), assignment.epoch) if assignment.experiment else None,
+        fence=_fence_of(assignment),
         weights=assignment.weights,
         judged_by=assignment.judged_by,
     )
+
+
+def _fence_of(assignment: Assignment) -> Fence | None:
+    """What keeps an older driver's rank from writing. On a node that does not see the ledger it is the manifest's name
+    in the store that does so."""
+    if not assignment.experiment:
+        return None
+    experiment = Path(assignment.experiment)
+    if assignment.stored is not None and not (experiment / "ledger").is_dir():
+        return None
+    return Fence(experiment, assignment.epoch)
 
 
 def failure_message(assignment: Assignment, failure: str, message: str, started: float) -> AttemptFailedMessage:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from expflow.config import load, load_site
+from expflow.config import load
 from expflow.config.address import FileAddress, MlflowAddress, parse_address
 from expflow.config.identity import folder_name
 from expflow.errors import AddressUnknown, UserError, nearest
 from expflow.ledger import SweepState, TrialState, exists, load_state
 from expflow.ledger.lock import read_holder
 from expflow.ledger.reader import FOLDER as LEDGER_FOLDER
+from expflow.storage.blob_store import is_address
+from expflow.storage.driver_session import session_of
+from expflow.storage.results import StoredResults
 from expflow.sweep.result_names import newest_name
+from expflow.sweep.storage_place import (
+    fetch_all,
+    fetch_related,
+    name_stem,
+    split_result_address,
+    storage_folder,
+    storage_text,
+)
 from expflow.text import command_line
 
 
@@ -59,22 +69,30 @@ class ResultLocation:
             )
         return matches[0]
 
-    def trial_folder(self, trial: TrialState) -> Path:
-        """A trial's own folder.
+    def trial_folder(self, trial: TrialState, *, checkpoints: bool = False) -> Path:
+        """A trial's own folder; of results at an address, as the store has it.
 
         Args:
             trial: The trial.
+            checkpoints: Whether its checkpoints are needed.
         """
-        return self.folder / "trials" / folder_name(trial.values, trial.seed, trial.trial)
+        name = folder_name(trial.values, trial.seed, trial.trial)
+        if (session := session_of(self.folder)) is not None:
+            session.fetch_trial(name, attempt=trial.attempt)
+        elif (stored := StoredResults.of(self.folder.parent)) is not None:
+            stored.fetch_trial(self.name, name, checkpoints=checkpoints)
+        return self.folder / "trials" / name
 
 
 def storage_root(storage: Path | str | None = None) -> Path:
-    """The folder of all results.
+    """The folder of all results; of an address, its working folder, with what the store has.
 
     Args:
-        storage: The folder that was asked for; by default the site's.
+        storage: The folder or address that was asked for; by default the site's.
     """
-    return Path(storage or load_site().storage).absolute()
+    root = storage_folder(storage)
+    fetch_all(root)
+    return root
 
 
 def result_folders(root: Path) -> list[Path]:
@@ -99,18 +117,13 @@ def related_results(folder: Path, state: SweepState) -> dict[Path, SweepState]:
     states = {
         other: load_state(other)
         for other in result_folders(folder.parent)
-        if other.name != folder.name and _stem(other.name) == _stem(folder.name)
+        if other.name != folder.name and name_stem(other.name) == name_stem(folder.name)
     }
     return {
         place: other
         for place, other in states.items()
         if other.header is not None and Path(other.header.file).name == file
     }
-
-
-def _stem(name: str) -> str:
-    """``digits`` of ``digits``, ``digits.2``, ``digits+train`` and ``digits+optimizer.lr=0.1.3``."""
-    return re.sub(r"\.\d+$", "", name.partition("+")[0])
 
 
 def find_results(text: str, storage: Path | str | None = None) -> ResultLocation:
@@ -124,24 +137,28 @@ def find_results(text: str, storage: Path | str | None = None) -> ResultLocation
         AddressUnknown: Nothing is there.
         UserError: The address is one of MLflow's.
     """
+    if is_address(text):
+        storage, text = split_result_address(text)
     address = parse_address(text)
-    root = storage_root(storage)
+    root = storage_folder(storage)
     which = file = None
     if isinstance(address, FileAddress):
         file = address.path.absolute()
         loaded = load(address.path)
-        root = Path(storage or loaded.experiment.storage or root).absolute()
+        root = storage_folder(storage or loaded.experiment.storage or root)
+        fetch_related(root, loaded.name)
         name = newest_name(root, loaded.name, address.path)
     elif isinstance(address, MlflowAddress):
         raise UserError(f"{text}: results are looked up in the ledger; name the experiment (NAME or NAME/best)")
     else:
         name, which = address.name, address.which
+        fetch_related(root, name)
     folder = root / name
     if not exists(folder):
         known = [other.name for other in result_folders(root)]
         close = nearest(name, known)
         hint = f"; did you mean {close}?" if close else f"; there are: {', '.join(known)}" if known else _how(name)
-        raise AddressUnknown(f"no results of {name} in {root}{hint}")
+        raise AddressUnknown(f"no results of {name} in {storage_text(root)}{hint}")
     return ResultLocation(folder, load_state(folder), which, file)
 
 

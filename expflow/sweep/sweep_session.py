@@ -22,6 +22,7 @@ from expflow.sweep.initial_weights import keep_copies
 from expflow.sweep.messages import Message, ReportMessage, TrialEndedMessage, WireMessage, from_wire
 from expflow.sweep.plan import Plan
 from expflow.sweep.result_files import make_trial_folder
+from expflow.sweep.stored_trials import stored_trial
 
 DRIVER = "driver"
 """The driver's name as a reader of the dispatcher's messages."""
@@ -178,4 +179,5 @@ def make_assignment(plan: Plan, attempt: PlannedAttempt, lockstep: bool) -> Assi
         log_bytes=plan.loaded.experiment.resources.log_size,
         check=attempt.check,
         addresses=signed_addresses(),
+        stored=stored_trial(plan, attempt),
     )

@@ -9,7 +9,7 @@ the usual ones.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,6 +22,7 @@ from expflow.files import fsync_path
 from expflow.ledger import Ledger, SweepState, load_state
 from expflow.ledger.salvage import cut_events
 from expflow.metrics import metric_value
+from expflow.storage.driver_session import driving, session_of
 from expflow.sweep.finished_trial import load_finished_trial
 from expflow.sweep.result_location import ResultLocation, related_results
 from expflow.sweep.trial_evaluation import COMBINED, EvaluationRequest, EvaluationResult, evaluate
@@ -92,8 +93,10 @@ def evaluate_on_test(
         _refuse(results, before, again)
         evaluated = evaluate(results, request, SPLIT, on_trial=on_trial)
         record = _record(results, request.config, data, before, evaluated)
+        _send_predictions(results, evaluated.measured)
         ledger.append(record)
     publish_predictions(replace(results, state=load_state(results.folder)))
+    _send_predictions(results, evaluated.measured)
     return record
 
 
@@ -145,15 +148,28 @@ def _recording(results: ResultLocation) -> Iterator[Ledger]:
     if header is None:
         raise UserError(f"{results.name} has no results yet")
     complete = all(trial.ended for trial in results.state.plan_trials())
-    ledger = Ledger.open(results.folder, header)
-    began = time.monotonic()
-    try:
-        yield ledger
-    except BaseException:
-        ledger.close("interrupted", {"seconds": 0.0, "why": "an evaluation on the test split was cut off"})
-        raise
-    spent = round(time.monotonic() - began, 3)
-    ledger.close("finished" if complete else "interrupted", {"seconds": 0.0, "test_seconds": spent})
+    with driving(results.folder) as session:
+        ledger = Ledger.open(results.folder, header, at_least=session.epoch if session else 1, replica=session)
+        began = time.monotonic()
+        try:
+            if session is not None:
+                session.start()
+                session.cut_off = ()
+            yield ledger
+        except BaseException:
+            ledger.close("interrupted", {"seconds": 0.0, "why": "an evaluation on the test split was cut off"})
+            raise
+        spent = round(time.monotonic() - began, 3)
+        ledger.close("finished" if complete else "interrupted", {"seconds": 0.0, "test_seconds": spent})
+
+
+def _send_predictions(results: ResultLocation, trials: Iterable[str]) -> None:
+    """Send the folders of trials that got predictions, where results lie in a store."""
+    if (session := session_of(results.folder)) is not None:
+        session.send()  # those of what was combined
+        for name in trials:
+            if (trial := results.state.trials.get(name)) is not None:
+                session.send_trial(results.trial_folder(trial).name, trial.attempt)
 
 
 def _keep(results: ResultLocation, measured: Mapping[str, SplitMetrics], number: int) -> dict[str, str]:

@@ -108,7 +108,7 @@ class _Recorded:
 
     @property
     def checkpoints(self) -> list[Path]:
-        return list_checkpoints(self.results.trial_folder(self.state) / CHECKPOINTS_FOLDER)
+        return list_checkpoints(self.results.trial_folder(self.state, checkpoints=True) / CHECKPOINTS_FOLDER)
 
     @property
     def last_step(self) -> int:

@@ -8,6 +8,7 @@ from expflow.config.identity import folder_name
 from expflow.errors import CheckpointDamaged, ExperimentInvalid
 from expflow.events import CheckpointSaved, TrialReported
 from expflow.ledger import TrialState
+from expflow.storage.driver_session import session_of
 from expflow.sweep.plan import Plan
 from expflow.sweep.report_journal import ReportJournal
 from expflow.sweep.result_files import make_trial_folder
@@ -33,13 +34,20 @@ class TrialCheckpoints:
     def _folder(self, trial: TrialState) -> Path:
         return self._plan.folder / "trials" / folder_name(trial.values, trial.seed, trial.trial)
 
+    def _fetched(self, trial: TrialState) -> Path:
+        """The trial's folder; of results at an address as its last attempt, maybe on another machine, has left it."""
+        folder = self._folder(trial)
+        if trial.attempt and (session := session_of(self._plan.folder)) is not None:
+            session.fetch_trial(folder.name, attempt=trial.attempt)
+        return folder
+
     def resume_step(self, trial: TrialState) -> int:
         """The step of the checkpoint that a trial will go on from; 0 where it has none.
 
         Args:
             trial: The trial's state.
         """
-        if not self._folder(trial).is_dir():
+        if not self._fetched(trial).is_dir():
             return 0
         try:
             recipe = self._plan.loaded.configure(trial.latest_values)
@@ -59,7 +67,7 @@ class TrialCheckpoints:
         known = trial.reports[-1].step if trial.reports else 0
         if step <= known:
             return []
-        return ReportJournal(trial.trial, self._folder(trial)).between(known, step)
+        return ReportJournal(trial.trial, self._fetched(trial)).between(known, step)
 
     def unrecorded_checkpoint(self, trial: TrialState, step: int) -> CheckpointSaved | None:
         """A checkpoint that lies on the disk, although a kill came before it was recorded; None where there is none.
@@ -68,7 +76,7 @@ class TrialCheckpoints:
             trial: The trial's state.
             step: The step that the checkpoint must have reached.
         """
-        for path in list_checkpoints(self._folder(trial) / CHECKPOINTS_FOLDER):
+        for path in list_checkpoints(self._fetched(trial) / CHECKPOINTS_FOLDER):
             try:
                 manifest = verify_checkpoint(path)
             except CheckpointDamaged:
@@ -85,7 +93,7 @@ class TrialCheckpoints:
         Args:
             trial: The trial's state.
         """
-        return stored_checkpoints(self._plan.folder, trial.trial, self._folder(trial))
+        return stored_checkpoints(self._plan.folder, trial.trial, self._fetched(trial))
 
     def remove_leftovers(self, trial: TrialState) -> None:
         """Remove what killed processes left half-written or half-deleted in the folder of a trial that has ended.
@@ -106,11 +114,17 @@ class TrialCheckpoints:
         Raises:
             CheckpointDamaged: The donor's checkpoint differs from its manifest.
         """
+        session = session_of(self._plan.folder)
+        if session is not None:  # both may have been trained on other machines
+            self._fetched(trial)
+            session.fetch_path(donor.path)
         planned = planned_trial(self._plan, trial.values, trial.seed)
         recipe = self._plan.loaded.configure(values)
         folder = make_trial_folder(self._plan, planned)
         attempt = Attempt(recipe, trial.seed, folder=folder, forks=len(trial.forks) + 1)
         path = adopt_checkpoint(self._plan.folder / donor.path, folder, attempt=attempt)
+        if session is not None:
+            session.send_trial(folder.name, trial.attempt)
         return CheckpointSaved(trial.trial, trial.attempt, donor.step, self._relative(path), donor.sha256, donor.size)
 
     def _relative(self, path: Path) -> str:

@@ -14,6 +14,7 @@ from expflow.cli.documents.log import LogDocument, OutputDocument
 from expflow.cli.documents.printing import print_document, print_line
 from expflow.cli.echo import echo, echo_output
 from expflow.errors import UserError
+from expflow.sweep.storage_place import storage_folder, storage_text
 from expflow.text import command_line
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def chosen_launcher(on: str | None, address: str | None, storage: str | None) ->
     from expflow.config import load_site
 
     site = load_site()
-    return choose_launcher(site, on=on, address=address, storage=str(Path(storage or site.storage).absolute()))
+    return choose_launcher(site, on=on, address=address, storage=storage_text(storage_folder(storage, site)))
 
 
 def submit_sweeps(
@@ -73,7 +74,7 @@ def submit_sweeps(
     if (wait or fetch) and len(files) > 1:
         raise UserError("--wait and --fetch follow one job: submit the experiments one by one, or leave it out")
     plans = [make_plan(file, sets, storage=storage, elsewhere=True) for file in files]
-    launcher = choose_launcher(plans[0].site, on=on, address=address, storage=str(plans[0].storage))
+    launcher = choose_launcher(plans[0].site, on=on, address=address, storage=plans[0].storage_address)
     _check_before(launcher, files[0], plans[0], fetch)
     requests = [_request(file, plan, sets) for file, plan in zip(files, plans, strict=True)]
     sent = list(zip(launcher.submit(requests), plans, strict=True))
@@ -85,7 +86,7 @@ def submit_sweeps(
 def _request(file: Path, plan: Plan, sets: Sequence[str]) -> SweepRequest:
     from expflow.cluster.launcher import SweepRequest
 
-    return SweepRequest(file, plan.name, str(plan.storage), tuple(sets))
+    return SweepRequest(file, plan.name, plan.storage_address, tuple(sets))
 
 
 def _check_before(launcher: Launcher, file: Path, plan: Plan, fetch: Path | None) -> None:
@@ -95,7 +96,7 @@ def _check_before(launcher: Launcher, file: Path, plan: Plan, fetch: Path | None
     from expflow.cluster.version_lock import locked_versions
 
     if fetch is not None:
-        launcher.check_fetch(str(plan.storage))
+        launcher.check_fetch(plan.storage_address)
     for machine, rows in launcher.differences_at_once(locked_versions(project_folder(file))).items():
         for row in rows:
             there = f"{row.there} on {machine}" if row.there else f"not installed on {machine}"
@@ -104,7 +105,7 @@ def _check_before(launcher: Launcher, file: Path, plan: Plan, fetch: Path | None
 
 def _wait(launcher: Launcher, job: str, plan: Plan, fetch: Path | None, *, as_json: bool) -> None:
     """Follow a job to its end, bring its results home where that was asked for, and leave with its exit code."""
-    code = _followed(launcher, job, str(plan.storage), as_json=as_json)
+    code = _followed(launcher, job, plan.storage_address, as_json=as_json)
     if fetch is not None and code in WITH_RESULTS:
         target = fetch.absolute() / plan.name
         launcher.fetch(job, str(plan.folder), target)
@@ -115,7 +116,7 @@ def _wait(launcher: Launcher, job: str, plan: Plan, fetch: Path | None, *, as_js
 def _print_submissions(sent: Sequence[tuple[Submission, Plan]], launcher: Launcher, *, as_json: bool) -> None:
     if as_json:
         for submission, plan in sent:
-            print_line(submitted_document(submission, plan, _where(launcher, str(plan.storage))))
+            print_line(submitted_document(submission, plan, _where(launcher, plan.storage_address)))
         return
     for submission, plan in sent:
         what = (
@@ -125,7 +126,7 @@ def _print_submissions(sent: Sequence[tuple[Submission, Plan]], launcher: Launch
     for line in dict.fromkeys(line for submission, _ in sent for line in submission.withheld):
         echo(line)
     for submission, plan in sent:
-        echo(how_to_follow(submission.job, launcher, str(plan.storage)))
+        echo(how_to_follow(submission.job, launcher, plan.storage_address))
 
 
 def is_job(what: str, on: str | None, address: str | None) -> bool:

@@ -48,10 +48,11 @@ def _cluster_checks(on: str) -> Iterable[CheckResult]:
 
 def _targets() -> DoctorTargets:
     from expflow.doctor import DoctorTargets
+    from expflow.sweep.storage_place import storage_folder
     from expflow.tracking import resolve_uri
 
     site = load_site()
-    tracking = resolve_uri(Path(site.storage).absolute(), environ=os.environ, site=site.mlflow)
+    tracking = resolve_uri(storage_folder(site=site), environ=os.environ, site=site.mlflow)
     ray = os.environ.get("RAY_API_SERVER_ADDRESS") or site.ray or ""
     return DoctorTargets(storage=site.storage, cache=site.cache, tracking=tracking, ray=ray)
 

@@ -8,7 +8,8 @@ from expflow.errors import StorageUnwritable
 from expflow.ledger import SweepState
 from expflow.live.console import LiteralConsole, literal
 from expflow.report import ReportFiles, terminal_text, write_report
-from expflow.sweep.result_location import find_results, storage_root
+from expflow.sweep.result_location import find_results
+from expflow.sweep.storage_place import storage_folder, storage_text
 from expflow.text import command_line
 
 
@@ -74,5 +75,6 @@ def show_answer(console: LiteralConsole, state: SweepState, files: ReportFiles) 
 
 def _ui_command(name: str, report: Path) -> str:
     root = report.parent.parent
-    words = [] if root == storage_root() else ["--storage", relative(root)]
+    written = storage_text(root)
+    words = [] if root == storage_folder() else ["--storage", relative(root) if written == str(root) else written]
     return command_line("ui", name, *words)

@@ -59,6 +59,8 @@ def run_and_show(run: TrackedRun, *, report: bool, as_json: bool = False, templa
     if not run.catch_up(wait=not console.is_terminal):
         for line in run.behind():
             console.print(line, style="yellow", soft_wrap=True)
+    if run.storage_trouble:
+        console.print(run.storage_trouble, style="yellow", soft_wrap=True)
     for export in run.unexported():
         console.print(f"no model of {export.label}: {export.reason}", style="yellow", soft_wrap=True)
     _print_end(console, plan, result, retry="" if run.retry_failed else "; --retry failed runs them again")
@@ -173,7 +175,7 @@ def _print_start(console: LiteralConsole, plan: Plan, trials: int) -> None:
     if question := plan.loaded.experiment.about.question:
         console.print(question, style="bold")
     console.print(
-        f"{plan.name}: {plural(trials, 'trial')}, judged by {plan.metric}; results in {plan.folder}",
+        f"{plan.name}: {plural(trials, 'trial')}, judged by {plan.metric}; results in {plan.results_address}",
         soft_wrap=True,
     )
 

@@ -197,7 +197,7 @@ class ObjectSource(ByteSource):
     def _connected(self) -> Any:
         with self._guard:
             if self._system is None:
-                self._system = _file_system(self._location.scheme, self._policy)
+                self._system = open_file_system(self._location.scheme, self._policy)
             return self._system
 
     def _translate(self, name: str, error: BaseException) -> None:
@@ -216,7 +216,7 @@ class ObjectSource(ByteSource):
         raise TransientFailure(reason) from None
 
 
-def _file_system(scheme: str, policy: RetryPolicy) -> Any:
+def open_file_system(scheme: str, policy: RetryPolicy) -> Any:
     """fsspec's file system of ``scheme``. Raises PackageMissing, naming the package to install."""
     import fsspec
 

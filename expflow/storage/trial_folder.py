@@ -1,0 +1,230 @@
+"""A trial's folder in the store, sent beside the training by the process that trains it.
+
+Each attempt has a manifest of its own, named by the driver's epoch and the attempt's number: what an older attempt
+still sends, because its driver died or the network was cut, never takes the place of a newer one's.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from expflow.errors import StorageUnreachable
+from expflow.storage.blob_store import BlobStore
+from expflow.storage.folder_fetch import fetch_folder, manifest_tags, newest_manifest
+from expflow.storage.folder_manifest import FolderManifest
+from expflow.storage.folder_mirror import MANIFESTS, FolderMarker, FolderMirror
+
+CHECKPOINTS = "checkpoints"
+LOOK_SECONDS = 1.0
+"""How often the folder is looked at for a new checkpoint."""
+LEAST_SECONDS = 2.0
+"""Least time between two sendings while the trial runs."""
+LOG_SECONDS = 30.0
+"""How often the folder is sent where there is no new checkpoint."""
+END_PATIENCE_SECONDS = 600.0
+"""How long the store is tried at the end of an attempt."""
+
+LEAVING_PATIENCE_SECONDS = 8.0
+"""The same where the process was told to leave, which a machine waits a quarter of a minute for."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StoredTrial:
+    """Where a trial's folder lies in a store, and who writes it.
+
+    Attributes:
+        address: Address of all results.
+        prefix: Key of the trial's folder there.
+        epoch: The driver's epoch.
+        attempt: The attempt's number, from 1; 0 for the driver itself.
+        is_new: Whether the store cannot have anything of the trial.
+    """
+
+    address: str
+    prefix: str
+    epoch: int
+    attempt: int
+    is_new: bool = False
+
+    @property
+    def tag(self) -> str:
+        """The tag of its manifests; tags sort in the order of time."""
+        return f"{self.epoch:06d}-{self.attempt:04d}"
+
+
+def fetch_trial(store: BlobStore, prefix: str, folder: Path, *, checkpoints: bool = True, tag: str = "") -> None:
+    """Bring a trial's local folder up to the store, unless it is what the store was written from.
+
+    Args:
+        store: The store.
+        prefix: Key of the trial's folder there.
+        folder: The local folder.
+        checkpoints: Whether its checkpoints are needed.
+        tag: Under which tag the folder is written to from now on.
+    """
+    manifest, marker = newest_manifest(store, prefix), FolderMarker.of(folder)
+    if manifest is None or (marker is not None and _is_from(manifest, marker, checkpoints)):
+        return
+    wanted = None if checkpoints else _is_no_checkpoint
+    fetch_folder(store, prefix, folder, wanted=wanted, tag=tag)
+
+
+def _is_no_checkpoint(path: str) -> bool:
+    return not path.startswith(f"{CHECKPOINTS}/")
+
+
+def _is_from(manifest: FolderManifest, marker: FolderMarker, checkpoints: bool) -> bool:
+    """Whether a local folder has all of a manifest: it wrote it, or was made of it."""
+    if manifest.writer == marker.writer or marker.base == manifest.version:
+        return True
+    return not checkpoints and marker.base == f"{manifest.version} in part"
+
+
+class TrialSender:
+    """Sends a trial's folder while an attempt runs. A context manager: within it the folder is kept up to date.
+
+    Begin with :meth:`restore`; :meth:`finish` before the attempt's end is told to anybody.
+
+    Args:
+        place: Where the folder lies in the store.
+        folder: The local folder.
+    """
+
+    def __init__(self, place: StoredTrial, folder: Path) -> None:
+        self._place, self._folder = place, folder
+        self._store = BlobStore(place.address)
+        self._mirror: FolderMirror | None = None
+        self._over = threading.Event()
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="expflow-trial-sender", daemon=True)
+
+    def restore(self, *, writes: bool = True) -> None:
+        """Make the local folder what the store has of the trial.
+
+        Args:
+            writes: Whether this process sends the folder; others of the trial's ranks only need what is in it.
+
+        Raises:
+            StorageUnreachable: The store does not answer.
+        """
+        place, known = self._place, None
+        if not place.is_new:
+            if writes:  # from here on older attempts remove nothing more
+                claim = FolderManifest(place.tag, "", files=None)
+                self._store.create(f"{place.prefix}/{MANIFESTS}/{place.tag}.json", claim.to_bytes())
+            fetch_trial(self._store, place.prefix, self._folder, tag=place.tag)
+            known = newest_manifest(self._store, place.prefix)
+        if writes:
+            self._mirror = FolderMirror(
+                self._store,
+                place.prefix,
+                self._folder,
+                place.tag,
+                known=known,
+                skip=self._is_empty_file,
+                hold=self._is_open_log,
+                still_mine=self._is_newest,
+            )
+
+    def __enter__(self) -> TrialSender:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        self._over.set()
+
+    def finish(self, *, soon: bool = False) -> None:
+        """Send what is left, and wait for it: then the attempt may be said to be over.
+
+        Args:
+            soon: Whether the process has to leave soon.
+
+        Raises:
+            StorageUnreachable: The store does not take it.
+        """
+        self._over.set()
+        if self._mirror is None:
+            return
+        if self._thread.is_alive():
+            self._thread.join(timeout=self._store.patience)
+        self._store.patience = LEAVING_PATIENCE_SECONDS if soon else END_PATIENCE_SECONDS
+        with self._lock:
+            self._mirror.send()
+            self._remove_earlier()
+
+    def _is_open_log(self, path: str) -> bool:
+        """Whether a file may hold secrets of what the trial prints: they are taken out at the attempt's end."""
+        return not self._over.is_set() and path.startswith("log") and path.endswith(".txt")
+
+    def _is_empty_file(self, path: str) -> bool:
+        return path.startswith("stacks") and (self._folder / path).stat().st_size == 0
+
+    def _is_newest(self) -> bool:
+        return manifest_tags(self._store, self._place.prefix)[0] <= self._place.tag
+
+    def _remove_earlier(self) -> None:
+        """Remove the manifests of earlier attempts; what only they name goes at the driver's end."""
+        if not self._place.is_new:
+            tags = manifest_tags(self._store, self._place.prefix)
+            earlier = [tag for tag in tags if tag < self._place.tag]
+            self._store.delete([f"{self._place.prefix}/{MANIFESTS}/{tag}.json" for tag in earlier])
+
+    def _run(self) -> None:
+        """The thread: send when there is a new checkpoint, and every half minute."""
+        sent_at, saved = time.monotonic(), _names(self._folder)
+        while not self._over.wait(LOOK_SECONDS):
+            waited = time.monotonic() - sent_at
+            present = _names(self._folder)
+            if waited < LEAST_SECONDS or (present == saved and waited < LOG_SECONDS):
+                continue
+            try:
+                with self._lock:
+                    if self._mirror is None or self._over.is_set():
+                        return
+                    self._mirror.send()
+                saved = present
+            except StorageUnreachable as error:
+                logger.warning("%s; the trial goes on, and it is tried again", error)
+            except OSError as error:
+                logger.warning("%s cannot be sent: %s", self._folder, error)
+            sent_at = time.monotonic()
+
+
+def _names(folder: Path) -> frozenset[str]:
+    try:
+        return frozenset(path.name for path in (folder / CHECKPOINTS).iterdir() if not path.name.startswith("."))
+    except OSError:
+        return frozenset()
+
+
+def drop_from_trial(store: BlobStore, place: StoredTrial, path: str, is_newest: Callable[[], bool]) -> None:
+    """Take a folder out of what the store has of a trial that nobody trains.
+
+    Args:
+        store: The store.
+        place: The trial; its tag is the driver's own.
+        path: The folder, below the trial's.
+        is_newest: Whether this driver still owns the results.
+    """
+    manifest = newest_manifest(store, place.prefix)
+    if manifest is None or manifest.files is None:
+        return
+    kept = {file: parts for file, parts in manifest.files.items() if not file.startswith(f"{path}/")}
+    if len(kept) == len(manifest.files):
+        return
+    number = manifest.number + 1 if manifest.tag == place.tag else 0
+    after = FolderManifest(place.tag, manifest.writer, number, kept)
+    store.put(f"{place.prefix}/{MANIFESTS}/{place.tag}.json", after.to_bytes())
+    if is_newest():
+        earlier = [f"{place.prefix}/{MANIFESTS}/{tag}.json" for tag in manifest_tags(store, place.prefix)]
+        own = f"{place.prefix}/{MANIFESTS}/{place.tag}.json"
+        gone = sorted(manifest.object_keys() - after.object_keys()) + [key for key in earlier if key < own]
+        store.delete(gone)
