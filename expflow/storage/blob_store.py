@@ -238,9 +238,7 @@ class BlobStore:
         """Ask the store to write. That nothing is found then means that there is no bucket."""
         try:
             return self._call(key, request, refusals=refusals)
-        except FileNotFoundError as error:
-            if error.filename:  # a file of this machine's
-                raise
+        except FileNotFoundError:
             raise StorageUnreachable(f"{self.url(key)}: there is no such bucket; make it first") from None
 
     def _call(self, key: str, request: Callable[[Any], Answer], *, refusals: bool = False) -> Answer:

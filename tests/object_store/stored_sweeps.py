@@ -161,7 +161,9 @@ def check_bucket(workplace: StoredWorkplace) -> None:
     assert set(content) == named | {key for keys in manifests.values() for key in keys} | set(locks)
 
 
-def faulty_sweep(endpoint: str, folder: Path, seed: int, *, trials: int = 6, kills: int = 3, rate: float = 0.1) -> str:
+def faulty_sweep(
+    endpoint: str, folder: Path, seed: int, *, trials: int = 6, kills: int = 3, rate: float = 0.1, sleep: float = 0.4
+) -> str:
     """One sweep by a seed; returns what happened, in words."""
     rng = random.Random(seed)
     bucket = f"bucket-{seed}"
@@ -169,7 +171,7 @@ def faulty_sweep(endpoint: str, folder: Path, seed: int, *, trials: int = 6, kil
     with proxy_before(endpoint, seed=seed, rate=rate) as proxy:
         workplace = StoredWorkplace(folder, endpoint=proxy.url, bucket=bucket, direct=endpoint)
         values = [round((number + 1) / (trials + 1), 4) for number in range(trials)]
-        workplace.write(SAVING.format(values=values, sleep=0.4, more=""))
+        workplace.write(SAVING.format(values=values, sleep=sleep, more=""))
         try:
             killed = kill_until_done(workplace, kills, rng)
             proxy.rate = 0.0
