@@ -217,7 +217,15 @@ class ObjectSource(ByteSource):
 
 
 def open_file_system(scheme: str, policy: RetryPolicy) -> Any:
-    """fsspec's file system of ``scheme``. Raises PackageMissing, naming the package to install."""
+    """fsspec's file system of a scheme, an instance of its own.
+
+    Args:
+        scheme: The address's scheme.
+        policy: Gives the timeouts.
+
+    Raises:
+        PackageMissing: The package that it needs is not installed; the message names it.
+    """
     import fsspec
 
     options: dict[str, Any] = {}
