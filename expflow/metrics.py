@@ -79,6 +79,12 @@ _TABLE = (
     Metric("ap_small", "max", "share", label="AP of small objects"),
     Metric("ap_medium", "max", "share", label="AP of medium objects"),
     Metric("ap_large", "max", "share", label="AP of large objects"),
+    Metric("ar", "max", "share", label="average recall"),
+    Metric("ar1", "max", "share", label="average recall, one box an image"),
+    Metric("ar10", "max", "share", label="average recall, ten boxes an image"),
+    Metric("mask_ap", "max", "share", label="AP of masks"),
+    Metric("mask_ap50", "max", "share", label="AP50 of masks"),
+    Metric("mask_ap75", "max", "share", label="AP75 of masks"),
     # sequences
     Metric("bleu", "max", label="BLEU"),
     Metric("sequence_accuracy", "max", "share", True, "sequence accuracy"),

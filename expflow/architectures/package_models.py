@@ -34,12 +34,23 @@ def build(spec: PackageModelSpec, data_spec: DataSpec) -> nn.Module:
         UserError: Patches do not tile the image; the message has the nearest that do.
     """
     package, _, name = spec.source.partition("/")
+    if spec.detects:
+        return _build_detector(spec, data_spec)
     if spec.segments:
         return _build_segmentation(spec, data_spec)
     construction = CONSTRUCTIONS[package](name, spec.arguments)
     _check_patches(spec, construction, data_spec)
     make = _build_timm if package == "timm" else _build_torchvision
     return make(name, construction, spec.arguments, data_spec)
+
+
+def _build_detector(spec: PackageModelSpec, data_spec: DataSpec) -> nn.Module:
+    from expflow.architectures.detectors import build_package_detector
+
+    detector = build_package_detector(spec.source.partition("/")[2], spec.arguments, data_spec)
+    if data_spec.in_channels != 3:
+        _take_channels(detector, data_spec.in_channels)
+    return detector
 
 
 def _build_segmentation(spec: PackageModelSpec, data_spec: DataSpec) -> nn.Module:

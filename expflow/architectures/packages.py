@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -18,6 +18,7 @@ from expflow.architectures.constructors import (
 )
 from expflow.architectures.package_segmentation import DESCRIPTIONS as SEGMENTATION_DESCRIPTIONS
 from expflow.architectures.package_segmentation import segmentation_models, segmentation_parameters
+from expflow.architectures.specs.detection_names import TORCHVISION_DETECTION
 from expflow.config.identity import canonical_json
 from expflow.config.spec import FieldError
 from expflow.config.validation import unknown_key
@@ -117,13 +118,12 @@ def package_arguments(source: str) -> dict[str, PackageArgument]:
     segments = segmentation_models(package) if package != "timm" else ()
     if name in segments:
         return _segmentation_arguments(source)
+    detects = TORCHVISION_DETECTION if package == "torchvision" else ()
+    if name in detects:
+        return _detection_arguments(source)
     classify = package_models(package) if package in CONSTRUCTIONS else ()
     if name not in classify:
-        known = (*classify, *segments)
-        close = nearest(name, known)
-        hint = f"nearest: {package}/{close}" if close else f"it has {len(known)} others, such as {known[0]}"
-        kinds = " or ".join(["classification"] * bool(classify) + ["segmentation"] * bool(segments))
-        raise UserError(f"{package} has no {kinds} network named {name!r}; {hint}")
+        raise _no_such_network(package, name, classify, segments, detects)
     construct = CONSTRUCTIONS[package]
     usual = construct(name, {})
     words = {**DESCRIPTIONS, **documented_parameters(usual.cls)}
@@ -141,6 +141,28 @@ def package_arguments(source: str) -> dict[str, PackageArgument]:
                 default if _is_plain(default) else None, annotation, words.get(key) or elsewhere
             )
     return taken
+
+
+def _no_such_network(
+    package: str, name: str, classify: Sequence[str], segments: Sequence[str], detects: Sequence[str]
+) -> UserError:
+    """The error that names the network which is nearest among those of the package."""
+    known = (*classify, *segments, *detects)
+    close = nearest(name, known)
+    hint = f"nearest: {package}/{close}" if close else f"it has {len(known)} others, such as {known[0]}"
+    words = {"classification": classify, "segmentation": segments, "detection": detects}
+    kinds = " or ".join(kind for kind, names in words.items() if names)
+    return UserError(f"{package} has no {kinds} network named {name!r}; {hint}")
+
+
+def _detection_arguments(source: str) -> dict[str, PackageArgument]:
+    from expflow.architectures.detectors import package_detector_parameters
+
+    parameters = package_detector_parameters(source.partition("/")[2])
+    return {
+        key: PackageArgument(parameter.default, parameter.annotation, f"As in {source}.")
+        for key, parameter in parameters.items()
+    }
 
 
 def _segmentation_arguments(source: str) -> dict[str, PackageArgument]:

@@ -293,7 +293,11 @@ def _check_slots(task: Spec, given: Mapping[str, Node], context: LoadingContext)
 _NAMED = 5
 """Networks that a message names."""
 
-OUTPUTS = {"scores": "one score for each class of an image", "maps": "a score for each class at every pixel"}
+OUTPUTS = {
+    "scores": "one score for each class of an image",
+    "maps": "a score for each class at every pixel",
+    "boxes": "boxes with classes and scores",
+}
 """What networks give, in words."""
 
 

@@ -17,5 +17,7 @@ SOURCES = (
     Component("imagenet", "expflow.data.specs:ImageNetSpec"),
     Component("imagenet22k", "expflow.data.specs:ImageNet22kSpec"),
     Component("folder", "expflow.data.specs:FolderSpec"),
+    Component("coco", "expflow.data.box_specs:CocoSpec"),
+    Component("tree_crowns", "expflow.data.box_specs:TreeCrownsSpec"),
     Component("shards", "expflow.data.specs:ShardsSpec"),
 )

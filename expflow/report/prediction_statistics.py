@@ -16,6 +16,7 @@ from expflow.report import formatting, trial_results
 from expflow.report.bootstrap import ImageInterval, bootstrap_mean
 from expflow.report.contrast_answers import Answer
 from expflow.report.contrast_terms import compare
+from expflow.report.detection_intervals import detection_interval, read_detections
 from expflow.report.image_differences import values_per_image
 from expflow.report.image_intervals import interval_over_both, share_over_images
 from expflow.report.mcnemar import McNemarTest, mcnemar_test
@@ -94,11 +95,21 @@ def trials_interval(
     """
     split = metric.partition("/")[0]
     if (known := metric_of(metric)) is not None and not known.per_sample:
-        masks = [read_overlaps(folder, state, trial, split) for trial in trials]
-        kept = [overlaps for overlaps in masks if overlaps is not None]
-        return None if both or len(kept) < len(masks) else overlap_interval(kept, metric)
+        return None if both else _ratio_interval(folder, state, trials, metric)
     networks = [read_predictions(folder, state, trial.trial, split) for trial in trials]
     return both_interval(networks, metric) if both else image_interval(networks, metric)
+
+
+def _ratio_interval(folder: Path, state: SweepState, trials: Sequence[TrialState], metric: str) -> ImageInterval | None:
+    """The interval of a metric that is no mean over images: of masks by their areas, of boxes by their ranks."""
+    split = metric.partition("/")[0]
+    masks = [read_overlaps(folder, state, trial, split) for trial in trials]
+    areas = [overlaps for overlaps in masks if overlaps is not None]
+    if areas:
+        return overlap_interval(areas, metric) if len(areas) == len(masks) else None
+    boxes = [read_detections(folder, state, trial, split) for trial in trials]
+    detections = [arrays for arrays in boxes if arrays is not None]
+    return detection_interval(detections, metric) if len(detections) == len(boxes) else None
 
 
 def interval_words(metric: str, interval: ImageInterval | None) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from expflow.errors import StorageUnwritable, UserError
 from expflow.files import write_atomically
 from expflow.ledger.state import SweepState, TrialState
+from expflow.report.detection_intervals import read_detections
 from expflow.report.formatting import trial_label
 from expflow.report.overlap_intervals import read_overlaps
 from expflow.report.prediction_files import read_predictions
@@ -69,14 +70,17 @@ def draw_trial_pictures(
         classes = evaluator.data_spec.classes
         if filters:
             drawn.append(_draw_filters(finished, evaluator, of))
-        masks = worst and bool(evaluator.data_spec.of_kind("mask"))
+        spec = evaluator.data_spec
+        masks, boxes = (worst and bool(spec.of_kind(kind)) for kind in ("mask", "boxes"))
         if masks:
             drawn.append(_draw_masks(location, finished, evaluator, of))
-        if confusion or (worst and not masks):
+        if boxes:
+            drawn.append(_draw_boxes(location, finished, evaluator, of))
+        if confusion or (worst and not masks and not boxes):
             predictions = _predictions(location, finished, evaluator)
         if confusion:
             drawn.append(confusion_figure(predictions, classes, of))
-        if worst and not masks:
+        if worst and not masks and not boxes:
             drawn.append(_draw_cases(predictions, evaluator, of))
     return drawn
 
@@ -115,6 +119,20 @@ def _draw_masks(location: ResultLocation, finished: FinishedTrial, evaluator: Ev
     cases = mask_cases(evaluator, finished.load_weights(evaluator).weights, "val", dict([*best, *worst]))
     best_cases, worst_cases = ([cases[sample] for sample, _ in part] for part in (best, worst))
     return mask_figure(best_cases, worst_cases, evaluator.data_spec.classes, "val", of)
+
+
+def _draw_boxes(location: ResultLocation, finished: FinishedTrial, evaluator: Evaluator, of: str) -> RenderedFigure:
+    """The best and the worst detections on val, and the surest wrong boxes."""
+    from expflow.report.detection_figure import detection_figure, select_detections
+    from expflow.training.evaluation.network_inspection import sample_images
+
+    _require_val(finished)
+    arrays = read_detections(location.folder, location.state, finished.trial, "val")
+    if arrays is None:
+        raise UserError(f"trial {finished.trial.trial} has no kept detections; the same sweep trains it again")
+    cases = select_detections(arrays)
+    images = sample_images(evaluator, "val", [int(arrays.ids[row]) for row in cases.rows()])
+    return detection_figure(arrays, cases, images, evaluator.data_spec.classes, "val", of)
 
 
 def _require_val(finished: FinishedTrial) -> None:

@@ -10,5 +10,6 @@ from expflow.registry import Component
 TASKS = (
     Component("classification", "expflow.tasks.specs:ClassificationSpec"),
     Component("segmentation", "expflow.tasks.specs:SegmentationSpec"),
+    Component("detection", "expflow.tasks.specs:DetectionSpec"),
     Component("scripted", "expflow.tasks.specs:ScriptedSpec"),
 )

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import ConfigDict, model_validator
 
 from expflow.config.component_specs import ModelOutput, TaskSpec
-from expflow.config.spec import FrozenModel, identity
+from expflow.config.spec import FieldError, FrozenModel, identity
 
 
 class PenalisedTaskSpec(TaskSpec):
@@ -69,6 +69,60 @@ class SegmentationSpec(PenalisedTaskSpec):
         description="How much the loss of auxiliary scores counts in training, where a network gives any.",
         ge=0,
     )
+
+
+class DetectionSpec(PenalisedTaskSpec):
+    """Which objects are where: COCO's average precision over the split, at all overlaps, at 0.5 and 0.75, and by size.
+
+    The network brings its losses; each is logged by its name, and train/loss is their weighted sum.
+    """
+
+    build: ClassVar[str] = "expflow.tasks.detection:build"
+    slots: ClassVar[frozenset[str]] = frozenset({"data", "model", "optimizer", "schedule"})
+    defaults: ClassVar[Mapping[str, str]] = MappingProxyType({"schedule": "constant"})
+    metrics: ClassVar[tuple[str, ...]] = (
+        "ap",
+        "ap50",
+        "ap75",
+        "ap_small",
+        "ap_medium",
+        "ap_large",
+        "ar",
+        "ar1",
+        "ar10",
+    )
+    main_metric: ClassVar[str] = "val/ap"
+    needs: ClassVar[ModelOutput] = "boxes"
+
+    loss_weights: dict[str, float] = identity(
+        default_factory=dict, description="Factors of the network's losses by their names; 1 for those left out."
+    )
+    areas: tuple[float, float] = identity(
+        (1024.0, 9216.0),
+        description="Areas between small and medium, and between medium and large objects, in pixels of the original"
+        " image; by default COCO's, 32 and 96 pixels squared.",
+    )
+    max_detections: int = identity(
+        100,
+        description="Predictions of an image that count, the surest ones; ar1 and ar10 count fewer.",
+        ge=10,
+        le=1000,
+    )
+
+    @model_validator(mode="after")
+    def _areas_grow(self) -> Self:
+        if not 0 < self.areas[0] < self.areas[1]:
+            raise FieldError("areas", f"expected two growing areas above 0, found {list(self.areas)}")
+        return self
+
+    def conflicts(self, slots: Mapping[str, Any], init: Any) -> Iterable[tuple[str, str]]:
+        """MixUp and CutMix, and a probe's kept features."""
+        train = getattr(slots.get("data"), "train", None)
+        for key in ("mixup", "cutmix"):
+            if getattr(train, key, 0):
+                yield f"data.train.{key}", "mixes the classes of whole images, and here each box has one; remove it"
+        if init is not None and init.probe:
+            yield "init.probe", "keeps one vector of features for an image, and boxes need maps; use freeze: backbone"
 
 
 class Action(FrozenModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ from expflow.training.compute_place import compute_place
 from expflow.training.contract import Attempt, Began, Leave, OnNotice, OnReport, Outcome, World
 from expflow.training.empty_hooks import without_empty_hooks
 from expflow.training.evaluation.confusion import write_confusion_table
+from expflow.training.evaluation.detection_recorder import DetectionRecorder
+from expflow.training.evaluation.kept_detections import write_ap_table
 from expflow.training.evaluation.overlap_recorder import OverlapRecorder
 from expflow.training.evaluation.overlaps import write_iou_table
 from expflow.training.evaluation.prediction_recorder import PredictionRecorder
@@ -143,6 +145,36 @@ def _reporter(attempt: Attempt, on_report: OnReport) -> Reporter:
     return Reporter(on_report, epochs=trainer.epochs, validate_every=trainer.validate_every, decisive=decisive)
 
 
+class _Recorders:
+    """What keeps something of each sample of a validation, for the trial's folder and for tables."""
+
+    def __init__(self) -> None:
+        self.predictions, self._overlaps, self._detections = (
+            PredictionRecorder(),
+            OverlapRecorder(),
+            DetectionRecorder(),
+        )
+
+    @property
+    def all(self) -> tuple[Callback, ...]:
+        """All of them, as callbacks."""
+        return self.predictions, self._overlaps, self._detections
+
+    def save(
+        self, attempt: Attempt, world: World, classes: Sequence[str], artifacts: ArtifactWriter, step: int
+    ) -> None:
+        """Write what the task gave, and a table of it. All ranks have to call it."""
+        predictions = self.predictions.save(attempt, world)
+        if predictions is not None:
+            write_confusion_table(predictions, classes, artifacts, step)
+        overlaps = self._overlaps.save(attempt, world)
+        if overlaps is not None:
+            write_iou_table(overlaps, classes, artifacts, step)
+        detections = self._detections.save(attempt, world)
+        if detections is not None:
+            write_ap_table(detections, classes, "val", artifacts, step)
+
+
 @dataclass(frozen=True)
 class _Training:
     """One attempt when all that it consists of has been built."""
@@ -157,18 +189,18 @@ class _Training:
 
     def run(self, on_report: OnReport, start: Path | None) -> Outcome:
         """Train from the checkpoint ``start``, or from the beginning, and send the last report."""
-        recorder, overlaps = PredictionRecorder(), OverlapRecorder()
+        recorders = _Recorders()
         artifacts = ArtifactWriter(self.attempt, self.world, self.on_notice)
         trial_logger = TrialLogger(artifacts, self.attempt.folder, keeps=self.world.rank == 0)
         self.reporter.logged = trial_logger.take_metrics
         trainer = make_trainer(
-            self.attempt, self.world, self._callbacks(recorder, overlaps), self.checkpointer.files, trial_logger
+            self.attempt, self.world, self._callbacks(*recorders.all), self.checkpointer.files, trial_logger
         )
         trainer.artifacts = artifacts
         _fit(trainer, self.task, self.data.wrap_train_loader(self.checkpointer.watch), start)
         step = trainer.global_step
         if self.reporter.last is not None and not self.reporter.stopped:
-            measured = self._last_metrics(trainer, recorder, overlaps, self.reporter.last, step)
+            measured = self._last_metrics(trainer, recorders, self.reporter.last, step)
             trial_logger.flush()
             on_report(replace(self.reporter.last, metrics=measured.values, missing=measured.missing))
         return Outcome(step, self.reporter.stopped, weights_digest(self.task), early_stop_reason(trainer))
@@ -195,22 +227,16 @@ class _Training:
     def _last_metrics(
         self,
         trainer: TrialTrainer,
-        recorder: PredictionRecorder,
-        overlap_recorder: OverlapRecorder,
+        recorders: _Recorders,
         last: Report,
         step: int,
     ) -> MeasuredMetrics:
         """The last report's metrics with what is measured when training is over; predictions on val are kept."""
-        kept = recorder.complete or self.attempt.folder is None
+        kept = recorders.predictions.complete or self.attempt.folder is None
         measured, decisive = MeasuredMetrics(last.metrics, tuple(last.missing)), decisive_metrics(self.attempt)
         if not self.reporter.validated_last or not kept:
             measured |= finite(_evaluate(trainer, self.task, self.data.validation_argument), step, decisive)
-        predictions = recorder.save(self.attempt, self.world)
-        if predictions is not None:
-            write_confusion_table(predictions, self.data.spec.classes, trainer.artifacts, step)
-        overlaps = overlap_recorder.save(self.attempt, self.world)
-        if overlaps is not None:
-            write_iou_table(overlaps, self.data.spec.classes, trainer.artifacts, step)
+        recorders.save(self.attempt, self.world, self.data.spec.classes, trainer.artifacts, step)
         measured |= finite(_as_fit(_evaluate(trainer, self.task, self.data.train_in_order)), step, decisive)
         return measured | MeasuredMetrics(_costs(self.attempt.recipe, self.data, self.checkpointer.seconds))
 

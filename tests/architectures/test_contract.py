@@ -1,6 +1,7 @@
 """What every architecture that has a name must do, whoever wrote it."""
 
 import json
+import math
 import pickle
 
 import pytest
@@ -18,6 +19,7 @@ from expflow.registry import MODELS
 
 CLASSES = 7
 
+BACKBONE = {"backbone": "resnet", "layout": [1, 1, 1], "width": 4}
 SMALL = {
     # name -> arguments of a small one, and an image that it takes
     "alexnet": ({"head": [16]}, (3, 67, 67)),
@@ -30,6 +32,15 @@ SMALL = {
     "deconvnet": ({"stages": [[1, 4], [2, 8]], "head": [8, 6], "kernel": 2}, (3, 9, 14)),
     "encoder_decoder": ({"backbone": "resnet", "depth": 8, "width": 4, "decoder_width": 8}, (3, 18, 29)),
     "segnet": ({"stages": [[1, 4], [2, 8]]}, (3, 9, 14)),
+    "detr": (
+        {**BACKBONE, "features": 8, "attention_heads": 2, "layers": 2, "feedforward": 8, "queries": 5},
+        (3, 32, 40),
+    ),
+    "faster_rcnn": ({**BACKBONE, "head_width": 4, "hidden": 8, "proposals": 20, "extra_levels": 1}, (3, 32, 40)),
+    "fcos": ({**BACKBONE, "head_width": 32, "smallest_stride": 2, "fpn": False, "extra_levels": 1}, (3, 32, 40)),
+    "mask_rcnn": ({**BACKBONE, "head_width": 4, "hidden": 8, "mask_width": 4, "proposals": 20}, (3, 32, 40)),
+    "retinanet": ({**BACKBONE, "head_width": 4, "smallest_stride": 2}, (3, 32, 40)),
+    "ssd": ({**BACKBONE, "head_width": 4, "smallest_stride": 2, "extra_levels": 1}, (3, 32, 40)),
     "densenet": ({"depth": 10, "growth": 4}, (1, 8, 8)),
     "gmlp": ({"patch": 4, "depth": 2, "width": 8}, (3, 8, 8)),
     "googlenet": ({"modules": [1, 2, 1]}, (3, 96, 96)),
@@ -60,7 +71,8 @@ REQUIRED = {
 NATIVE = sorted(set(MODELS.names()) - ALIASES.keys())
 OF_PACKAGES = [*sorted(ALIASES), "timm/resnet10t", "torchvision/shufflenet_v2_x0_5"]
 NAMES = [*NATIVE, *OF_PACKAGES]
-COMPILED = [*NATIVE, "squeezenet", "timm/resnet10t"]
+DETECTORS = [name for name in NATIVE if MODELS.spec(name).gives == "boxes"]
+COMPILED = [*(name for name in NATIVE if name not in DETECTORS), "squeezenet", "timm/resnet10t"]
 """Of the packages' networks one each: what we add to them is the same for all."""
 
 
@@ -72,16 +84,34 @@ def small(name):
 
 
 def shape_of_scores(spec, data, batch):
-    """What the network of a spec gives."""
+    """What the network of a spec gives; of a detector on the meta device, all that is there before boxes are chosen."""
+    if spec.gives_here == "boxes":
+        return (math.prod(build_and_run(spec, data, batch).shape),)
     return (batch, data.num_classes, *(data.image_size if spec.gives_here == "maps" else ()))
 
 
-def learnt(network, x_bchw):
-    """Scores of a pass in train mode, after which gradients are there."""
-    output = network.train()(x_bchw)
+def build_and_run(spec, data, batch):
+    return build(spec, data).eval()(torch.zeros(batch, *data.image_shape))
+
+
+def learnt(network, x_bchw, targets=None):
+    """Scores or losses of a pass in train mode, after which gradients are there."""
+    output = network.train()(x_bchw) if targets is None else network.train()(x_bchw, targets)
+    if isinstance(output, dict):
+        sum(output.values()).backward()
+        return torch.stack([loss.detach() for loss in output.values()])
     parts = (output.logits, *output.auxiliary) if isinstance(output, WithAuxiliary) else (output,)
     sum(part.square().sum() for part in parts).backward()
     return parts[0]
+
+
+def objects(height, width):
+    """Targets of three images: two objects, one, and none."""
+    boxes = torch.tensor([[2.0, 2, 20, 24], [6, 4, 14, 12]])
+    masks = torch.zeros(2, height, width, dtype=torch.uint8)
+    masks[0, 2:24, 2:20] = masks[1, 4:12, 6:14] = 1
+    labels = torch.tensor([0, CLASSES - 1])
+    return [{"boxes": boxes[:n], "labels": labels[:n], "masks": masks[:n]} for n in (2, 1, 0)]
 
 
 def test_every_family_of_ours_has_a_small_case():
@@ -123,11 +153,14 @@ def test_a_small_one_computes_learns_and_comes_back_from_a_pickle(name):
     spec, data = small(name)
     network = build(spec, data)
     x_bchw = torch.randn(3, *data.image_shape)
-    assert learnt(network, x_bchw).isfinite().all()
+    targets = objects(*data.image_size) if spec.gives == "boxes" else None
+    assert learnt(network, x_bchw, targets).isfinite().all()
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in network.parameters())
     again = pickle.loads(pickle.dumps(network)).eval()
     with torch.no_grad():
-        assert torch.equal(again(x_bchw), network.eval()(x_bchw))
+        for first, second in zip(again(x_bchw), network.eval()(x_bchw), strict=True):
+            parts = (first.items(), second.items()) if isinstance(first, dict) else ([("", first)], [("", second)])
+            assert all(torch.equal(one[1], other[1]) for one, other in zip(*parts, strict=True))
     counted, table = count(spec, data), layer_table(spec, data)
     assert (table.params, table.macs) == (counted.params, counted.macs)
     assert counted.params == count_parameters(network)
@@ -137,7 +170,7 @@ def test_a_small_one_computes_learns_and_comes_back_from_a_pickle(name):
 def test_a_wrong_argument_is_refused_with_the_right_ones(name, tmp_path):
     arguments = {"name": name, **SMALL.get(name, ({},))[0], "qqqq": 3}
     file = tmp_path / "wrong.yaml"
-    task = "segmentation" if MODELS.spec(name).gives == "maps" else "classification"
+    task = {"maps": "segmentation", "boxes": "detection"}.get(MODELS.spec(name).gives, "classification")
     file.write_text(f"data: digits\nmodel: {json.dumps(arguments)}\ntask: {task}\noptimizer: sgd\n")
     with pytest.raises(ExperimentInvalid) as raised:
         load(file)

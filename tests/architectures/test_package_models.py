@@ -79,7 +79,7 @@ def test_arguments_have_the_values_of_that_name():
         ("timm/resnet5", {}, "name", "timm has no classification network named 'resnet5'; nearest: timm/resnet50"),
         ("torchvision/resnet55", {}, "name", "nearest: torchvision/resnet50"),
         ("torchvision/fcn_resnet5", {}, "name", "nearest: torchvision/fcn_resnet50"),
-        ("torchvision/raft_large", {}, "name", "torchvision has no classification or segmentation network"),
+        ("torchvision/raft_large", {}, "name", "torchvision has no classification or segmentation or detection net"),
         ("torchvision/fcn_resnet50", {"aux_los": True}, "aux_los", "unknown key; nearest valid key: aux_loss"),
         ("torchvision/fcn_resnet50", {"weights_backbone": 1}, "weights_backbone", "unknown key"),
         ("smp/Unett", {}, "name", "smp has no segmentation network named 'Unett'; nearest: smp/Unet"),

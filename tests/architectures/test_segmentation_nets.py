@@ -140,7 +140,7 @@ def test_the_encoder_computes_what_its_classification_network_computes_and_takes
     ("keys", "field", "message"),
     [
         ({"backbone": "resnett"}, "backbone", "nearest: resnet"),
-        ({"backbone": "unet"}, "backbone", "unet gives maps itself"),
+        ({"backbone": "unet"}, "backbone", "unet is no network that classifies images"),
         ({"backbone": "resnet18", "widht": 3}, "widht", "unknown key; nearest valid key: width"),
         ({"backbone": "resnet", "depth": 21}, "depth", ""),
     ],

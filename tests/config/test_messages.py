@@ -55,13 +55,14 @@ SWEEP = BASE + "sweep:\n  space:\n"
         ),
         pytest.param(
             BASE.replace("data: digits", "data: {batch_size: 64}"),
-            "exp.yaml:1:7: data.name: missing; expected one of: cifar10, cifar100, digit_scenes, digits,",
+            "exp.yaml:1:7: data.name: missing; expected one of: cifar10, cifar100, coco, digit_scenes,",
             id="missing data source",
         ),
         pytest.param(
             BASE.replace("data: digits\n", ""),
-            "exp.yaml:2:7: data: missing; the task classification needs it: one of cifar10, cifar100, digit_scenes,"
-            " digits, fashion_mnist, folder, imagenet, imagenet22k, mnist, shards, your own package.module:Name",
+            "exp.yaml:2:7: data: missing; the task classification needs it: one of cifar10, cifar100, coco,"
+            " digit_scenes, digits, fashion_mnist, folder, imagenet, imagenet22k, mnist, shards, tree_crowns, your own"
+            " package.module:Name",
             id="needed slot",
         ),
         pytest.param(

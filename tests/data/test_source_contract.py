@@ -16,10 +16,12 @@ from expflow.data.shards.index import read_index
 from expflow.data.shards.verify import verify_shards
 from expflow.data.source_spec import ShardedSourceSpec
 from expflow.data.sources import idx
+from expflow.data.sources.base import BOX_FIELDS
 from expflow.data.streaming.loader import loader_for
 from expflow.errors import DataInvalid, DataMissing, ExpflowError
 from expflow.registry import SOURCES, load_dotted
 from tests.config.files import loaded, problems
+from tests.data.sources.boxed_sets import write_coco, write_crowns
 from tests.data.sources.imagenets import train_folders, val_sorted
 from tests.data.sources.small_sets import write_cifar, write_idx
 from tests.data.tiny import PNGS, tar_of
@@ -77,6 +79,14 @@ def _shards(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (folder / f"{name}.tar").write_bytes(tar_of(members))
 
 
+def _coco(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_coco(folder, {"train": 12, "val": 4, "test": 4})
+
+
+def _tree_crowns(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_crowns(folder, monkeypatch)
+
+
 CASES = {
     "digits": SourceCase(),
     "digit_scenes": SourceCase(
@@ -92,6 +102,12 @@ CASES = {
     ),
     "folder": SourceCase(
         _folder_of_images, {"image_size": 4}, WRITE_PATH, (DataInvalid, "each class needs a folder of its own")
+    ),
+    "coco": SourceCase(
+        _coco, {"image_size": 24}, BUILD_WITH, (DataMissing, "no annotations of train in it"), "boxes", "detection"
+    ),
+    "tree_crowns": SourceCase(
+        _tree_crowns, {"side": 64}, BUILD_WITH, (DataMissing, "there is no deepforest-2.1.0"), "boxes", "detection"
     ),
     "shards": SourceCase(_shards, {"image_size": 4}, WRITE_PATH, (DataMissing, WRITE_PATH)),
 }
@@ -202,14 +218,15 @@ def test_fields_and_splits_are_those_of_the_batches(name, tmp_path, monkeypatch)
         CASES[name].write(folder, monkeypatch)
     spec, data = built(name, folder, tmp_path / "cache")
     assert set(data.manifest.splits) == set(data.spec.samples) == {"train", "val", "test"}
-    assert set(data.manifest.fields) == set(data.spec.fields) == {"image", CASES[name].target}
+    fields = BOX_FIELDS if CASES[name].target == "boxes" else (CASES[name].target,)
+    assert set(data.manifest.fields) == set(data.spec.fields) == {"image", *fields}
     if (published := prepared_without_files(spec)) is not None:
         assert published.spec.fields == data.spec.fields, "a plan without files knows the same shapes"
         assert published.key == data.key
     batch = next(iter(loader_for(spec, data.root, "train", seed=0, shuffle=False)))
     target = CASES[name].target
     assert {"image", target, "valid"} <= set(batch)
-    numbers = np.asarray(batch[target])
+    numbers = np.asarray(batch["box_label" if target == "boxes" else target])
     assert numbers[numbers != VOID].max() < data.spec.num_classes
     if target == "mask":
         assert batch["mask"].shape == (len(batch["image"]), *batch["image"].shape[2:])

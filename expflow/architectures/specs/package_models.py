@@ -1,8 +1,9 @@
 """Networks of installed packages by name, and short names for well-known ones. Torch-free.
 
 ``timm/<name>`` and ``torchvision/<name>`` are all classification networks that those packages register,
-``torchvision/<name>`` and ``smp/<name>`` also segmentation networks. What a package does not know, and arguments that
-it does not take, are refused when the experiment is read; only then is it imported.
+``torchvision/<name>`` and ``smp/<name>`` also segmentation networks, and ``torchvision/<name>`` detectors. What a
+package does not know, and arguments that it does not take, are refused when the experiment is read; only then is it
+imported.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import create_model, model_validator
 
+from expflow.architectures.specs.detection_names import TORCHVISION_DETECTION
 from expflow.architectures.specs.segmentation_names import TORCHVISION_SEGMENTATION
 from expflow.config.component_specs import ModelOutput, ModelSpec
 from expflow.config.spec import PassthroughSpec, identity
@@ -39,9 +41,15 @@ class PackageModelSpec(ModelSpec, PassthroughSpec):
         return package == "smp" or (package == "torchvision" and name in TORCHVISION_SEGMENTATION)
 
     @property
+    def detects(self) -> bool:
+        """Whether it is a detector."""
+        package, _, name = self.source.partition("/")
+        return package == "torchvision" and name in TORCHVISION_DETECTION
+
+    @property
     def gives_here(self) -> ModelOutput:
         """What this network gives for an image."""
-        return "maps" if self.segments else "scores"
+        return "boxes" if self.detects else "maps" if self.segments else "scores"
 
     @model_validator(mode="after")
     def _the_package_takes_it(self) -> Self:

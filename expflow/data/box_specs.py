@@ -1,0 +1,52 @@
+"""Arguments of the sources whose images have boxes. Torch-free: they are in :mod:`expflow.data.sources`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from expflow.config.spec import identity
+from expflow.data.source_spec import DrawnSplitsSpec, ImageFilesSpec, LocatedFilesSpec, Origin
+
+
+class CocoSpec(ImageFilesSpec, LocatedFilesSpec, DrawnSplitsSpec):
+    """Photographs with boxes in COCO's JSON files: COCO itself (Lin et al. 2014), or a folder of one's own.
+
+    annotations/instances_train2017.json with train2017/, train.json with images/, or train/_annotations.coco.json with
+    its images beside it. A val or test without a file is drawn from train.
+    """
+
+    build: ClassVar[str] = "expflow.data.sources.coco:open_coco"
+    described: ClassVar[frozenset[str]] = DrawnSplitsSpec.described | {"truth", "channels"}
+    where: ClassVar[str] = (
+        "get train2017.zip, val2017.zip and annotations_trainval2017.zip from https://cocodataset.org/#download and"
+        " unpack them into one folder, or name a folder of your own with such files"
+    )
+
+    truth: Literal["boxes", "instances"] = identity(
+        "boxes", description="boxes; or instances: boxes, and which object each pixel is of, from the outlines."
+    )
+    channels: Literal[1, 3] = identity(3, description="3 for colour, 1 for grey.")
+
+    def stamps(self, origin: Origin) -> list[list[object]]:
+        """Return the state of the files of annotations and of the folders of images."""
+        from expflow.data.sources.coco_files import file_stamps
+
+        return [[str(origin), 0, 0], *file_stamps(origin)] if isinstance(origin, Path) else []
+
+
+class TreeCrownsSpec(LocatedFilesSpec):
+    """951 tree crowns in 4 aerial photographs, in tiles: a small detection task of real images.
+
+    They come with the Python package deepforest (Weinstein et al. 2020), out of whose archive they are read; nothing is
+    installed. Train, val and test are different photographs, the last two of them of other forests.
+    """
+
+    build: ClassVar[str] = "expflow.data.sources.tree_crowns:open_tree_crowns"
+    described: ClassVar[frozenset[str]] = frozenset({"side"})
+    fetched: ClassVar[str] = "expflow.data.sources.tree_crowns:fetch"
+    where: ClassVar[str] = (
+        "`expflow data build tree_crowns` gets them with pip, or put deepforest-2.1.0-py3-none-any.whl into a folder"
+    )
+
+    side: int = identity(128, description="Height and width of a tile, in pixels.", ge=64, le=400)

@@ -1,0 +1,252 @@
+"""Detection: which objects are in each image, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from expflow.data.dataspec import DataSpec
+from expflow.errors import UserError, nearest
+from expflow.optim import OptimizerFactory, ScheduleFactory
+from expflow.tasks.average_precision import detection_metrics
+from expflow.tasks.base import Batch, ImageTask, check_one_of_each
+from expflow.tasks.detections import join_detections
+from expflow.tasks.mask_overlaps import instance_ious
+from expflow.tasks.specs import DetectionSpec
+
+IMAGE, BOXES, LABELS, INSTANCES = "image", "boxes", "box_label", "instances"
+NEEDED = (IMAGE, BOXES, LABELS, "box_area", "box_scale")
+
+
+class Detection(ImageTask):
+    """Trains a network to find objects; measures COCO's average precision and recall over the whole split.
+
+    Batches have ``boxes`` (b, k, 4) in pixels, ``box_label`` (b, k), ``box_area`` (b, k), ``box_scale`` (b,), and
+    ``instances`` (b, h, w) where there are masks; rows with a label below 0 are no objects that one learns from.
+
+    In train mode the network is called with images (b, c, h, w) and, for each image, a mapping of ``boxes`` (m, 4),
+    ``labels`` (m,) from 0 and perhaps ``masks`` (m, h, w), and gives its losses by name, means over images. In eval
+    mode it is called with images alone, and gives for each a mapping of ``boxes``, ``scores``, ``labels`` and perhaps
+    ``masks`` (m, 1, h, w) from 0 to 1.
+
+    Args:
+        data_spec: The images and classes.
+        model: The network.
+        optimizer: Factory of the optimizer.
+        schedule: Factory of the schedule.
+        spec: Weights of the losses, borders of sizes, and how many predictions count.
+    """
+
+    def __init__(
+        self,
+        data_spec: DataSpec,
+        model: nn.Module,
+        optimizer: OptimizerFactory,
+        schedule: ScheduleFactory,
+        spec: DetectionSpec,
+    ) -> None:
+        super().__init__(data_spec, model, _no_loss, optimizer, schedule, spec.penalty, spec.penalty_strength)
+        self._spec = spec
+        self._masks = bool(data_spec.of_kind("instances"))
+        self._parts: tuple[str, ...] = ()
+        self._predicted: list[dict[str, Tensor]] = []
+
+    def _targets(self, batch: Batch, rows: Sequence[int]) -> list[dict[str, Tensor]]:
+        """What the network is to find in each of these images; boxes without area are left out."""
+        targets = []
+        for row in rows:
+            boxes, labels = batch[BOXES][row], batch[LABELS][row]
+            kept = (labels >= 0) & (boxes[:, 2:] > boxes[:, :2]).all(1)
+            target = {"boxes": boxes[kept], "labels": labels[kept]}
+            if self._masks:
+                numbers = 1 + kept.nonzero().squeeze(1)
+                target["masks"] = (batch[INSTANCES][row][None] == numbers[:, None, None]).to(torch.uint8)
+            targets.append(target)
+        return targets
+
+    def training_loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The weighted sum of the network's losses (), and how many images count ().
+
+        Raises:
+            UserError: The network gives no losses, or has none of a name that is weighted.
+        """
+        valid = batch["valid"]
+        rows = valid.nonzero().squeeze(1).tolist()
+        number = valid.sum()
+        used = rows or [0]  # a rank whose images are all padding takes part with a loss of weight 0
+        given = self.model(self._normalised(batch[IMAGE][used]), self._targets(batch, used))
+        if not isinstance(given, Mapping) or not given or not all(isinstance(v, Tensor) for v in given.values()):
+            raise UserError(
+                f"the network gives a {type(given).__name__} in train mode; a detector gives its losses by name, as"
+                " {loss_class: …, loss_box: …}"
+            )
+        weights = self._weights(tuple(given))
+        total = sum(weight * part for weight, part in zip(weights, given.values(), strict=True)) * bool(rows)
+        parts = torch.stack([part.detach().float() for part in given.values()])
+        self._parts = tuple(given)
+        self._epoch_means.add(number, total.detach().float(), parts * number)
+        return total, number
+
+    def _weights(self, names: tuple[str, ...]) -> list[float]:
+        chosen = self._spec.loss_weights
+        for name in chosen:
+            if name not in names:
+                close = nearest(name, names)
+                hint = f"nearest: {close}" if close else f"it has {', '.join(names)}"
+                raise UserError(f"task.loss_weights: the network has no loss {name!r}; {hint}")
+        return [chosen.get(name, 1.0) for name in names]
+
+    def _normalised(self, image_bchw: Tensor) -> Tensor:
+        return (image_bchw - self._mean) / self._std
+
+    def measured(self, sums: Tensor) -> Mapping[str, Tensor]:
+        """``loss``, the weighted sum, and each of the network's losses."""
+        parts = dict(zip(self._parts, sums[2:] / sums[0], strict=True))
+        return {"loss": sums[1] / sums[0], **parts}
+
+    def epoch_state(self) -> dict[str, Any]:
+        """The training means of the epoch so far, for a checkpoint within it."""
+        return {**super().epoch_state(), "parts": list(self._parts)}
+
+    def load_epoch_state(self, state: dict[str, Any]) -> None:
+        """Takes the means of an epoch up again.
+
+        Args:
+            state: What :meth:`epoch_state` returned.
+        """
+        self._parts = tuple(state.get("parts", ()))
+        super().load_epoch_state({key: value for key, value in state.items() if key != "parts"})
+
+    def on_validation_start(self) -> None:
+        """Sets the training means aside, and begins to gather predictions."""
+        super().on_validation_start()
+        self._predicted = []
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Keeps what is predicted in the batch's images beside what is there.
+
+        Returns:
+            The arrays of :class:`~expflow.tasks.detections.DetectionArrays` but for ``ids``, as tensors (b, …).
+
+        Raises:
+            UserError: The network gives no boxes.
+        """
+        given = self(batch[IMAGE])
+        arrays = self._as_arrays(given, batch)
+        ids = batch.get("index")
+        if ids is None:
+            ids = torch.arange(len(batch[IMAGE])) + sum(len(part["ids"]) for part in self._predicted)
+        self._predicted.append({**arrays, "ids": ids, "valid": batch["valid"]})
+        return arrays
+
+    def _as_arrays(self, given: Any, batch: Batch) -> dict[str, Tensor]:
+        """Predictions of a batch, the surest first, padded to one number."""
+        _check_predictions(given, len(batch[IMAGE]))
+        most, boxes = self._spec.max_detections, batch[BOXES]
+        n, k = boxes.shape[:2]
+        arrays = {
+            "boxes": boxes.new_zeros(n, most, 4),
+            "scores": boxes.new_zeros(n, most),
+            "labels": torch.full((n, most), -1, device=boxes.device),
+            "true_boxes": boxes,
+            "true_labels": batch[LABELS],
+            "true_areas": batch["box_area"],
+            "scales": batch["box_scale"],
+        }
+        if self._masks and "masks" in given[0]:
+            arrays |= {"mask_ious": boxes.new_zeros(n, most, k), "mask_areas": boxes.new_zeros(n, most)}
+        for row, image in enumerate(given):
+            order = image["scores"].argsort(descending=True, stable=True)[:most]
+            for name in ("boxes", "scores", "labels"):
+                arrays[name][row, : len(order)] = image[name][order].to(arrays[name].dtype)
+            if "mask_ious" in arrays:
+                masks = (image["masks"][order] >= 0.5).flatten(1)
+                ious, areas = instance_ious(masks, batch[INSTANCES][row].flatten(), batch[LABELS][row])
+                arrays["mask_ious"][row, : len(order)], arrays["mask_areas"][row, : len(order)] = ious, areas
+        return arrays
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs ``val/ap`` and all others, computed once from what all ranks have predicted; takes training up again."""
+        metrics = self._over_all_ranks(_as_numpy(self._predicted))
+        self._predicted = []
+        self._epoch_means = self._train_means
+        self.log_dict({f"val/{name}": torch.tensor(value, dtype=torch.float64) for name, value in metrics.items()})
+
+    def _over_all_ranks(self, part: dict[str, NDArray[Any]]) -> dict[str, float]:
+        """The metrics of all ranks' predictions: computed on one, and told to the others."""
+        if self.trainer.world_size == 1:
+            return self._metrics([part])
+        parts: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(parts, part)
+        box = [self._metrics(parts) if self.trainer.global_rank == 0 else None]
+        torch.distributed.broadcast_object_list(box, src=0)
+        return box[0] or {}
+
+    def _metrics(self, parts: Sequence[dict[str, NDArray[Any]]]) -> dict[str, float]:
+        arrays, spec = join_detections(parts), self._spec
+        if arrays is None:
+            return {}
+        metrics = detection_metrics(arrays, spec.areas, spec.max_detections)
+        if arrays.mask_ious is not None:
+            of_masks = detection_metrics(arrays, spec.areas, spec.max_detections, masks=True)
+            metrics |= {f"mask_{name}": of_masks[name] for name in ("ap", "ap50", "ap75") if name in of_masks}
+        return metrics
+
+
+def _no_loss(*arguments: Any) -> Tensor:
+    raise NotImplementedError("a detector computes its own losses")
+
+
+def _check_predictions(given: Any, images: int) -> None:
+    names = {"boxes", "scores", "labels"}
+    if not isinstance(given, list | tuple) or len(given) != images or not all(names <= {*image} for image in given):
+        raise UserError(
+            f"the network gives a {type(given).__name__} in eval mode; a detector gives a list with a mapping of boxes,"
+            f" scores and labels for each of the {images} images"
+        )
+
+
+def _as_numpy(batches: Sequence[Mapping[str, Tensor]]) -> dict[str, NDArray[Any]]:
+    """Batches joined, on the host."""
+    names = batches[0] if batches else ()
+    return {name: np.asarray(torch.cat([batch[name] for batch in batches]).cpu().numpy()) for name in names}
+
+
+def build(
+    spec: DetectionSpec,
+    data_spec: DataSpec,
+    *,
+    model: nn.Module,
+    optimizer: OptimizerFactory,
+    schedule: ScheduleFactory,
+) -> Detection:
+    """The task detection, on images with boxes.
+
+    Args:
+        spec: What the user chose.
+        data_spec: The images and classes.
+        model: The network.
+        optimizer: Factory of the optimizer.
+        schedule: Factory of the schedule.
+
+    Raises:
+        UserError: A slot holds several components, or the data have no images, no boxes, or no instances where the
+            network learns masks.
+    """
+    check_one_of_each(spec.name, model=model, optimizer=optimizer, schedule=schedule)
+    if data_spec.num_classes == 0 or not set(NEEDED) <= set(data_spec.fields):
+        fields = ", ".join(data_spec.fields) or "none"
+        raise UserError(
+            f"task detection needs data with the fields {', '.join(NEEDED)}; these have {fields} (digit_scenes gives"
+            " them with truth: boxes)"
+        )
+    if getattr(model, "needs_instances", False) and not data_spec.of_kind("instances"):
+        raise UserError(
+            "the network learns masks of objects, and these data have no field instances (truth: instances)"
+        )
+    return Detection(data_spec, model, optimizer, schedule, spec)
