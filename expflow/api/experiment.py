@@ -115,6 +115,7 @@ class ExperimentHandle:
         if salvage:
             salvage_ledger(plan.folder)
         with new_template(plan) as template:
+            plan.cache.template = template
             runner = partial(run_sweep, template=template)
             return self._run(plan, runner, keep_results, retry_failed, progress, observers, template)
 

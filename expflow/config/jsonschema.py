@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from expflow.config.child_space import OPERATION_SETS, OPERATIONS, OUTPUT_RULES
 from expflow.config.initial_weights import Init
 from expflow.config.report_settings import ReportSettings
 from expflow.config.schema import (
@@ -18,6 +19,7 @@ from expflow.config.schema import (
     Budget,
     Dimension,
     Experiment,
+    NetworkLimits,
     Resources,
     Sweep,
     SweepCheckpoints,
@@ -208,6 +210,7 @@ def _sweep(defs: JSON) -> JSON:
         "mode": {"enum": ["max", "min", None], "description": described["mode"]},
         "select": {"enum": ["last", "best_epoch"], "description": described["select"]},
         "budget": {**model_schema(Budget, defs), "description": described["budget"]},
+        "limits": {**model_schema(NetworkLimits, defs), "description": described["limits"]},
         "checkpoints": {**model_schema(SweepCheckpoints, defs), "description": described["checkpoints"]},
     }
     return {
@@ -216,6 +219,39 @@ def _sweep(defs: JSON) -> JSON:
         "additionalProperties": False,
         "properties": properties,
     }
+
+
+def _child_forms() -> list[JSON]:
+    """The forms that stand for all choices of a child."""
+    number: JSON = {"type": "integer", "minimum": 1}
+    numbers: JSON = {"anyOf": [number, {"type": "array", "minItems": 1, "items": number}]}
+    operations: JSON = {
+        "anyOf": [
+            {"enum": list(OPERATION_SETS)},
+            {"type": "array", "minItems": 1, "items": {"enum": list(OPERATIONS)}},
+        ]
+    }
+    layers: JSON = {
+        **dict.fromkeys(("count", "height", "width", "stride", "filters"), numbers),
+        "skips": {"type": "boolean"},
+    }
+    cell: JSON = {"nodes": number, "operations": operations, "outputs": {"enum": list(OUTPUT_RULES)}}
+
+    def form(name: str, properties: JSON, required: list[str], description: str) -> JSON:
+        inner = {
+            "type": "object",
+            "required": required,
+            "properties": properties,
+            "additionalProperties": False,
+            "description": description,
+        }
+        return {"type": "object", "required": [name], "properties": {name: inner}, "additionalProperties": False}
+
+    counted = ["count", "height", "width", "filters"]
+    return [
+        form("layers", layers, counted, "Every choice of a child's layers; see docs/search.md."),
+        form("cell", cell, ["nodes"], "Every choice of a child's cell; see docs/search.md."),
+    ]
 
 
 def _dimension() -> JSON:
@@ -241,6 +277,7 @@ def _dimension() -> JSON:
             form("uniform", ends, "Any number between two, both included."),
             form("loguniform", ends, "Any number between two, evenly on a log scale."),
             form("int", whole, "Any whole number between two, both included.", steps),
+            *_child_forms(),
             {"type": "null"},
         ]
     }

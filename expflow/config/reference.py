@@ -57,6 +57,8 @@ A dotted recipe key, and the values to search. Whole mappings may be values, too
 | `{uniform: [0.8, 0.95]}` | any number between, both ends included |
 | `{loguniform: [0.01, 2.0]}` | any number between, evenly on a log scale |
 | `{int: [1, 8], step: 1, log: false}` | whole numbers in steps from the lower end, which reach the upper one or not |
+| `{layers: {count: [2, 3], height: [1, 3], width: 3, filters: [8, 16], skips: true}}` | a child's layers |
+| `{cell: {nodes: 4, operations: darts, outputs: all}}` | a child's cell; [search.md](../search.md) has both |
 | `{…, when: {optimizer.name: sgd}}` | only where another key has this value, or one of a list; all must hold |
 
 A key whose condition does not hold is absent, and makes no second config. Only identity keys can be searched.

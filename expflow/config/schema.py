@@ -290,6 +290,13 @@ class SweepCheckpoints(FrozenModel):
     )
 
 
+class NetworkLimits(FrozenModel):
+    """What a config's network may cost. One that costs more is not trained; the searcher learns that it cannot be."""
+
+    params: int | None = execution(None, ge=1, description="Most parameters.")
+    macs: int | None = execution(None, ge=1, description="Most multiply-adds of a forward pass of one sample.")
+
+
 class Confirm(FrozenModel):
     """The leaders are trained again, with seeds that no choice was made by."""
 
@@ -319,6 +326,9 @@ class Sweep(FrozenModel):
     mode: Literal["max", "min"] | None = execution(None, description="Direction of a metric of your own.")
     select: Literal["last", "best_epoch"] = execution("last", description="Which report of a trial counts.")
     budget: Budget = execution(default_factory=Budget, description="When the sweep ends at the latest.")
+    limits: NetworkLimits = execution(
+        default_factory=NetworkLimits, description="What the network of a config may cost, before it is trained."
+    )
     checkpoints: SweepCheckpoints = execution(
         default_factory=SweepCheckpoints, description="Which checkpoints of ended trials stay on the disk."
     )

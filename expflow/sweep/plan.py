@@ -31,6 +31,7 @@ from expflow.sweep.result_names import newest_name, unused_name
 from expflow.sweep.searchers import Values
 from expflow.sweep.searchers.specs import GridSpec
 from expflow.sweep.storage_place import fetch_related, storage_folder, storage_text
+from expflow.training.template.process import RankTemplate
 from expflow.training.transfer.pretrained import PretrainedWeights
 
 
@@ -76,6 +77,10 @@ class PlanCache:
 
     prepared: dict[str, PreparedData] = field(default_factory=dict)
     """Data key -> prepared data."""
+    refusals: dict[str, str] = field(default_factory=dict)
+    """Config id -> why its network cannot be built or costs too much; empty where it may be trained."""
+    template: RankTemplate | None = None
+    """What networks are built in, so that this process imports no torch; None: in this process."""
     configs: int | None = None
     """Number of configs that the searcher proposes, once it was counted."""
 

@@ -20,7 +20,7 @@ def plan_digest(recipe: Recipe, sweep: Sweep) -> str:
     """
     searcher = sweep.searcher.model_dump(mode="json")
     confirm = [sweep.confirm.model_dump(mode="json")] if sweep.confirm else []
-    return digest([dump(recipe), space_facts(sweep), sweep.seeds, searcher, *confirm])
+    return digest([dump(recipe), space_facts(sweep), sweep.seeds, searcher, *confirm, *_limits(sweep)])
 
 
 def search_digest(recipe: Recipe, sweep: Sweep, mode: str) -> str:
@@ -35,7 +35,14 @@ def search_digest(recipe: Recipe, sweep: Sweep, mode: str) -> str:
     """
     searcher = sweep.searcher.model_dump(mode="json", exclude={"trials"}, exclude_defaults=True)
     base = identity_tree(recipe)
-    return digest([base, space_facts(sweep), searcher, sweep.searcher.name, sweep.metric, mode, sweep.select])
+    judged = [sweep.metric, mode, sweep.select]
+    return digest([base, space_facts(sweep), searcher, sweep.searcher.name, *judged, *_limits(sweep)])
+
+
+def _limits(sweep: Sweep) -> list[dict[str, Any]]:
+    """The limits on networks; none where there are none, as in plans from before there were any."""
+    limits = sweep.limits.model_dump(mode="json", exclude_none=True)
+    return [limits] if limits else []
 
 
 def space_facts(sweep: Sweep) -> tuple[dict[str, Any], ...]:

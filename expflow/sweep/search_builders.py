@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from expflow.config.identity import config_id
 from expflow.config.spec import UserComponent
 from expflow.registry import construct, load_dotted
+from expflow.sweep.network_limits import identify
 from expflow.sweep.plan import Plan
 from expflow.sweep.schedulers import Scheduler, SchedulerContext
 from expflow.sweep.search_state import SearchState
@@ -55,6 +55,6 @@ def build_search_state(plan: Plan) -> SearchState:
         build_scheduler(plan),
         plan.objective,
         search=plan.search_key,
-        identify=lambda values: config_id(plan.loaded.configure(values)),
+        identify=lambda values: identify(plan, values),
         limit=plan.limit,
     )

@@ -8,7 +8,7 @@ that a killed driver did not record are due again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -266,14 +266,22 @@ class SearchState:
             return Learned("failed")
         values = [self._objective.value(trial) for trial in trials]
         score = _mean(value for value in values if value is not None)
+        metrics = _mean_metrics(trials)
         if any(trial.status == "stopped" for trial in trials):
-            return Learned("stopped", score, _mean(trial.progress for trial in trials) or 0.0)
-        return Learned("complete", score) if None not in values else Learned("infeasible")
+            return Learned("stopped", score, _mean(trial.progress for trial in trials) or 0.0, metrics)
+        return Learned("complete", score, metrics=metrics) if None not in values else Learned("infeasible")
 
 
 def _failure_class(trial: TrialState) -> str:
     failure = trial.failures[-1].failure
     return failure if failure in RULES else "code"
+
+
+def _mean_metrics(trials: Sequence[TrialState]) -> dict[str, float]:
+    """The means of the metrics that are in the last report of every trial."""
+    reported = [trial.metrics for trial in trials]
+    common = [name for name in reported[0] if all(name in metrics for metrics in reported)]
+    return {name: sum(metrics[name] for metrics in reported) / len(reported) for name in common}
 
 
 def _mean(values: Iterable[Any]) -> float | None:

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from expflow.config.identity import config_id, trial_id
 from expflow.errors import ExperimentInvalid
 from expflow.sweep.data_preparation import prepared_data
+from expflow.sweep.network_limits import identify
 from expflow.sweep.plan import Plan, PlannedTrial
 from expflow.sweep.plan_identity import budget_of, own_data_key
 from expflow.sweep.search_builders import build_searcher
 from expflow.sweep.search_state import MAX_REPEATS
-from expflow.sweep.searchers import Values
+from expflow.sweep.searchers import Learned, Values
 
 KNOWN_BEFOREHAND = 10
 """Configs that a plan shows of a searcher that learns: as many as it can propose before it has results."""
@@ -25,27 +26,29 @@ def proposed_configs(plan: Plan) -> Iterator[Values]:
 
     Args:
         plan: The plan that is searched.
+
+    Raises:
+        ExperimentInvalid: None of those that were drawn can be trained; with the first reason.
     """
     searcher, known = build_searcher(plan), set[str]()
     most = plan.limit if not plan.learns else min(plan.limit or KNOWN_BEFOREHAND, KNOWN_BEFOREHAND)
-    repeats = 0
+    repeats, refused = 0, dict[str, ExperimentInvalid]()
     while (most is None or len(known) < most) and repeats < MAX_REPEATS:
         if (values := searcher.suggest()) is None:
-            return
-        config = _accepted_id(plan, values)
+            break
+        config = ""
+        try:
+            config = identify(plan, values)
+        except ExperimentInvalid as error:
+            refused.setdefault(error.problems[0].key, error)
+            searcher.complete(values, Learned("infeasible"))
         repeats += 1
         if config and config not in known:
             repeats = 0
             known.add(config)
             yield values
-
-
-def _accepted_id(plan: Plan, values: Values) -> str:
-    """The config's id; empty where the schema refuses it."""
-    try:
-        return config_id(plan.loaded.configure(values))
-    except ExperimentInvalid:
-        return ""
+    if not known and refused:  # nothing that was drawn can be trained
+        raise next(iter(refused.values()))
 
 
 def planned_trials(plan: Plan) -> Iterator[PlannedTrial]:

@@ -60,6 +60,11 @@ def test_a_well_known_name_is_shown_and_its_keys_can_be_set(capsys):
     assert deeper["keys"]["name"] == "resnet"
 
 
+def test_a_child_is_shown_with_its_configuration_string(capsys):
+    out = printed(capsys, "show", "child", "--set", "layers=3x5 s1 n24, 3x3 s2 n8 +1", "--input", "1x8x8")
+    assert "layer 1        Filter height: 3, Filter width: 5, Stride: 1, Num filters: 24" in out.splitlines()
+
+
 def test_alexnets_table(capsys):
     out = printed(capsys, "show", "alexnet")
     lines = out.splitlines()

@@ -16,6 +16,7 @@ import pytest
 
 from expflow.errors import ExperimentInvalid
 from expflow.registry import SCHEDULERS, SEARCHERS
+from expflow.sweep.searchers.model_free import RandomSearch
 from expflow.sweep.searchers.specs import SAMPLERS
 from tests.sweep.stage import Killed, Stage
 
@@ -210,6 +211,18 @@ def test_a_scheduler_goes_on_as_if_its_driver_had_not_been_killed(tmp_path: Path
     if name not in ("none", "pbt"):
         assert "stopped" in statuses
     assert bool(story["forked"]) == (name == "pbt")
+
+
+def test_a_searcher_learns_all_metrics_as_means_over_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learned = []
+    monkeypatch.setattr(RandomSearch, "complete", lambda self, values, result: learned.append(result))
+    stage = played(tmp_path / "sweep", experiment("{name: random, trials: 2}", SPACE, more="seeds: 2"), 1)
+    trials = list(stage.state().trials.values())
+    assert len(learned) == 2
+    for result, pair in zip(learned, (trials[:2], trials[2:]), strict=True):
+        wanted = {name: (pair[0].metrics[name] + pair[1].metrics[name]) / 2 for name in pair[0].metrics}
+        assert result.metrics == wanted
+        assert result.score == wanted["val/top1"]
 
 
 def test_a_searcher_that_learns_and_a_scheduler_that_stops_together(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from expflow.architectures.catalogue import arguments_of, catalogue, usual_data
+from expflow.architectures.specs.child import ChildSpec
+from expflow.architectures.specs.child_layers import configuration_string, parse_layers
 from expflow.cli.echo import echo
 from expflow.config.component_argument import parse_component
 from expflow.config.spec import Spec
@@ -221,6 +223,7 @@ def show_model(
         echo(_csv(table), nl=False)
     else:
         _show_table(table)
+        _show_configuration(model.spec)
     if bars is not None:
         from expflow.report.cost_figures import layer_bars
 
@@ -289,6 +292,14 @@ def _show_table(table: LayerTable) -> None:
     echo(f"multiply-adds  {table.macs:,} (with the pools' {table.pool_ops:,}: {together:,})")
     echo(f"memory         {table.memory_kb:,.1f} KB of convolutions, matrix products and pools")
     echo(f"               {table.all_memory_kb:,.1f} KB of all layers")
+
+
+def _show_configuration(spec: Spec) -> None:
+    """The configuration string of a child, as a controller writes it: a line for each layer."""
+    if isinstance(spec, ChildSpec) and not spec.normal:
+        echo("")
+        for number, layer in enumerate(parse_layers(spec.layers), start=1):
+            echo(f"layer {number}        {', '.join(configuration_string(layer))}")
 
 
 def _cells(row: LayerRow) -> tuple[str, ...]:

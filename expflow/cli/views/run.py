@@ -80,6 +80,7 @@ def sweep_and_show(
         as_json: Whether JSON objects are printed, one a line, instead of what people read.
     """
     with driver.new_template(plan) as template:
+        plan.cache.template = template
         runner = partial(driver.run_sweep, template=template)
         run = TrackedRun(plan, runner, keep_results=keep_results, retry_failed=retry_failed, metrics_port=metrics_port)
         run_and_show(run, report=True, as_json=as_json, template=template)

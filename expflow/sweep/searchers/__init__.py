@@ -6,7 +6,8 @@ got, and on nothing else: no clock, no global random state.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 Values = dict[str, Any]
@@ -23,11 +24,14 @@ class Learned:
             ``failed``: nothing can be learned.
         score: Mean over its seeds, in the metric's own direction; of stopped ones by their last reports.
         progress: Share of the budget that was spent, 0 to 1.
+        metrics: Every metric that all its seeds reported last, as the mean over them; costs (``cost/params``,
+            ``cost/macs``) among them. Empty where nothing can be learned.
     """
 
     kind: Literal["complete", "stopped", "infeasible", "failed"]
     score: float | None = None
     progress: float = 1.0
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 class SearchAlgorithm(Protocol):
