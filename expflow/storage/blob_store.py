@@ -270,8 +270,8 @@ class BlobStore:
             raise error
         if isinstance(error, PermissionError) or type(error).__name__ in NO_CREDENTIALS:
             raise StorageUnreachable(
-                f"{self.url(key)}: the store does not let us in ({_reason(error)}); it reads its usual variables, such "
-                "as AWS_PROFILE, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL"
+                f"{self.url(key)}: it does not let us in, or has no such bucket ({_reason(error)}); it reads its "
+                "usual variables: AWS_PROFILE, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL"
             ) from None
         if "NoSuchBucket" in str(error) or "bucket does not exist" in str(error):
             raise StorageUnreachable(f"{self.url(key)}: there is no such bucket; make it first") from None

@@ -202,16 +202,17 @@ class DriverSession:
         key = self._results.trial_key(self._name, trial_folder)
         return StoredTrial(self._store.address, key, self.epoch, attempt, is_new)
 
-    def fetch_trial(self, trial_folder: str, *, attempt: int) -> None:
+    def fetch_trial(self, trial_folder: str, *, attempt: int, again: bool = False) -> None:
         """Bring the local copy of a trial's folder up to the store, unless the attempt writes to this very folder.
 
         Args:
             trial_folder: The name of the trial's folder.
             attempt: The number of its last attempt.
+            again: Whether the store is asked although it was before.
         """
         marker = FolderMarker.of(self._folder / TRIALS / trial_folder)
         if marker is None or not marker.tag or marker.tag != self.trial(trial_folder, attempt).tag:
-            self._results.fetch_trial(self._name, trial_folder)
+            self._results.fetch_trial(self._name, trial_folder, again=again)
 
     def fetch_path(self, path: str) -> None:
         """Bring the folder of the trial that a path lies in up to the store, unless it has the path.
@@ -220,7 +221,7 @@ class DriverSession:
             path: The path, relative to the experiment's folder.
         """
         if not (self._folder / path).exists():
-            self._results.fetch_trial(self._name, path.split("/")[1])
+            self._results.fetch_trial(self._name, path.split("/")[1], again=True)
 
     def send_trial(self, trial_folder: str, attempt: int) -> None:
         """Send a trial's local folder, to which the driver itself added something; no rank works on it.

@@ -127,17 +127,18 @@ class StoredResults:
         for name in self.names():
             self.fetch(name)
 
-    def fetch_trial(self, name: str, trial_folder: str, *, checkpoints: bool = True) -> None:
+    def fetch_trial(self, name: str, trial_folder: str, *, checkpoints: bool = True, again: bool = False) -> None:
         """Bring one trial's folder up to the store.
 
         Args:
             name: The experiment's name.
             trial_folder: The name of the trial's folder.
             checkpoints: Whether its checkpoints are needed.
+            again: Whether the store is asked although it was before: the trial may have been trained on since.
         """
         folder = self.root / name / TRIALS / trial_folder
         asked = (name, trial_folder, checkpoints)
-        if asked in self._fetched and folder.is_dir():
+        if asked in self._fetched and folder.is_dir() and not again:
             return
         with self._locked(f"{name}/{trial_folder}"):
             fetch_trial(self.store, self.trial_key(name, trial_folder), folder, checkpoints=checkpoints)

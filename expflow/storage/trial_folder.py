@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from expflow.errors import StorageUnreachable
-from expflow.storage.blob_store import BlobStore
+from expflow.storage.blob_store import PATIENCE_SECONDS, BlobStore
 from expflow.storage.folder_fetch import fetch_folder, manifest_tags, newest_manifest
 from expflow.storage.folder_manifest import FolderManifest
 from expflow.storage.folder_mirror import MANIFESTS, FolderMarker, FolderMirror
@@ -116,12 +116,14 @@ class TrialSender:
             StorageUnreachable: The store does not answer.
         """
         place, known = self._place, None
+        self._store.patience = END_PATIENCE_SECONDS
         if not place.is_new:
             if writes:  # from here on older attempts remove nothing more
                 claim = FolderManifest(place.tag, "", files=None)
                 self._store.create(f"{place.prefix}/{MANIFESTS}/{place.tag}.json", claim.to_bytes())
             fetch_trial(self._store, place.prefix, self._folder, tag=place.tag)
             known = newest_manifest(self._store, place.prefix)
+        self._store.patience = PATIENCE_SECONDS
         if writes:
             self._mirror = FolderMirror(
                 self._store,

@@ -38,7 +38,7 @@ class TrialCheckpoints:
         """The trial's folder; of results at an address as its last attempt, maybe on another machine, has left it."""
         folder = self._folder(trial)
         if trial.attempt and (session := session_of(self._plan.folder)) is not None:
-            session.fetch_trial(folder.name, attempt=trial.attempt)
+            session.fetch_trial(folder.name, attempt=trial.attempt, again=True)
         return folder
 
     def resume_step(self, trial: TrialState) -> int:
@@ -93,7 +93,8 @@ class TrialCheckpoints:
         Args:
             trial: The trial's state.
         """
-        return stored_checkpoints(self._plan.folder, trial.trial, self._fetched(trial))
+        folder = self._fetched(trial) if trial.ended else self._folder(trial)
+        return stored_checkpoints(self._plan.folder, trial.trial, folder)
 
     def remove_leftovers(self, trial: TrialState) -> None:
         """Remove what killed processes left half-written or half-deleted in the folder of a trial that has ended.
