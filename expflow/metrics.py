@@ -67,7 +67,7 @@ _TABLE = (
     Metric("f1", "max", label="F1"),
     Metric("auc", "max", label="area under the curve"),
     Metric("auroc", "max", label="area under the ROC curve"),
-    Metric("map", "max", label="mean average precision"),
+    Metric("map", "max", "share", label="mean average precision"),
     # segmentation
     Metric("iou", "max", "share", label="intersection over union"),
     Metric("miou", "max", "share", label="mean intersection over union"),
@@ -85,6 +85,9 @@ _TABLE = (
     Metric("mask_ap", "max", "share", label="AP of masks"),
     Metric("mask_ap50", "max", "share", label="AP50 of masks"),
     Metric("mask_ap75", "max", "share", label="AP75 of masks"),
+    # regression
+    Metric("rmse", "min", label="root mean squared error"),
+    Metric("mae", "min", label="mean absolute error"),
     # sequences
     Metric("bleu", "max", label="BLEU"),
     Metric("sequence_accuracy", "max", "share", True, "sequence accuracy"),

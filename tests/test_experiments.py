@@ -18,6 +18,9 @@ DIGITS = 8
 SHAPES = {
     "digits": ((1, DIGITS, DIGITS), 10),
     "digit_scenes": ((3, 48, 48), 2),
+    "noisy_curve": ((1, 1, 1), 1),
+    "voc2012": ((3, 224, 224), 21),
+    "voc2012_labels": ((3, 224, 224), 20),
     "fashion_mnist": ((1, 28, 28), 10),
     "cifar10": ((3, 32, 32), 10),
     "imagenet": ((3, 224, 224), 1000),
@@ -77,7 +80,7 @@ def test_plan_shows_an_experiment_or_says_where_its_data_come_from(path, tmp_pat
         assert left.value.code == 2
         assert "init" in err
         assert "expflow sweep" in err
-    elif source(path).name in ("digits", "digit_scenes"):
+    elif source(path).name in ("digits", "digit_scenes", "noisy_curve"):
         assert (left.value.code, err) == (0, "")
         number = (
             len(recipes(path.stem)) * len(experiment.sweep.seeds) if experiment.sweep.searcher.name == "grid" else ""

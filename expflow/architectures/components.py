@@ -25,6 +25,8 @@ MODELS = (
     Component("fcn", "expflow.architectures.specs.fcn:FCNSpec"),
     Component("deconvnet", "expflow.architectures.specs.unpooling:DeconvNetSpec"),
     Component("segnet", "expflow.architectures.specs.unpooling:SegNetSpec"),
+    Component("multi_head", "expflow.architectures.specs.multi_head:MultiHeadSpec"),
+    Component("polynomial", "expflow.architectures.specs.polynomial:PolynomialNetSpec"),
     Component("encoder_decoder", "expflow.architectures.specs.encoder_decoder:EncoderDecoderSpec"),
     Component("faster_rcnn", "expflow.architectures.specs.detectors:FasterRCNNSpec"),
     Component("mask_rcnn", "expflow.architectures.specs.detectors:MaskRCNNSpec"),

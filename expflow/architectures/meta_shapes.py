@@ -233,6 +233,18 @@ def _zero_padded(x: Tensor, padding: Sequence[int], value: float = 0) -> Tensor 
     return x.new_empty(sizes) if min(sizes) > 0 else None
 
 
+def _scattered(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor | None:
+    fits = index.shape == source.shape and index.ndim == x.ndim and x.dtype is source.dtype and x.is_contiguous()
+    inside = all(n <= m or axis == dim % x.ndim for axis, (n, m) in enumerate(zip(index.shape, x.shape, strict=False)))
+    meta = _is_meta_float(x) and index.dtype is torch.int64 and index.device == source.device == x.device
+    return x.new_empty(x.shape) if fits and inside and meta else None
+
+
+def _resized_bilinear(x: Tensor, size: Sequence[int], *rest: Any) -> Tensor | None:
+    fits = _is_meta_float(x) and x.ndim == 4 and x.is_contiguous() and 0 not in x.shape and min(size) > 0
+    return x.new_empty((*x.shape[:2], *size)) if fits else None
+
+
 META_SHAPES: dict[Any, Callable[..., Any]] = {
     **{getattr(aten, name).default: _elementwise for name in _NAMED.split()},
     **dict.fromkeys((*_ARITHMETIC, aten.pow.Tensor_Scalar), _elementwise),
@@ -253,4 +265,6 @@ META_SHAPES: dict[Any, Callable[..., Any]] = {
     aten.replication_pad2d.default: _edge_padded,
     aten.constant_pad_nd.default: _zero_padded,
     aten.cat.default: _cat,
+    aten.scatter.src: _scattered,
+    aten.upsample_bilinear2d.default: _resized_bilinear,
 }

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-Kind = Literal["image", "mask", "boxes", "box_label", "box_area", "box_scale", "instances", "label", "array"]
+Kind = Literal[
+    "image", "mask", "boxes", "box_label", "box_area", "box_scale", "instances", "label", "labels", "numbers", "array"
+]
 """What a field holds, and so how it is stored, cut, put into batches and drawn: :mod:`expflow.data.kinds`. ``array`` is
 for numbers that a trial makes itself, such as kept features; shards hold none."""
 
@@ -88,6 +90,14 @@ class DataSpec:
             kind: the kind.
         """
         return tuple(name for name, spec in self.fields.items() if spec.kind == kind)
+
+    def outputs(self, name: str) -> int:
+        """Return how many scores or numbers a network gives for a field.
+
+        Args:
+            name: the field: of the kind ``label``, ``labels`` or ``numbers``.
+        """
+        return self.num_classes if self.fields[name].kind == "label" else self.fields[name].shape[0]
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

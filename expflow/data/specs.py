@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import model_validator
+from pydantic import NonNegativeInt, field_validator, model_validator
 
 from expflow.config.spec import FieldError, execution, identity
 from expflow.data.augment.specs import PhotographSourceSpec
@@ -62,12 +63,37 @@ class DigitScenesSpec(ShardedSourceSpec):
     distinct: bool = identity(
         False, description="Whether each digit is a class of its own, rather than all of them one class, digit."
     )
-    truth: Literal["masks", "boxes", "instances"] = identity(
+    truth: Literal["masks", "boxes", "instances", "labels"] = identity(
         "masks",
         description="masks: the class of each pixel; boxes: a box around each digit; instances: boxes, and which digit"
-        " each pixel is of.",
+        " each pixel is of; labels: which of the ten digits are in the scene.",
     )
     scene_seed: int = identity(0, description="Seed of what is composed where.", ge=0)
+
+
+class NoisyCurveSpec(ShardedSourceSpec):
+    """Points of sin(2 pi x) with normal noise (Bishop 2006, figure 1.2), for regression: x is the grey of one pixel."""
+
+    build: ClassVar[str] = "expflow.data.sources.noisy_curve:open_noisy_curve"
+    described: ClassVar[frozenset[str]] = frozenset(
+        {"train_points", "val_points", "test_points", "noise", "point_seed"}
+    )
+
+    train_points: int = identity(10, description="Points of train.", ge=2, le=1_000_000)
+    val_points: int = identity(100, description="Points of val.", ge=1, le=1_000_000)
+    test_points: int = identity(100, description="Points of test.", ge=1, le=1_000_000)
+    noise: float = identity(0.3, description="Standard deviation of the noise.", ge=0)
+    point_seed: NonNegativeInt | Literal["trial"] = identity(
+        0, description="Seed of the points; trial: each trial draws points of its own."
+    )
+
+    def of_trial(self, seed: int) -> Self:
+        """Return the source as a trial sees it: with ``point_seed: trial`` its points are drawn by the trial's seed.
+
+        Args:
+            seed: the trial's seed.
+        """
+        return self.model_copy(update={"point_seed": f"trial {seed}"}) if self.point_seed == "trial" else self
 
 
 class FolderSpec(ImageFilesSpec, DrawnSplitsSpec):
@@ -100,6 +126,21 @@ class FolderSpec(ImageFilesSpec, DrawnSplitsSpec):
         " and masks/ alone.",
         max_length=255,
     )
+    group: str = identity(
+        "",
+        description="Regular expression for paths of images: images in which it finds the same text (its first"
+        " group, or all that it finds) are of one photograph, subject or scene, and never in two splits. "
+        "`([^/]+)_tile` for leaf7_tile3.png.",
+    )
+
+    @field_validator("group", mode="after")
+    @classmethod
+    def _is_an_expression(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"expected a regular expression, found {value!r}: {error}") from error
+        return value
 
     @model_validator(mode="after")
     def _resized_has_its_size(self) -> Self:

@@ -11,5 +11,8 @@ TASKS = (
     Component("classification", "expflow.tasks.specs:ClassificationSpec"),
     Component("segmentation", "expflow.tasks.specs:SegmentationSpec"),
     Component("detection", "expflow.tasks.specs:DetectionSpec"),
+    Component("multilabel", "expflow.tasks.specs:MultilabelSpec"),
+    Component("regression", "expflow.tasks.specs:RegressionSpec"),
+    Component("multitask", "expflow.tasks.specs:MultitaskSpec"),
     Component("scripted", "expflow.tasks.specs:ScriptedSpec"),
 )

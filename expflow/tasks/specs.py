@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import ConfigDict, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from expflow.config.component_specs import ModelOutput, TaskSpec
 from expflow.config.spec import FieldError, FrozenModel, identity
@@ -123,6 +123,65 @@ class DetectionSpec(PenalisedTaskSpec):
                 yield f"data.train.{key}", "mixes the classes of whole images, and here each box has one; remove it"
         if init is not None and init.probe:
             yield "init.probe", "keeps one vector of features for an image, and boxes need maps; use freeze: backbone"
+
+
+def _mixing_conflicts(slots: Mapping[str, Any], init: Any, what: str) -> Iterable[tuple[str, str]]:
+    """MixUp and CutMix, and a probe's kept features, where a sample has something else than one class."""
+    train = getattr(slots.get("data"), "train", None)
+    for key in ("mixup", "cutmix"):
+        if getattr(train, key, 0):
+            yield f"data.train.{key}", f"mixes the classes of two images, and these have {what}; remove it"
+    if init is not None and init.probe:
+        yield "init.probe", "keeps features beside one class for each image; use freeze: backbone"
+
+
+class MultilabelSpec(PenalisedTaskSpec):
+    """Of which classes an image is, several or none: loss, and mean average precision over the classes."""
+
+    build: ClassVar[str] = "expflow.tasks.multilabel:build"
+    defaults: ClassVar[Mapping[str, str]] = MappingProxyType({"loss": "bce", "schedule": "constant"})
+    metrics: ClassVar[tuple[str, ...]] = ("loss", "map")
+    main_metric: ClassVar[str] = "val/map"
+    needs: ClassVar[ModelOutput] = "scores"
+
+    def conflicts(self, slots: Mapping[str, Any], init: Any) -> Iterable[tuple[str, str]]:
+        """MixUp and CutMix, and a probe's kept features."""
+        return _mixing_conflicts(slots, init, "several classes each")
+
+
+class RegressionSpec(PenalisedTaskSpec):
+    """Numbers that belong to an image: loss, root mean squared error and mean absolute error."""
+
+    build: ClassVar[str] = "expflow.tasks.regression:build"
+    defaults: ClassVar[Mapping[str, str]] = MappingProxyType({"loss": "squared", "schedule": "constant"})
+    metrics: ClassVar[tuple[str, ...]] = ("loss", "rmse", "mae")
+    main_metric: ClassVar[str] = "val/rmse"
+    needs: ClassVar[ModelOutput] = "scores"
+
+    def conflicts(self, slots: Mapping[str, Any], init: Any) -> Iterable[tuple[str, str]]:
+        """MixUp and CutMix, and a probe's kept features."""
+        return _mixing_conflicts(slots, init, "numbers")
+
+
+class MultitaskSpec(PenalisedTaskSpec):
+    """Several things of one image by one network: its class, its classes and numbers, as far as the data have them."""
+
+    build: ClassVar[str] = "expflow.tasks.multitask:build"
+    slots: ClassVar[frozenset[str]] = frozenset({"data", "model", "optimizer", "schedule"})
+    defaults: ClassVar[Mapping[str, str]] = MappingProxyType({"schedule": "constant"})
+    metrics: ClassVar[tuple[str, ...]] = ("loss", "top1", "map", "rmse", "mae")
+    main_metric: ClassVar[str] = "val/loss"
+    needs: ClassVar[ModelOutput] = "several"
+
+    weights: Mapping[Literal["label", "labels", "target"], Annotated[float, Field(ge=0)]] = identity(
+        default_factory=dict,
+        description="How much each field's loss counts: label (cross-entropy), labels (binary cross-entropy) and target"
+        " (squared distance); 1 for what is not named, and 0 leaves a field out.",
+    )
+
+    def conflicts(self, slots: Mapping[str, Any], init: Any) -> Iterable[tuple[str, str]]:
+        """MixUp and CutMix, and a probe's kept features."""
+        return _mixing_conflicts(slots, init, "more than one class")
 
 
 class Action(FrozenModel):

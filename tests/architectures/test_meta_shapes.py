@@ -156,6 +156,25 @@ def test_padded_edges_are_as_large_as_torchs(padding, order):
     assert described(call_operation(op, (x, padding), {})) == described(op(x, padding))
 
 
+@pytest.mark.parametrize("places", [5, 6])
+def test_scattered_values_have_the_shape_of_what_they_go_into(places):
+    x, index, source = (torch.empty(2, 3, n, device="meta") for n in (9, 5, places))
+    arguments = (x, 2, index.to(torch.int64), source)
+    if places > 5:
+        arguments = (torch.empty(2, 2, 9, device="meta"), *arguments[1:])  # more rows than there is room for
+        with pytest.raises(RuntimeError):
+            call_operation(aten.scatter.src, arguments, {})
+    else:
+        assert described(call_operation(aten.scatter.src, arguments, {})) == described(aten.scatter.src(*arguments))
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_resized_maps_are_as_large_as_torchs(order):
+    x = torch.empty(2, 3, 4, 5, device="meta").contiguous(memory_format=order)
+    op = aten.upsample_bilinear2d.default
+    assert described(call_operation(op, (x, [7, 9], False), {})) == described(op(x, [7, 9], False))
+
+
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize(("stride", "padding", "dilation", "rest"), [(2, 1, 1, 0), (3, 0, 2, 1), (1, 2, 1, 0)])
 def test_transposed_convolutions_are_as_large_as_torchs(stride, padding, dilation, rest, groups):

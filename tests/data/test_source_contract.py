@@ -15,7 +15,7 @@ from expflow.data.prepare.prepared import PreparedData, data_key, prepared_witho
 from expflow.data.shards.index import read_index
 from expflow.data.shards.verify import verify_shards
 from expflow.data.source_spec import ShardedSourceSpec
-from expflow.data.sources import idx
+from expflow.data.sources import idx, stamp_files
 from expflow.data.sources.base import BOX_FIELDS
 from expflow.data.streaming.loader import loader_for
 from expflow.errors import DataInvalid, DataMissing, ExpflowError
@@ -23,6 +23,7 @@ from expflow.registry import SOURCES, load_dotted
 from tests.config.files import loaded, problems
 from tests.data.sources.boxed_sets import write_coco, write_crowns
 from tests.data.sources.imagenets import train_folders, val_sorted
+from tests.data.sources.labelled_sets import write_pets, write_stamps, write_table, write_voc
 from tests.data.sources.small_sets import write_cifar, write_idx
 from tests.data.tiny import PNGS, tar_of
 
@@ -87,11 +88,28 @@ def _tree_crowns(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_crowns(folder, monkeypatch)
 
 
+def _voc(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_voc(folder / "VOCdevkit" / "VOC2012", 8)
+
+
+def _pets(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pets(folder, 8)
+
+
+def _stamps(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_stamps(folder, 24)
+
+
+def _table(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_table(folder, 12)
+
+
 CASES = {
     "digits": SourceCase(),
     "digit_scenes": SourceCase(
         None, {"train_scenes": 12, "val_scenes": 3, "test_scenes": 3, "side": 16}, target="mask", task="segmentation"
     ),
+    "noisy_curve": SourceCase(target="target", task="regression"),
     "mnist": SourceCase(write_idx, {}, BUILD_WITH, (DataMissing, "without --from to fetch it")),
     "fashion_mnist": SourceCase(write_idx, {}, BUILD_WITH, (DataMissing, "without --from to fetch it")),
     "cifar10": SourceCase(_cifar("cifar10"), {}, BUILD_WITH, (DataMissing, "without --from to fetch it")),
@@ -99,6 +117,31 @@ CASES = {
     "imagenet": SourceCase(_imagenet, {"val_fraction": 0.34}, BUILD_FIRST, (DataMissing, "get ILSVRC2012_img_train")),
     "imagenet22k": SourceCase(
         _imagenet22k, {"val_fraction": 0.2, "test_fraction": 0.2}, BUILD_FIRST, (DataMissing, "get winter21_whole")
+    ),
+    "voc2012": SourceCase(
+        _voc, {"val_fraction": 0.3}, BUILD_WITH, (DataMissing, "get VOCtrainval"), "mask", "segmentation"
+    ),
+    "voc2012_labels": SourceCase(
+        _voc, {"val_fraction": 0.3}, BUILD_WITH, (DataMissing, "get VOCtrainval"), "labels", "multilabel"
+    ),
+    "pets": SourceCase(
+        _pets, {"val_fraction": 0.3}, BUILD_WITH, (DataMissing, "get images.tar.gz"), "mask", "segmentation"
+    ),
+    "stamps": SourceCase(
+        _stamps,
+        {"side": 16},
+        "install Debian's package",
+        (DataMissing, "expected tuxpaint-stamps"),
+        "mask",
+        "segmentation",
+    ),
+    "table": SourceCase(
+        _table,
+        {"labels": "labels", "image_size": 4},
+        WRITE_PATH,
+        (DataMissing, "there is no table"),
+        "labels",
+        "multilabel",
     ),
     "folder": SourceCase(
         _folder_of_images, {"image_size": 4}, WRITE_PATH, (DataInvalid, "each class needs a folder of its own")
@@ -128,6 +171,7 @@ every_source_of_files = pytest.mark.parametrize(
 @pytest.fixture(autouse=True)
 def _no_system_packages(monkeypatch, tmp_path):
     monkeypatch.setattr(idx, "DEBIAN", tmp_path / "no package")
+    monkeypatch.setattr(stamp_files, "INSTALLED", tmp_path / "no package")
 
 
 def spec_of(name: str, **keys: Any) -> ShardedSourceSpec:
@@ -227,6 +271,6 @@ def test_fields_and_splits_are_those_of_the_batches(name, tmp_path, monkeypatch)
     target = CASES[name].target
     assert {"image", target, "valid"} <= set(batch)
     numbers = np.asarray(batch["box_label" if target == "boxes" else target])
-    assert numbers[numbers != VOID].max() < data.spec.num_classes
+    assert data.spec.fields[target].kind == "numbers" or numbers[numbers != VOID].max() < data.spec.num_classes
     if target == "mask":
         assert batch["mask"].shape == (len(batch["image"]), *batch["image"].shape[2:])

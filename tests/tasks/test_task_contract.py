@@ -66,13 +66,41 @@ def boxed_images():
     }
 
 
+MEASURED = DataSpec(
+    {
+        "image": FieldSpec((1, 4, 4), "uint8"),
+        "label": FieldSpec((), "int64"),
+        "labels": FieldSpec((CLASSES,), "uint8", kind="labels"),
+        "target": FieldSpec((CLASSES,), "float32", kind="numbers"),
+    },
+    tuple("abcdefg"),
+    mean=(0.5,),
+    std=(0.25,),
+)
+
+
+def measured_images():
+    """One batch of images with a class, several classes (some not known) and numbers; its last sample is padding."""
+    generator = torch.Generator().manual_seed(2)
+    answers = torch.tensor([0, 1, 1, VOID], dtype=torch.uint8)
+    return {
+        **labelled_images(),
+        "labels": answers[torch.randint(0, 4, (BATCH, CLASSES), generator=generator)],
+        "target": torch.randn(BATCH, CLASSES, generator=generator),
+    }
+
+
 TRAINED = {
     # name -> what its recipe needs beside its defaults, the data, and a batch of them
     "classification": ({"model": "linear", "optimizer": "sgd"}, IMAGES, labelled_images),
     "segmentation": ({"model": "unet", "optimizer": "sgd"}, SCENES, masked_images),
     "detection": ({"model": "retinanet", "optimizer": "sgd"}, PLACES, boxed_images),
+    "multilabel": ({"model": "linear", "optimizer": "sgd"}, MEASURED, measured_images),
+    "regression": ({"model": "linear", "optimizer": "sgd"}, MEASURED, measured_images),
+    "multitask": ({"model": "multi_head", "optimizer": "sgd"}, MEASURED, measured_images),
 }
 SMALL = {
+    "multi_head": {"backbone": "linear"},
     "unet": {"width": 2, "depth": 1},
     "retinanet": {"backbone": "resnet", "layout": (1, 1, 1), "width": 2, "head_width": 4, "smallest_stride": 2},
     "detection": {"areas": (36.0, 200.0)},

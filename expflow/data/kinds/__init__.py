@@ -1,4 +1,4 @@
-"""What a field of a sample can be: image, mask, class, boxes and what belongs to them.
+"""What a field of a sample can be: image, mask, class, several classes, numbers, boxes and what belongs to them.
 
 Each kind is declared in one module here: its members in shards, what a batch holds of it, how it follows the part that
 is taken of a sample's image, what a build counts of it, and how it is drawn. Importing this package imports no torch.
@@ -17,7 +17,9 @@ from expflow.data.kinds.boxes import BoxAreaKind, BoxesKind, BoxLabelKind, BoxSc
 from expflow.data.kinds.image import ImageKind
 from expflow.data.kinds.instances import InstancesKind
 from expflow.data.kinds.label import LabelKind
+from expflow.data.kinds.labels import LabelsKind
 from expflow.data.kinds.mask import MaskKind
+from expflow.data.kinds.numbers import NumbersKind
 
 __all__ = [
     "CODECS",
@@ -41,6 +43,8 @@ KINDS: dict[str, FieldKind] = {
     "mask": MaskKind(),
     "instances": InstancesKind(),
     "label": LabelKind(),
+    "labels": LabelsKind(),
+    "numbers": NumbersKind(),
 }
 """Every kind of field that shards hold."""
 

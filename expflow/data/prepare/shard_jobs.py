@@ -151,7 +151,6 @@ def _finish(
     """Write statistics and manifest, here and where the shards were sent."""
     mean, std = total.mean_and_std()
     samples = {split: sum(shard.samples for shard in shards) for split, shards in splits.items()}
-    counted, unit = total.by_class()
     manifest = ShardManifest(
         data_key(job.spec, source.reading),
         described_source(job.spec, source.reading),
@@ -161,7 +160,7 @@ def _finish(
         content.hexdigest(),
         statistics=write_statistics(job.folder, total),
         passed_over=total.passed_over,
-        notes=(*source.notes, *structure_notes(source.classes, counted, unit)),
+        notes=(*source.notes, *_structure_notes(source, total)),
     )
     write_manifest(job.folder, manifest)
     if job.sent_to is not None:
@@ -170,6 +169,12 @@ def _finish(
     for path in (job.folder / MANIFEST, job.folder):
         fsync_path(path)
     return manifest
+
+
+def _structure_notes(source: SampleSource, total: SampleCounts) -> Iterator[str]:
+    """What a user should know of the classes; nothing where samples have numbers and no classes."""
+    if {field.kind for field in source.shapes.values()} - {"image", "numbers"}:
+        yield from structure_notes(source.classes, *total.by_class())
 
 
 def remove_build_records(folder: Path) -> None:

@@ -84,5 +84,6 @@ def _fingerprint(description: Mapping[str, Any], split: str, first: int, items: 
     for item in items:
         line = f"{item.name}\0{item.label}\0{item.size}\0{item.mtime_ns}\0{item.archive}\0{item.offset}\0"
         line += "".join(f"{name}\0{size}\0{mtime_ns}\0" for name, size, mtime_ns in item.beside)
+        line += "".join(f"{value!r}\0" for value in item.values)
         digest.update(line.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from expflow.data.dataspec import BOXES_MEMBER, FieldSpec
+from expflow.data.permutation import Ids
 from expflow.data.shards.manifest import FIRST_READING
 from expflow.data.shards.passed_over import PassedOver
 from expflow.data.source_spec import Origin
+from expflow.data.sources.grouped_split import check_groups, grouped_split
 from expflow.data.sources.stratified_split import stratified_split
 from expflow.errors import DataInvalid, DataMissing
 
@@ -34,6 +36,8 @@ class SampleRef:
         archive: path of the archive that it lies in; "" for a file of its own.
         offset: where it begins in the archive, in bytes.
         beside: path, size in bytes and time of change of each further file of it, such as its mask.
+        group: what it shares with samples that must not be in another split, such as a photograph; "" for nothing.
+        values: values of its fields that the list of samples holds already.
     """
 
     name: str
@@ -43,6 +47,8 @@ class SampleRef:
     archive: str = ""
     offset: int = 0
     beside: tuple[tuple[str, int, int], ...] = ()
+    group: str = ""
+    values: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -171,6 +177,19 @@ def with_boxes(described: dict[str, Any], most: int, *, instances: bool = False)
     }
 
 
+def with_labels(described: dict[str, Any], classes: int) -> dict[str, Any]:
+    """Return ``fields`` and ``shapes`` with several classes of each sample in the place of one.
+
+    Args:
+        described: what :func:`image_fields` or :func:`file_fields` gave.
+        classes: how many classes there are.
+    """
+    return {
+        "fields": {"image": described["fields"]["image"], "labels": "labels.txt"},
+        "shapes": {"image": described["shapes"]["image"], "labels": FieldSpec((classes,), "uint8", kind="labels")},
+    }
+
+
 def draw_splits(
     items: Sequence[SampleRef],
     fractions: Mapping[str, float],
@@ -179,7 +198,7 @@ def draw_splits(
 ) -> dict[str, list[SampleRef]]:
     """Divide samples into train and drawn splits; splits that are given are kept and only shuffled.
 
-    Where samples have a class, each split has the classes in proportion.
+    Where samples have a class, each split has the classes in proportion. Samples of one group are in one split.
 
     Args:
         items: the samples that are divided.
@@ -192,25 +211,32 @@ def draw_splits(
         train, the splits of ``fractions`` and those of ``given``, in that order.
 
     Raises:
-        DataInvalid: a split that was asked for would be empty.
+        DataInvalid: a split that was asked for would be empty, or given splits cut a group.
     """
     given = given or {}
     if isinstance(seed, str):
         trial_seed = int(seed.partition(" ")[2] or 0)
         return _with_own_val(draw_splits(items, fractions, 0, given), fractions, trial_seed, given)
     drawn = {split: share for split, share in fractions.items() if share > 0 and split not in given}
-    *parts, train = stratified_split([item.label or 0 for item in items], list(drawn.values()), seed)
-    splits = {"train": [items[i] for i in train]}
-    for split, part in zip(drawn, parts, strict=True):
-        splits[split] = [items[i] for i in part]
+    *parts, train = _positions(items, list(drawn.values()), seed)
+    pairs = zip(("train", *drawn), (train, *parts), strict=True)
+    splits = {split: [items[i] for i in part] for split, part in pairs}
     for split, own in given.items():
-        (order,) = stratified_split([item.label or 0 for item in own], [], seed)
+        (order,) = _positions(own, [], seed)
         splits[split] = [own[i] for i in order]
+    check_groups({split: [item.group for item in part] for split, part in splits.items()})
     if empty := [split for split, part in splits.items() if not part]:
         raise DataInvalid(
             f"{len(items)} images leave none for {' and '.join(empty)}: use more images, or set larger fractions"
         )
     return {split: splits[split] for split in dict.fromkeys(("train", *fractions, *given)) if split in splits}
+
+
+def _positions(items: Sequence[SampleRef], fractions: Sequence[float], seed: int) -> list[Ids]:
+    labels = [item.label or 0 for item in items]
+    if any(item.group for item in items):
+        return grouped_split([item.group for item in items], labels, fractions, seed)
+    return stratified_split(labels, fractions, seed)
 
 
 def _with_own_val(
@@ -224,7 +250,7 @@ def _with_own_val(
         raise DataInvalid("split_seed: trial draws val for each trial, and these data have a val of their own")
     pool = sorted((*splits["train"], *splits["val"]), key=lambda item: item.name)
     share = len(splits["val"]) / len(pool)
-    val, train = stratified_split([item.label or 0 for item in pool], [share], seed)
+    val, train = _positions(pool, [share], seed)
     return {**splits, "train": [pool[i] for i in train], "val": [pool[i] for i in val]}
 
 

@@ -17,7 +17,15 @@ from expflow.data.augment import sample_random
 from expflow.data.dataspec import VOID
 from expflow.data.kinds.boxes import ObjectBoxes
 from expflow.data.source_spec import Origin
-from expflow.data.sources.base import BOX_FIELDS, SampleRef, SampleSource, image_fields, with_boxes, with_mask
+from expflow.data.sources.base import (
+    BOX_FIELDS,
+    SampleRef,
+    SampleSource,
+    image_fields,
+    with_boxes,
+    with_labels,
+    with_mask,
+)
 from expflow.data.sources.stratified_split import stratified_split
 from expflow.data.specs import DigitScenesSpec, DigitsSpec
 from expflow.errors import PackageMissing
@@ -27,6 +35,8 @@ PARTS = {"train": (0.0, 0.7, 0.0, 1.0), "val": (0.7, 1.0, 0.0, 0.5), "test": (0.
 
 DIGIT_SIDES = (0.25, 0.5)
 """Smallest and largest side of a digit, as shares of the scene's."""
+
+DIGITS = 10
 
 FADING, SOLID = 0.25, 0.5
 """A pixel that ink covers more than SOLID is the digit's, one less than FADING the background's, any other void."""
@@ -67,6 +77,10 @@ class SceneComposer:
         image = scene_hwc.round().clip(0, 255).astype(np.uint8)
         if self.spec.truth == "masks":
             return {"image": image, "mask": mask_hw}
+        if self.spec.truth == "labels":
+            present = np.zeros(DIGITS, np.uint8)
+            present[labels] = 1
+            return {"image": image, "labels": present}
         boxes, instances_hw = outlined(instances_hw, labels if self.spec.distinct else [0] * len(labels))
         return {"image": image, **dict.fromkeys(BOX_FIELDS, boxes), "instances": instances_hw}
 
@@ -152,18 +166,23 @@ def open_digit_scenes(spec: DigitScenesSpec, origin: Origin) -> SampleSource:
     of_split = {"train": train.tolist(), "val": val.tolist(), "test": test.tolist()}
     photographs = [np.asarray(photograph, np.uint8) for photograph in load_sample_images().images]
     counts = {"train": spec.train_scenes, "val": spec.val_scenes, "test": spec.test_scenes}
-    names = [str(digit) for digit in range(10)] if spec.distinct else ["digit"]
-    masks = spec.truth == "masks"
-    described = image_fields(3, spec.side, spec.side)
+    digit_names = tuple(map(str, range(DIGITS)))
+    names = digit_names if spec.distinct or spec.truth == "labels" else ("digit",)
     return SampleSource(
-        classes=("background", *names) if masks else tuple(names),
+        classes=("background", *names) if spec.truth == "masks" else names,
         splits={split: [SampleRef(f"{split}-{n}") for n in range(count)] for split, count in counts.items()},
         read=SceneComposer(spec, (digits.images / 16).astype(np.float32), labels, of_split, photographs),
         portable=True,
         notes=(NOTE,),
-        **(
-            with_mask(described)
-            if masks
-            else with_boxes(described, spec.most_digits, instances=spec.truth == "instances")
-        ),
+        **_stored(spec),
     )
+
+
+def _stored(spec: DigitScenesSpec) -> dict[str, Any]:
+    """Fields and shapes of what is asked for."""
+    described = image_fields(3, spec.side, spec.side)
+    if spec.truth == "masks":
+        return with_mask(described)
+    if spec.truth == "labels":
+        return with_labels(described, DIGITS)
+    return with_boxes(described, spec.most_digits, instances=spec.truth == "instances")

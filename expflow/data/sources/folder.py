@@ -26,6 +26,7 @@ from expflow.data.sources.base import (
     printable,
     with_mask,
 )
+from expflow.data.sources.groups import TILE_GROUP, tiled_photographs, with_groups
 from expflow.data.sources.image_files import ImageFileReader
 from expflow.data.sources.listing import IMAGES, ListedImage, list_images
 from expflow.data.sources.mask_folder import MaskedImageReader, values_of_masks
@@ -67,13 +68,34 @@ def open_folder(spec: FolderSpec, origin: Origin) -> SampleSource:
     classes = tuple(map(printable, labels))
     _refuse_unknown_classes(root, listed, labels)
     given = {split: items for split in ("val", "test") if (items := _items(listed, (split,), labels))}
-    fractions = {"val": spec.val_fraction, "test": spec.test_fraction}
+    splits = _drawn(spec, root, _items(listed, ("", "train"), labels), given)
+    read, fields = _reader(spec, root)
+    understood = dict(listing.understood)
+    understood["notes"] = (*understood.get("notes", ()), *_tile_notes(spec, [image.path for image in listed]))
+    return SampleSource(classes=classes, splits=splits, read=read, portable=True, **understood, **fields)
+
+
+def _drawn(
+    spec: FolderSpec, root: Path, own: Sequence[SampleRef], given: Mapping[str, Sequence[SampleRef]]
+) -> dict[str, list[SampleRef]]:
+    """The splits, of which none has a part of a group. Raises DataInvalid."""
+    if spec.group:
+        own = with_groups(own, spec.group)
+        given = {split: with_groups(items, spec.group) for split, items in given.items()}
     try:
-        splits = draw_splits(_items(listed, ("", "train"), labels), fractions, spec.split_seed, given)
+        return draw_splits(own, {"val": spec.val_fraction, "test": spec.test_fraction}, spec.split_seed, given)
     except DataInvalid as error:
         raise DataInvalid(f"{root}: {error}") from error
-    read, fields = _reader(spec, root)
-    return SampleSource(classes=classes, splits=splits, read=read, portable=True, **listing.understood, **fields)
+
+
+def _tile_notes(spec: FolderSpec, paths: Sequence[str]) -> tuple[str, ...]:
+    """A note where names look like tiles of photographs, and nobody said that these are groups."""
+    if spec.group or not (photographs := tiled_photographs(paths)):
+        return ()
+    return (
+        f"{len(paths)} images look by their names like tiles of {photographs} photographs, and parts of one may be in"
+        f" train and val: say data.group: '{TILE_GROUP}' to keep each in one split",
+    )
 
 
 def _refuse_unknown_classes(root: Path, listed: Sequence[ListedImage], labels: tuple[str, ...]) -> None:
@@ -106,11 +128,7 @@ def _open_masked(spec: FolderSpec, root: Path) -> SampleSource:
         )
     own = _masked_items(listing.splits.get("", listing.splits.get("train", [])))
     given = {split: _masked_items(images) for split in ("val", "test") if (images := listing.splits.get(split))}
-    fractions = {"val": spec.val_fraction, "test": spec.test_fraction}
-    try:
-        splits = draw_splits(own, fractions, spec.split_seed, given)
-    except DataInvalid as error:
-        raise DataInvalid(f"{root}: {error}") from error
+    splits = _drawn(spec, root, own, given)
     read_image, fields = _reader(spec, root)
     size = spec.image_size if spec.stored == "resized" else None
     read = MaskedImageReader(root, read_image, len(spec.classes), size)
@@ -120,6 +138,7 @@ def _open_masked(spec: FolderSpec, root: Path) -> SampleSource:
         read=read,
         portable=True,
         passed_over=listing.passed_over,
+        notes=_tile_notes(spec, [image.path for images in listing.splits.values() for image in images]),
         **with_mask(fields),
     )
 

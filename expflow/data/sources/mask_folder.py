@@ -35,12 +35,14 @@ class MaskedImageReader:
         classes: how many classes there are; masks hold smaller numbers, and 255.
         size: height and width that the shorter side of images is resized to, in pixels; None: they keep their size,
             unless ``read_image`` shrinks them.
+        values: what the numbers in the files stand for, as pairs of number and class; empty: the classes themselves.
     """
 
     root: Path
     read_image: Callable[[SampleRef], Mapping[str, Any]]
     classes: int
     size: int | None
+    values: tuple[tuple[int, int], ...] = ()
 
     def __call__(self, item: SampleRef) -> Mapping[str, Any]:
         """Read the fields of one sample. Raises BadSample."""
@@ -64,6 +66,8 @@ class MaskedImageReader:
         if mask_hw.shape != size:
             (height, width), (high, wide) = size, mask_hw.shape
             raise Undecodable(f"it has {wide} x {high} pixels, and the image {width} x {height}; a mask has its size")
+        if self.values:
+            mask_hw = self._translated(mask_hw)
         values = np.unique(mask_hw)
         if wrong := values[(values >= self.classes) & (values != VOID)].tolist():
             raise Undecodable(
@@ -72,6 +76,14 @@ class MaskedImageReader:
                 " or name all classes in their order"
             )
         return mask_hw
+
+    def _translated(self, mask_hw: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        known = [number for number, _ in self.values]
+        if wrong := sorted(set(np.unique(mask_hw).tolist()) - set(known)):
+            raise Undecodable(f"it holds {', '.join(map(str, wrong[:5]))}; expected {', '.join(map(str, known))}")
+        classes = np.zeros(256, np.uint8)
+        classes[known] = [number for _, number in self.values]
+        return classes[mask_hw]
 
 
 def upright_size(path: Path) -> tuple[int, int]:
