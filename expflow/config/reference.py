@@ -93,7 +93,7 @@ CLUSTERS = """\
 ## clusters
 
 A name of yours, and the launcher that reaches that cluster, with its `name` and its keys:
-`clusters: {lab: {name: slurm, nodes: 2}}`. [cluster/README.md](../../cluster/README.md) says what each does.
+`clusters: {lab: {name: slurm, nodes: 2}}`. [docs/cluster.md](../cluster.md) says what each does.
 """
 
 VARIABLES = """\
