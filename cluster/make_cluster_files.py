@@ -19,6 +19,7 @@ from ruamel.yaml.scalarstring import LiteralScalarString
 from expflow.cluster import kuberay_manifests as manifests
 from expflow.cluster.job_folder import JobOrder
 from expflow.cluster.specs import KubeRayLauncherSpec
+from expflow.sweep.ray_address import WITHOUT_METRICS
 from expflow.version import __version__
 
 FOLDER = Path(__file__).parent
@@ -110,7 +111,8 @@ def cloud(
         worker: A worker's.
     """
     token = "/home/ray/.ray/auth_token"
-    ray = f"RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={token} ray start --disable-usage-stats"
+    closed = " ".join(f"{name}={value}" for name, value in WITHOUT_METRICS.items())
+    ray = f"RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={token} {closed} ray start --disable-usage-stats"
     head_only = "--head --autoscaling-config=~/ray_bootstrap_config.yaml --dashboard-host=127.0.0.1"
     port = PORTS["GCS_PORT"]
     return {

@@ -19,7 +19,7 @@ from expflow.cluster import pod_start
 from expflow.cluster.job_folder import JobOrder
 from expflow.cluster.specs import KubeRayLauncherSpec
 from expflow.errors import UserError
-from expflow.sweep.ray_address import NODES_VARIABLE
+from expflow.sweep.ray_address import NODES_VARIABLE, WITHOUT_METRICS
 
 Manifest = dict[str, Any]
 
@@ -128,6 +128,7 @@ def _pod_template(spec: KubeRayLauncherSpec, container: str, sent: list[Manifest
         **_container(spec, container, mounts),
         "env": [
             {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"},
+            *({"name": name, "value": value} for name, value in WITHOUT_METRICS.items()),
             {"name": NODES_VARIABLE, "value": str(spec.workers + 1)},
         ],
         "resources": _resources(spec),

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from expflow.cluster.allocated_machines import AllocatedMachines, machines_of
 from expflow.cluster.job_folder import JobEnd, JobFolder, JobOrder
-from expflow.sweep.ray_address import NODES_VARIABLE, ON_LOOPBACK
+from expflow.sweep.ray_address import NODES_VARIABLE, ON_LOOPBACK, WITHOUT_METRICS
 
 END_SECONDS = 20.0
 """How long Ray's processes may take to end before they are killed."""
@@ -139,7 +139,7 @@ class RayAllocation:
 
     def _environment(self) -> dict[str, str]:
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self._folder.token_file)}
-        alone = ON_LOOPBACK if self._machines.count == 1 else {}
+        alone = ON_LOOPBACK if self._machines.count == 1 else WITHOUT_METRICS
         return {**os.environ, **token, **alone}
 
     def _sweep(self, order: JobOrder, head: str) -> int:

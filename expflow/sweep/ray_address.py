@@ -11,14 +11,19 @@ from expflow.errors import UserError
 NODES_VARIABLE = "EXPFLOW_NODES"
 """Variable that says, in a cluster job, how many nodes the cluster will have."""
 
-ON_LOOPBACK: Mapping[str, str] = {
-    # The switch by which Ray keeps to 127.0.0.1 where its clusters are not supported. Ray reads it when it is imported.
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+WITHOUT_METRICS: Mapping[str, str] = {
     # Ray's agent would serve metrics of the machine to whoever asks.
     "RAY_enable_metrics_collection": "0",
     # Its monitor and its dashboard would, too, and have no switch; on a port that no one can have they do not.
     "AUTOSCALER_METRIC_PORT": "-1",
     "DASHBOARD_METRIC_PORT": "-1",
+}
+"""Environment of a Ray that serves no metrics, which it would without asking for a token."""
+
+ON_LOOPBACK: Mapping[str, str] = {
+    # The switch by which Ray keeps to 127.0.0.1 where its clusters are not supported. Ray reads it when it is imported.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    **WITHOUT_METRICS,
 }
 """Environment of a Ray that this process starts for itself: it has one machine, and no one else may reach it."""
 

@@ -22,6 +22,8 @@ import pytest
 class Head:
     address: str
     token_file: Path
+    port: int
+    agent_port: int
 
 
 def free_ports(number):
@@ -70,7 +72,7 @@ def ray_head():
         )
     try:
         wait_until_it_answers(process, f"http://127.0.0.1:{dashboard}", folder / "head.log")
-        yield Head(f"http://127.0.0.1:{dashboard}", token_file)
+        yield Head(f"http://127.0.0.1:{dashboard}", token_file, port, agent)
     finally:
         end(process)
         shutil.rmtree(folder, ignore_errors=True)

@@ -14,6 +14,8 @@ import pytest
 
 from tests.debian_packages import need_programs
 
+LOOPBACK = ("0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F")
+"""As the kernel writes it."""
 _SSHD = """
 Port 22
 ListenAddress {address}
@@ -103,6 +105,17 @@ class SshMachines:
                 continue
             lines.append(b" ".join(words).decode(errors="replace"))
         return [line for line in lines if line and "sshd" not in line]
+
+    def listening(self) -> dict[str, set[int]]:
+        """Address of a machine -> the ports on which something other than sshd listens for others."""
+        ports: dict[str, set[int]] = {}
+        for name, number in (("one", 11), ("two", 12)):
+            table = self._ip("netns", "exec", f"{self._tag}{name}", "cat", "/proc/net/tcp", "/proc/net/tcp6")
+            rows = [line.split() for line in table.splitlines() if " 0A " in line]
+            places = [row[1].split(":") for row in rows]
+            beyond = {int(port, 16) for host, port in places if host not in LOOPBACK}
+            ports[f"{self._net}.{number}"] = beyond - {22}
+        return ports
 
     def _ip(self, *words: str) -> str:
         return subprocess.run(["ip", *words], check=True, capture_output=True, text=True, timeout=60).stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import pytest
 
 from expflow.events import TrialEnded
 from expflow.ledger import Record, exists, read
+from tests.cluster.public_routes import PUBLIC
 from tests.cluster.ssh_machines import SshMachines
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(400)]
@@ -80,6 +82,8 @@ def test_a_sweep_over_two_machines_that_is_stopped_and_continued(project: Projec
     assert f"job {job} at one, two: runs already" in again.stdout, again.stdout + again.stderr
     assert re.search(rf"{job} +RUNNING", project.expflow("status", "--on", "desks").stdout)
     until(project.ended)
+    until(lambda: all(machines.listening().values()))
+    check_what_listens(machines)
     assert "asked to save and end" in project.expflow("stop", job).stdout
     stopped = project.expflow("logs", job, "-f")
     assert stopped.returncode == 143, stopped.stdout + stopped.stderr
@@ -96,6 +100,33 @@ def test_a_sweep_over_two_machines_that_is_stopped_and_continued(project: Projec
     folder = Path.home() / project.jobs / job
     assert (folder / "token").stat().st_mode & 0o777 == 0o600
     assert folder.stat().st_mode & 0o777 == 0o700
+
+    fetched = project.expflow(
+        "submit", "x.yaml", "--set", "sweep.space={task.script: [[{report: {val/top1: 0.5}}]]}", "--fetch", "home"
+    )
+    assert fetched.returncode == 0, fetched.stdout + fetched.stderr
+    (home,) = (project.folder / "home").iterdir()
+    assert (home / "report.html").read_bytes() == (project.runs / home.name / "report.html").read_bytes()
+    until(lambda: not machines.processes())
+
+
+def check_what_listens(machines: SshMachines) -> None:
+    """Of all that the job listens on beyond loopback, nothing answers by http without a token, but one word."""
+    asked = {}
+    for host, ports in machines.listening().items():
+        for port in ports:
+            for path in ("/", "/metrics", "/api/version", "/api/jobs/", "/api/job_agent/jobs/", *PUBLIC["Ray's agent"]):
+                connection = http.client.HTTPConnection(host, port, timeout=5)
+                try:
+                    connection.request("GET", path)
+                    asked[host, port, path] = connection.getresponse().status
+                except (OSError, http.client.HTTPException):  # it does not speak http
+                    continue
+                finally:
+                    connection.close()
+    assert {path for (*_, path), status in asked.items() if status not in (401, 403)} <= set(PUBLIC["Ray's agent"]), (
+        asked
+    )
 
 
 def test_what_differs_there_and_what_does_not_answer_is_said(project: Project) -> None:
