@@ -135,5 +135,5 @@ def parse(words: list[str]) -> None:
     """Have the command line's own parser read a command, which is not run."""
     command: Any = typer.main.get_command(cli.app)
     context = click.Context(command)
-    name, found, rest = command.resolve_command(context, words)
-    found.make_context(name, rest, parent=context)
+    name, chosen, rest = command.resolve_command(context, words)
+    chosen.make_context(name, rest, parent=context)
