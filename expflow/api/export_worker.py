@@ -8,7 +8,6 @@ What is there already is not exported again.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 import os
 import sys
@@ -21,6 +20,7 @@ from expflow.config.schema import ModelChoice
 from expflow.errors import ExpflowError
 from expflow.ledger import load_state
 from expflow.sweep.result_location import ResultLocation
+from expflow.tracking.background import run_behind_everything
 from expflow.tracking.follower import catch_up
 
 _log = logging.getLogger("expflow.api.export_worker")
@@ -37,8 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--models", choices=get_args(ModelChoice), default="best", help="which configs")
     options = parser.parse_args(arguments)
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(message)s")
-    with contextlib.suppress(OSError):  # some sandboxes forbid it
-        os.nice(19)  # the next sweep may be running already
+    run_behind_everything()  # the next sweep may be running already
     results = ResultLocation(options.folder, load_state(options.folder))
     for trial in missing_exports(results.folder, chosen_trials(results, options.models)):
         export = export_trial(results, trial)

@@ -9,7 +9,6 @@ the ledger, per store; losing that file costs a repetition that changes nothing.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 import os
 import signal
@@ -28,6 +27,7 @@ from expflow.ledger.lock import read_holder
 from expflow.ledger.reader import FOLDER as LEDGER_FOLDER
 from expflow.ledger.reader import segments_of
 from expflow.ledger.seal import digest_of
+from expflow.tracking.background import run_behind_everything
 from expflow.tracking.call_deadline import CALL_SECONDS
 from expflow.tracking.chart_layout import VIEW_PREFIX, saved_view, view_id
 from expflow.tracking.exported_models import model_folder, read_exports
@@ -328,8 +328,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.uri:
         parser.error("no MLflow store: give --uri or set MLFLOW_TRACKING_URI")
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(message)s")
-    with contextlib.suppress(OSError):  # some sandboxes forbid it
-        os.nice(19)  # behind the ranks, which Ray runs at 15: no training waits for a page that shows it
+    run_behind_everything()  # no training waits for a page that shows it
     ended = None
     if options.parent_pipe:
         # Stopping a cluster job signals every process of it. This one has the end still to write: it leaves after the

@@ -44,6 +44,7 @@ from expflow.training.lightning_switches import quiet_arguments
 from expflow.training.memory_limits import explained_out_of_memory, within_gpu_share
 from expflow.training.mixup_cutmix import mixing_callbacks
 from expflow.training.peak_memory import device_peak_bytes, peak_bytes
+from expflow.training.quick_lightning import quick_steps
 from expflow.training.rank_metrics import rank_metric_callbacks
 from expflow.training.ranks import environment_plugins, shared_decision, trainer_options, verify_same_attempt
 from expflow.training.reporter import Reporter, logged_metrics
@@ -244,7 +245,7 @@ class _Training:
 def _fit(trainer: TrialTrainer, task: LightningModule, data: TrialData, start: Path | None) -> None:
     """``Trainer.fit``, from the checkpoint ``start`` where there is one."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning does not annotate it
-    with _interrupts_passed_on(), without_empty_hooks([task, *callbacks]):
+    with _interrupts_passed_on(), without_empty_hooks([task, *callbacks]), quick_steps(trainer):
         trainer.fit(task, ckpt_path=start, **data.fit_arguments)
 
 
@@ -304,7 +305,7 @@ def _evaluate(trainer: Trainer, task: LightningModule, batches: Any) -> dict[str
     """The task's validation metrics on ``batches``, finite or not; nothing where task or data have no validation."""
     if batches is None or type(task).validation_step is LightningModule.validation_step:
         return {}
-    with _interrupts_passed_on():
+    with _interrupts_passed_on(), quick_steps(trainer):
         trainer.validate(task, batches, verbose=False)
     return logged_metrics(trainer.callback_metrics)
 

@@ -6,8 +6,8 @@ behind the values are added up over the ranks at the end of each validation and 
 is exchanged first, so a metric that one rank alone logs makes no other wait. ``sync_dist=True`` changes nothing then:
 with it Lightning would wait for all ranks in each step, and take a rounded number of samples for each rank's.
 
-Beside ``checkpoints/training_state.py`` this is the only file that uses Lightning's private names; the tests of
-``tests/training/test_shared_data.py`` notice when one of them changes.
+It uses private names of Lightning's, as ``checkpoints/training_state.py`` and ``quick_lightning.py`` do;
+``tests/training/test_shared_data.py`` notices when one of these here changes.
 """
 
 from __future__ import annotations

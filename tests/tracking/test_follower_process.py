@@ -35,13 +35,20 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
+def is_behind_everything(pid: int) -> bool:
+    """Whether a process has the lowest priority, and its session, too, on kernels that share out among sessions."""
+    session = Path(f"/proc/{pid}/autogroup")
+    lowered = not session.exists() or session.read_text().endswith("nice 19\n")
+    return lowered and os.getpriority(os.PRIO_PROCESS, pid) == 19
+
+
 def test_it_follows_a_driver_to_its_end(folder: Path, uri: str, runs) -> None:
     process = start_follower(folder, uri)
     with Ledger.open(folder, header(seeds=(0,))) as ledger:
         for event in whole_trial(20, 0):
             ledger.append(event)
         end = time.monotonic() + 50.0
-        while os.getpriority(os.PRIO_PROCESS, process._process.pid) < 19:
+        while not is_behind_everything(process._process.pid):
             assert time.monotonic() < end, "trials, which Ray runs at 15, must come before it"
             time.sleep(0.02)
     (folder / "report.html").write_text("after the ledger was closed")
