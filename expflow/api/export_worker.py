@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--models", choices=get_args(ModelChoice), default="best", help="which configs")
     options = parser.parse_args(arguments)
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(message)s")
-    run_behind_everything()  # the next sweep may be running already
+    run_behind_everything(session=False)  # the next sweep may be running already
     results = ResultLocation(options.folder, load_state(options.folder))
     for trial in missing_exports(results.folder, chosen_trials(results, options.models)):
         export = export_trial(results, trial)

@@ -186,16 +186,23 @@ class TrackedRun:
         with exported(metrics, self._metrics, plan.name):
             yield (metrics,)
 
-    def catch_up(self, *, wait: bool = True) -> bool:
-        """Have MLflow, which follows the ledger, get the rest, and the models that ``tracking.models`` asks for.
+    @property
+    def mlflow_awaited(self) -> bool:
+        """Whether :meth:`catch_up` waits for MLflow. Where nobody does, its follower gives way to everything else, and
+        goes on by itself."""
+        return self._follower.awaited
 
-        Args:
-            wait: Whether to wait for it; otherwise it goes on by itself.
+    @mlflow_awaited.setter
+    def mlflow_awaited(self, awaited: bool) -> None:
+        self._follower.awaited = awaited
+
+    def catch_up(self) -> bool:
+        """Have MLflow, which follows the ledger, get the rest, and the models that ``tracking.models`` asks for.
 
         Returns:
             False where it stays behind, to be caught up with later; :meth:`behind` says by how much.
         """
-        caught_up = self._catch_up(wait)
+        caught_up = self._catch_up(self.mlflow_awaited)
         self._send_the_rest(caught_up)
         return caught_up
 

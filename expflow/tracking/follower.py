@@ -324,11 +324,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="the experiment's folder")
     parser.add_argument("--uri", default=os.environ.get("MLFLOW_TRACKING_URI"), help="the MLflow store")
     parser.add_argument("--parent-pipe", action="store_true", help="stop when standard input ends")
+    parser.add_argument("--give-way", action="store_true", help="nobody waits: give way to other sessions, too")
     options = parser.parse_args(arguments)
     if not options.uri:
         parser.error("no MLflow store: give --uri or set MLFLOW_TRACKING_URI")
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(message)s")
-    run_behind_everything()  # no training waits for a page that shows it
+    run_behind_everything(session=options.give_way)  # no training waits for a page that shows it
     ended = None
     if options.parent_pipe:
         # Stopping a cluster job signals every process of it. This one has the end still to write: it leaves after the

@@ -52,12 +52,13 @@ class FollowerProcess:
         self.finish(10.0)
 
 
-def start_follower(folder: Path, uri: str) -> FollowerProcess:
+def start_follower(folder: Path, uri: str, *, awaited: bool = True) -> FollowerProcess:
     """Start a process that brings MLflow up to an experiment's ledger.
 
     Args:
         folder: The experiment's folder.
         uri: The address of the MLflow store.
+        awaited: Whether somebody waits for it; otherwise its session gives way to all others, too.
 
     Raises:
         StorageUnwritable: Its folder, ``tracking``, cannot be written.
@@ -70,6 +71,8 @@ def start_follower(folder: Path, uri: str) -> FollowerProcess:
     # folder off the import path: a user's mlflow.py there must not be taken for MLflow. A session of its own keeps
     # Ctrl-C, meant for the driver, from ending it.
     command = [sys.executable, "-P", "-m", "expflow.tracking.follower", str(folder.resolve()), "--parent-pipe"]
+    if not awaited:
+        command.append("--give-way")
     with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - our own module
             command,
@@ -95,11 +98,13 @@ class LazyFollower:
     def __init__(self, folder: Path, uri: str) -> None:
         self._folder, self._uri = folder, uri
         self._process: FollowerProcess | None = None
+        self.awaited = True
+        """Whether somebody waits for it in the end."""
 
     def __call__(self, event: Event, state: object) -> None:
         """Take in one event and the state after it."""
         if self._process is None and isinstance(event, TrialReported | TrialEnded):
-            self._process = start_follower(self._folder, self._uri)
+            self._process = start_follower(self._folder, self._uri, awaited=self.awaited)
 
     def finish(self, timeout_seconds: float) -> bool:
         """Have the rest written; call it after the ledger is closed and the report written.
@@ -113,7 +118,7 @@ class LazyFollower:
         if self._process is None:
             if not is_behind(self._folder, self._uri):
                 return True
-            self._process = start_follower(self._folder, self._uri)
+            self._process = start_follower(self._folder, self._uri, awaited=self.awaited)
         return self._process.finish(timeout_seconds)
 
     def stop(self) -> None:

@@ -61,7 +61,7 @@ def call_callback_hooks(trainer: Trainer, hook_name: str, *args: Any, **kwargs: 
         _callback_hooks(trainer, hook_name, *args, **kwargs)
         return
     module = trainer.lightning_module
-    attributes = module.__dict__ if module else {_NAME: None}
+    attributes: dict[str, Any] = module.__dict__ if module else {_NAME: None}
     before, attributes[_NAME] = attributes[_NAME], hook_name
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning does not annotate it
     for callback in callbacks:
@@ -152,7 +152,8 @@ def quick_steps(trainer: Trainer) -> Iterator[None]:
     Args:
         trainer: Whose steps run in the body.
     """
-    observed = not isinstance(trainer.profiler, NoOpProfiler) or call.log.isEnabledFor(logging.DEBUG)
+    profiler: Any = trainer.profiler  # type: ignore[attr-defined]  # Lightning does not annotate it
+    observed = not isinstance(profiler, NoOpProfiler) or call.log.isEnabledFor(logging.DEBUG)
     replaced = () if observed else tuple(replacement for replacement in REPLACEMENTS if replacement.fits)
     for replacement in replaced:
         setattr(replacement.owner, replacement.name, replacement.shorter)

@@ -35,11 +35,10 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def is_behind_everything(pid: int) -> bool:
-    """Whether a process has the lowest priority, and its session, too, on kernels that share out among sessions."""
+def session_priority(pid: int) -> str:
+    """What Linux has as the priority of a process's session; "" where it shares out among processes alone."""
     session = Path(f"/proc/{pid}/autogroup")
-    lowered = not session.exists() or session.read_text().endswith("nice 19\n")
-    return lowered and os.getpriority(os.PRIO_PROCESS, pid) == 19
+    return session.read_text().split()[-1] if session.exists() else ""
 
 
 def test_it_follows_a_driver_to_its_end(folder: Path, uri: str, runs) -> None:
@@ -48,15 +47,26 @@ def test_it_follows_a_driver_to_its_end(folder: Path, uri: str, runs) -> None:
         for event in whole_trial(20, 0):
             ledger.append(event)
         end = time.monotonic() + 50.0
-        while not is_behind_everything(process._process.pid):
+        while os.getpriority(os.PRIO_PROCESS, process._process.pid) < 19:
             assert time.monotonic() < end, "trials, which Ray runs at 15, must come before it"
             time.sleep(0.02)
+        assert session_priority(process._process.pid) in ("0", ""), "somebody waits for it"
     (folder / "report.html").write_text("after the ledger was closed")
     assert process.finish(50.0), process.log.read_text()
     assert runs("sweep")["depth"].info.status == "FINISHED"
     assert runs("trial")["depth=20 s0"].data.metrics["val/top1"] == 0.5
     assert list((folder.parent / "mlartifacts").rglob("report.html"))
     assert process.log.read_text() == ""
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="Linux that shares out among sessions")
+def test_where_nobody_waits_its_session_gives_way(folder: Path, uri: str) -> None:
+    process = start_follower(folder, uri, awaited=False)
+    end = time.monotonic() + 50.0
+    while session_priority(process._process.pid) != "10":
+        assert time.monotonic() < end, "else the follower would get as much of the processor as all ranks together"
+        time.sleep(0.02)
+    process.stop()
 
 
 def test_of_those_whose_drivers_ended_one_waits_for_its_turn(folder: Path, uri: str, runs) -> None:

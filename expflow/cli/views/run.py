@@ -45,6 +45,7 @@ def run_and_show(run: TrackedRun, *, report: bool, as_json: bool = False, templa
     console = LiteralConsole()
     if as_json:
         raise typer.Exit(_run_in_lines(run, template, report=report))
+    run.mlflow_awaited = not console.is_terminal  # else the prompt comes back; MLflow goes on by itself
     finished = run.finished(report=report)
     if finished is None:
         finished = _run_with_progress(console, run, report, template)
@@ -55,8 +56,7 @@ def run_and_show(run: TrackedRun, *, report: bool, as_json: bool = False, templa
         show_answer(console, result.state, finished.files)
     elif not result.exit_code:
         console.print(f"result   {command_line('show', f'{plan.name}/best')}", soft_wrap=True)
-    # On a terminal the prompt comes back; whoever reads a file may want to look at MLflow next.
-    if not run.catch_up(wait=not console.is_terminal):
+    if not run.catch_up():
         for line in run.behind():
             console.print(line, style="yellow", soft_wrap=True)
     if run.storage_trouble:
