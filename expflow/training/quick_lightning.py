@@ -38,7 +38,7 @@ _NAME = "_current_fx_name"
 """Where a module holds the name of the hook that runs, which ``self.log`` asks for."""
 
 
-def call_module_hook(
+def _call_module_hook(
     trainer: Trainer, hook_name: str, *args: Any, pl_module: LightningModule | None = None, **kwargs: Any
 ) -> Any:
     """Call a hook of the module, or of a module that is given."""
@@ -55,7 +55,7 @@ def call_module_hook(
     return output
 
 
-def call_callback_hooks(trainer: Trainer, hook_name: str, *args: Any, **kwargs: Any) -> None:
+def _call_callback_hooks(trainer: Trainer, hook_name: str, *args: Any, **kwargs: Any) -> None:
     """Call a hook of all callbacks."""
     if "monitoring_callbacks" in kwargs:
         _callback_hooks(trainer, hook_name, *args, **kwargs)
@@ -71,7 +71,7 @@ def call_callback_hooks(trainer: Trainer, hook_name: str, *args: Any, **kwargs: 
     attributes[_NAME] = before
 
 
-def call_strategy_hook(trainer: Trainer, hook_name: str, *args: Any, **kwargs: Any) -> Any:
+def _call_strategy_hook(trainer: Trainer, hook_name: str, *args: Any, **kwargs: Any) -> Any:
     """Call a hook of the strategy."""
     attributes = trainer.lightning_module.__dict__
     before, attributes[_NAME] = attributes[_NAME], hook_name
@@ -83,7 +83,7 @@ def call_strategy_hook(trainer: Trainer, hook_name: str, *args: Any, **kwargs: A
     return output
 
 
-def takes_parameter(hook_fx: Any, param: str, explicit: bool = False, min_args: int | None = None) -> bool:
+def _takes_parameter(hook_fx: Any, param: str, explicit: bool = False, min_args: int | None = None) -> bool:
     """Whether a hook takes a parameter; each function is looked at once."""
     function = getattr(hook_fx, "__func__", None)
     if function is None or hasattr(hook_fx, "__wrapped__"):
@@ -96,7 +96,7 @@ def _function_takes(function: Any, param: str, explicit: bool, min_args: int | N
     return _takes(function, param, explicit=explicit, min_args=min_args)
 
 
-def move_metric(metric: Any, *where: Any, **named: Any) -> Any:
+def _moved_metric(metric: Any, *where: Any, **named: Any) -> Any:
     """Move a logged metric to a device, unless it was moved there before and its value is still there."""
     attributes = metric.__dict__
     if not metric.is_tensor or named or len(where) != 1:
@@ -136,11 +136,11 @@ class Replacement:
 
 
 REPLACEMENTS = (
-    Replacement(call, "_call_lightning_module_hook", _lightning_module_hook, call_module_hook, "558a87d04c4680e1"),
-    Replacement(call, "_call_callback_hooks", _callback_hooks, call_callback_hooks, "c413fb9a6a9ce1a3"),
-    Replacement(call, "_call_strategy_hook", _strategy_hook, call_strategy_hook, "ff429e3ac60d2a80"),
-    Replacement(training_epoch_loop, "is_param_in_hook_signature", _takes, takes_parameter, "6bd4f22c778d7ccc"),
-    Replacement(result._ResultMetric, "to", _move_metric, move_metric, "f45ccd7696961427"),
+    Replacement(call, "_call_lightning_module_hook", _lightning_module_hook, _call_module_hook, "558a87d04c4680e1"),
+    Replacement(call, "_call_callback_hooks", _callback_hooks, _call_callback_hooks, "c413fb9a6a9ce1a3"),
+    Replacement(call, "_call_strategy_hook", _strategy_hook, _call_strategy_hook, "ff429e3ac60d2a80"),
+    Replacement(training_epoch_loop, "is_param_in_hook_signature", _takes, _takes_parameter, "6bd4f22c778d7ccc"),
+    Replacement(result._ResultMetric, "to", _move_metric, _moved_metric, "f45ccd7696961427"),
 )
 """All of them."""
 
