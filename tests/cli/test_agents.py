@@ -61,7 +61,7 @@ def program(tmp_path, monkeypatch, capsys, tmp_path_factory):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EXPFLOW_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr("expflow.tracking.follower_process.start_follower", lambda folder, uri: Nobody())
+    monkeypatch.setattr("expflow.tracking.follower_process.start_follower", lambda folder, uri, **named: Nobody())
     monkeypatch.setattr("expflow.sweep.driver.run_sweep", without_ray)  # seconds for each call
     monkeypatch.setattr("expflow.cli.views.run.import_ray_meanwhile", lambda plan: None)
     for name, hidden, lr, expect in (

@@ -107,7 +107,7 @@ def _untracked(monkeypatch: pytest.MonkeyPatch) -> None:
         def stop(self) -> None:
             pass
 
-    monkeypatch.setattr("expflow.tracking.follower_process.start_follower", lambda folder, uri: Nobody())
+    monkeypatch.setattr("expflow.tracking.follower_process.start_follower", lambda folder, uri, **named: Nobody())
 
 
 @pytest.fixture

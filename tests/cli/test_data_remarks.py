@@ -61,7 +61,7 @@ def call(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("EXPFLOW_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "300")
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr("expflow.tracking.follower_process.start_follower", lambda folder, uri: _Nobody())
+    monkeypatch.setattr("expflow.tracking.follower_process.start_follower", lambda folder, uri, **named: _Nobody())
     data = "data: {name: folder, path: images, image_size: 4, test_fraction: 0, batch_size: 4}\n"
     (tmp_path / "exp.yaml").write_text(data + RECIPE)
     folder_with_litter(tmp_path)

@@ -188,7 +188,7 @@ def test_a_training_prints_a_handle_its_events_and_its_end(call, tmp_path, monke
         def finish(self, timeout_seconds):
             return True
 
-    monkeypatch.setattr("expflow.tracking.follower_process.start_follower", lambda folder, uri: Nobody())
+    monkeypatch.setattr("expflow.tracking.follower_process.start_follower", lambda folder, uri, **named: Nobody())
     (tmp_path / "script.yaml").write_text(SCRIPTED)
     code, out, err = call("train", "script.yaml", "--json")
     first, *events, last = (json.loads(line) for line in out.splitlines())

@@ -68,7 +68,7 @@ def isolate(patch, folder):
     patch.chdir(folder)
     patch.setenv("EXPFLOW_CACHE", str(folder / "cache"))
     patch.setattr(sys, "path", list(sys.path))
-    patch.setattr("expflow.tracking.follower_process.start_follower", lambda folder, uri: Nobody())
+    patch.setattr("expflow.tracking.follower_process.start_follower", lambda folder, uri, **named: Nobody())
     patch.setattr("expflow.sweep.driver.run_sweep", without_ray)  # seconds for each call
     patch.setattr("expflow.cli.views.run.import_ray_meanwhile", lambda plan: None)
     patch.setattr("expflow.tracking.follower.catch_up", lambda folder, uri: True)

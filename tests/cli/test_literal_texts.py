@@ -196,7 +196,7 @@ def test_half_of_a_surrogate_pair_in_an_error_can_be_stored():
 
 
 def test_a_trial_that_raises_half_of_a_surrogate_pair_fails_alone(call, tmp_path, monkeypatch):
-    monkeypatch.setattr("expflow.tracking.follower_process.start_follower", lambda folder, uri: Nobody())
+    monkeypatch.setattr("expflow.tracking.follower_process.start_follower", lambda folder, uri, **named: Nobody())
     (tmp_path / "exp.yaml").write_text(SCRIPTED.replace("scripted", '{name: scripted, script: [{raise: "x"}]}'))
     monkeypatch.setattr("expflow.training.scripted.TrialError", lambda text: ValueError(f"{text}\ud800\x1b[2J"))
     code, printed = call("train", "exp.yaml")
@@ -221,7 +221,7 @@ def test_a_name_that_begins_with_a_dash_is_no_option():
 
 
 def test_results_of_a_file_that_begins_with_a_dash(call, tmp_path, monkeypatch):
-    monkeypatch.setattr("expflow.tracking.follower_process.start_follower", lambda folder, uri: Nobody())
+    monkeypatch.setattr("expflow.tracking.follower_process.start_follower", lambda folder, uri, **named: Nobody())
     (tmp_path / "-rf.yaml").write_text(SCRIPTED)
     code, printed = call("train", "./-rf.yaml")
     assert code == 0

@@ -40,7 +40,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return run
 
 
-def refuse_follower(folder: Path, uri: str) -> None:
+def refuse_follower(folder: Path, uri: str, *, awaited: bool = True) -> None:
     raise AssertionError("a process was started beside a sweep that was refused")
 
 
