@@ -31,6 +31,8 @@ def box_encoding(height: int, width: int, features: int, like: Tensor) -> Tensor
     Source:
         Carion et al. 2020, section A.4.
     """
+    if like.is_meta:  # a network that is counted: torch would import its compiler to learn the shape of a sine
+        return like.new_empty((height * width, features))
     powers = 10_000 ** (torch.arange(0, features // 2, 2, device=like.device, dtype=torch.float32) / (features // 2))
     parts = []
     for size in (height, width):

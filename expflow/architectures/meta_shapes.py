@@ -124,6 +124,11 @@ def _random(size: Sequence[int], **options: Any) -> Tensor | None:
     return torch.empty(size, **options) if device is not None and torch.device(device).type == "meta" else None
 
 
+def _zeros(x: Tensor, *, dtype: Any = None, device: Any = None, **options: Any) -> Tensor | None:
+    plain = _has_known_order(x) and dtype in (None, x.dtype) and device in (None, x.device)
+    return _empty_like(x) if plain and options.get("memory_format") is None else None
+
+
 def _mean(x: Tensor, dims: Sequence[int] | None, keepdim: bool = False, **options: Any) -> Tensor | None:
     if not _is_meta_float(x) or not dims or options:
         return None
@@ -142,6 +147,14 @@ def _cat(parts: Sequence[Tensor], dim: int = 0) -> Tensor | None:
     sizes = list(first.shape)
     sizes[dim] = sum(part.shape[dim] for part in parts)
     return first.new_empty(sizes)
+
+
+def _stacked(parts: Sequence[Tensor], dim: int = 0) -> Tensor | None:
+    first = parts[0]
+    alike = all(_is_meta_float(part) and part.dtype is first.dtype and part.shape == first.shape for part in parts)
+    if not alike or not all(part.is_contiguous() for part in parts) or not 0 <= dim <= first.ndim:
+        return None
+    return first.new_empty((*first.shape[:dim], len(parts), *first.shape[dim:]))
 
 
 def _window_positions(
@@ -257,6 +270,7 @@ META_SHAPES: dict[Any, Callable[..., Any]] = {
     aten.addmm.default: _addmm,
     aten.mm.default: _mm,
     aten.randn.default: _random,
+    aten.zeros_like.default: _zeros,
     aten.bmm.default: _bmm,
     aten.max_pool2d_with_indices.default: _max_pooled,
     aten.avg_pool2d.default: _mean_pooled,
@@ -265,6 +279,7 @@ META_SHAPES: dict[Any, Callable[..., Any]] = {
     aten.replication_pad2d.default: _edge_padded,
     aten.constant_pad_nd.default: _zero_padded,
     aten.cat.default: _cat,
+    aten.stack.default: _stacked,
     aten.scatter.src: _scattered,
     aten.upsample_bilinear2d.default: _resized_bilinear,
 }

@@ -45,6 +45,7 @@ def sent(monkeypatch):
         return [Submission(JOB, launcher.place, False, 3) for _ in requests]
 
     monkeypatch.setattr(RayLauncher, "submit", submit)
+    monkeypatch.setattr(RayLauncher, "differences_at_once", lambda launcher, locked: {})
     return calls
 
 

@@ -74,6 +74,7 @@ def isolate(patch, folder):
     patch.setattr("expflow.tracking.follower.catch_up", lambda folder, uri: True)
     failed = ClusterJob(JOB, "FAILED", experiment="tiny", started=1.0)
     patch.setattr(RayLauncher, "submit", lambda launcher, requests: [submission(launcher.place) for _ in requests])
+    patch.setattr(RayLauncher, "differences_at_once", lambda launcher, locked: {})
     patch.setattr(RayLauncher, "stop", lambda launcher, job: ClusterJob(job, "RUNNING"))
     patch.setattr(RayLauncher, "jobs", lambda launcher: [failed])
     patch.setattr(RayLauncher, "logs", lambda launcher, job: "trial 1\n")

@@ -17,6 +17,10 @@ PUBLIC: dict[str, dict[str, str]] = {
         "/api/healthz": "one word, for whoever restarts a node that died",
         "/api/local_raylet_healthz": "one word, for whoever restarts a node that died",
     },
+    "MLflow's server of `expflow ui`": {
+        "*": "on this machine's loopback, for whoever works on it; what a page of another origin sends is refused"
+        " (tests/tracking/test_tracking_server.py). The one of cluster/mlflow, which others reach, wants a login",
+    },
     "exporter of metrics": {
         "*": "numbers of a sweep, on request alone, on this machine's loopback unless the site file says otherwise; it"
         " takes nothing in",

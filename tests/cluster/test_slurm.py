@@ -18,6 +18,7 @@ from tests.cluster.slurm_cluster import SlurmCluster
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
+BATCH_SCRIPT = Path(__file__).parents[2] / "cluster" / "slurm" / "sweep.sbatch"
 SITE = """
 cluster: lab
 clusters:
@@ -160,6 +161,21 @@ def test_an_allocation_that_ends_early_is_saved_before(project: Project) -> None
     assert followed.returncode == 143, followed.stdout + followed.stderr
     assert "to continue: expflow submit" in followed.stdout
     assert len(project.records("long", TrialEnded)) == 2
+
+
+def test_the_batch_script_for_those_who_type_sbatch(project: Project) -> None:
+    (project.folder / "a '$(touch hacked)' b.yaml").write_text(script(1, 1))
+    project.runs.mkdir()
+    words = ["sbatch", "--parsable", "--wait", "--cpus-per-task=1", f"--output={project.folder}/log", str(BATCH_SCRIPT)]
+    environment = {**os.environ, **project.slurm.environment, "EXPFLOW_PYTHON": sys.executable}
+    experiment = [str(project.folder / "a '$(touch hacked)' b.yaml"), str(project.runs)]
+    done = subprocess.run([*words, *experiment], env=environment, capture_output=True, text=True, timeout=170)
+    assert done.returncode == 0, done.stderr + (project.folder / "log").read_text()
+    assert "[2/2] done" in (project.folder / "log").read_text()
+    assert not list(project.folder.glob("**/hacked"))
+    (job,) = (project.runs / ".jobs").iterdir()
+    assert (job / "nodes.log").read_text().count("Ray runtime started") == 2
+    assert (job / "token").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_node_says_which_versions_it_has(project: Project) -> None:

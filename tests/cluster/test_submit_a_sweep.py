@@ -45,6 +45,7 @@ class Net(torch.nn.Sequential):
         layers = torch.nn.Linear(64, hidden), torch.nn.ReLU(), torch.nn.Linear(hidden, num_classes)
         super().__init__(torch.nn.Flatten(), *layers)
 """
+PLANTED = {"PLANTED_PASSWORD": "s3cr3t-of-the-caller", "MLFLOW_TRACKING_TOKEN": "s3cr3t-of-the-tracker"}
 SLOW = """
 task: {name: scripted}
 sweep:
@@ -105,7 +106,7 @@ def kinds(runs: list[Any]) -> Counter[tuple[str, str]]:
     return Counter((run.data.tags["expflow.role"], run.info.status) for run in runs)
 
 
-def test_a_sweep_over_the_users_own_network(project: Project, tmp_path: Path) -> None:
+def test_a_sweep_over_the_users_own_network(project: Project, with_token: Any, tmp_path: Path) -> None:
     project.write(own_dot_yaml=OWN_NET, my_net_dot_py=NET)
     commit = project.commit()
 
@@ -114,7 +115,7 @@ def test_a_sweep_over_the_users_own_network(project: Project, tmp_path: Path) ->
     assert refused.stderr.startswith(f"error: the Ray head at {project.address} wants a token")
     assert len(refused.stderr.splitlines()) == 1
 
-    done = project.submit("own", "--set", "sweep.seeds=1", "--wait")
+    done = project.submit("own", "--set", "sweep.seeds=1", "--wait", **PLANTED)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"compare  expflow ui own --storage {project.runs}" in done.stdout
     assert [record.body.status for record in project.records("own", TrialEnded)] == ["done", "done"]
@@ -122,6 +123,30 @@ def test_a_sweep_over_the_users_own_network(project: Project, tmp_path: Path) ->
     assert kinds(runs) == {("sweep", "FINISHED"): 1, ("trial", "FINISHED"): 2}
     assert all("val/top1" in run.data.metrics for run in runs if run.data.tags["expflow.role"] == "trial")
     assert {run.data.tags["mlflow.source.git.commit"] for run in runs} == {commit}
+    check_secrets(project, with_token)
+
+
+def check_secrets(project: Project, head: Any) -> None:
+    """Neither what the caller's environment held nor the head's token stands in results, logs, packages or answers."""
+    token = head.token_file.read_text()
+    places = [*project.runs.rglob("*"), *head.token_file.parent.rglob("*")]
+    files = [path for path in places if path.is_file() and not path.is_symlink() and path != head.token_file]
+    assert [path for path in files if path.name.endswith(".log")], "the head's own logs are among them"
+    content = {path: path.read_bytes() for path in files}
+    for secret in (*PLANTED.values(), token):
+        word = secret.rpartition("=")[2].encode()
+        assert [path for path, text in content.items() if word in text] == []
+    listed = project.expflow("status", "--json", **PLANTED).stdout
+    assert not [secret for secret in (*PLANTED.values(), token) if secret in listed]
+
+    for text in (
+        "data: {name: digits, password: s3cr3t-in-the-file}",
+        "model: {name: 'http://me:s3cr3t-in-an-address@h/x'}",
+    ):
+        project.write(secret_dot_yaml=text)
+        refused = project.submit("secret")
+        assert refused.returncode == 2
+        assert "s3cr3t" not in refused.stdout + refused.stderr
 
 
 def test_the_head_says_which_versions_it_has(project: Project) -> None:
