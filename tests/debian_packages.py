@@ -1,4 +1,4 @@
-"""Servers from Debian's packages, installed once where this user may; elsewhere what needs them is skipped."""
+"""Programs and data from Debian's packages, installed once where this user may; else what needs them is skipped."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import os
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,15 +33,34 @@ def missing_programs(packages: str, *programs: str) -> str:
     """
     if not _missing(programs):
         return ""
+    if reason := _not_installed(packages):
+        return reason
+    missing = _missing(programs)
+    return f"Debian's packages {packages} do not have {' and '.join(missing)}" if missing else ""
+
+
+def need_folder(package: str, folder: Path) -> None:
+    """Have a folder of data, from the package that holds it; skip the test where it cannot be had.
+
+    Args:
+        package: Debian's package.
+        folder: What it holds.
+    """
+    reason = "" if folder.is_dir() else _not_installed(package)
+    if reason or not folder.is_dir():
+        pytest.skip(reason or f"Debian's package {package} does not have {folder}")
+
+
+def _not_installed(packages: str) -> str:
+    """Install packages; why that cannot be done, or empty."""
     if not shutil.which("apt-get") or os.geteuid() != 0:
-        return f"{' and '.join(programs)} are not installed, and only root can install Debian's packages of them"
+        return f"only root can install Debian's packages {packages}, which are not installed"
     try:
         _install(packages.split())
     except (subprocess.SubprocessError, OSError) as error:
         lines = getattr(error, "stderr", b"") or b""
         return f"Debian's packages {packages} cannot be installed: {error} {lines.decode()[-300:]}"
-    missing = _missing(programs)
-    return f"Debian's packages {packages} do not have {' and '.join(missing)}" if missing else ""
+    return ""
 
 
 def _missing(programs: tuple[str, ...]) -> list[str]:

@@ -1,7 +1,6 @@
 """Restart markers that a build puts in: no pixel changes, and nothing is lost where they cannot be had."""
 
 import io
-import shutil
 
 import numpy as np
 import pytest
@@ -19,8 +18,14 @@ from expflow.data.specs import FolderSpec
 from expflow.errors import PackageMissing
 from tests.data.photographs import jpeg, photograph, saved
 from tests.data.stored_samples import read_samples
+from tests.debian_packages import need_programs
 
-installed = pytest.mark.skipif(shutil.which("jpegtran") is None, reason="needs libjpeg-turbo's jpegtran")
+installed = pytest.mark.usefixtures("jpegtran")
+
+
+@pytest.fixture(scope="module")
+def jpegtran():
+    need_programs("libjpeg-turbo-progs", "jpegtran")
 
 
 @installed

@@ -18,6 +18,7 @@ from expflow.data.specs import CIFAR10Spec, CIFAR100Spec, FashionMNISTSpec, MNIS
 from expflow.data.streaming.loader import Loader, LoaderConfig
 from expflow.errors import DataInvalid, DataMissing
 from tests.data.sources.small_sets import cifar_files, idx_files, write_cifar, write_idx
+from tests.debian_packages import need_folder
 
 
 @pytest.fixture
@@ -125,8 +126,8 @@ def test_what_a_mirror_gives_is_checked(mirror, mnist, tmp_path):
     assert not (tmp_path / "cache" / "downloads" / "mnist" / path.name).exists()
 
 
-@pytest.mark.skipif(not idx.DEBIAN.is_dir(), reason="needs Debian's package dataset-fashion-mnist")
 def test_debians_files_are_the_published_ones_packed_anew():
+    need_folder("dataset-fashion-mnist", idx.DEBIAN)
     known = idx.published_files("fashion_mnist")
     labels = idx._read("fashion_mnist", idx.DEBIAN, "t10k-labels-idx1-ubyte.gz", known, 1)
     images = idx._read("fashion_mnist", idx.DEBIAN, "t10k-images-idx3-ubyte.gz", known, 3)
