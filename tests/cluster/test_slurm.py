@@ -167,7 +167,8 @@ def test_the_batch_script_for_those_who_type_sbatch(project: Project) -> None:
     (project.folder / "a '$(touch hacked)' b.yaml").write_text(script(1, 1))
     project.runs.mkdir()
     words = ["sbatch", "--parsable", "--wait", "--cpus-per-task=1", f"--output={project.folder}/log", str(BATCH_SCRIPT)]
-    environment = {**os.environ, **project.slurm.environment, "EXPFLOW_PYTHON": sys.executable}
+    environment = {**os.environ, **project.slurm.environment, "PYTHON": sys.executable}
+    environment.pop("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER")  # of the tests; sbatch passes it on
     experiment = [str(project.folder / "a '$(touch hacked)' b.yaml"), str(project.runs)]
     done = subprocess.run([*words, *experiment], env=environment, capture_output=True, text=True, timeout=170)
     assert done.returncode == 0, done.stderr + (project.folder / "log").read_text()
