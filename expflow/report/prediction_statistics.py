@@ -16,7 +16,6 @@ from expflow.report import formatting, trial_results
 from expflow.report.bootstrap import ImageInterval, bootstrap_mean
 from expflow.report.contrast_answers import Answer
 from expflow.report.contrast_terms import compare
-from expflow.report.detection_intervals import detection_interval, read_detections
 from expflow.report.image_differences import values_per_image
 from expflow.report.image_intervals import interval_over_both, share_over_images
 from expflow.report.mcnemar import McNemarTest, mcnemar_test
@@ -107,6 +106,8 @@ def _ratio_interval(folder: Path, state: SweepState, trials: Sequence[TrialState
     areas = [overlaps for overlaps in masks if overlaps is not None]
     if areas:
         return overlap_interval(areas, metric) if len(areas) == len(masks) else None
+    from expflow.report.detection_intervals import detection_interval, read_detections  # it imports Pillow
+
     boxes = [read_detections(folder, state, trial, split) for trial in trials]
     detections = [arrays for arrays in boxes if arrays is not None]
     return detection_interval(detections, metric) if len(detections) == len(boxes) else None

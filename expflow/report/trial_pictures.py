@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from expflow.errors import StorageUnwritable, UserError
 from expflow.files import write_atomically
 from expflow.ledger.state import SweepState, TrialState
-from expflow.report.detection_intervals import read_detections
 from expflow.report.formatting import trial_label
 from expflow.report.overlap_intervals import read_overlaps
 from expflow.report.prediction_files import read_predictions
@@ -127,6 +126,8 @@ def _draw_boxes(location: ResultLocation, finished: FinishedTrial, evaluator: Ev
     from expflow.training.evaluation.network_inspection import sample_images
 
     _require_val(finished)
+    from expflow.report.detection_intervals import read_detections  # it imports Pillow
+
     arrays = read_detections(location.folder, location.state, finished.trial, "val")
     if arrays is None:
         raise UserError(f"trial {finished.trial.trial} has no kept detections; the same sweep trains it again")
