@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from expflow.architectures.building import build as build_network
-from expflow.architectures.encoder_decoder import EncoderMap, encoder_maps
+from expflow.architectures.encoder_decoder import EncoderMap, MapEncoder, encoder_maps
 from expflow.architectures.specs.detectors import DetectorSpec
 from expflow.data.dataspec import DataSpec
 
@@ -24,7 +24,7 @@ Target = dict[str, Tensor]
 Maps = OrderedDict[str, Tensor]
 
 
-class Detector(nn.Module):
+class Detector(MapEncoder):
     """A backbone and a head: (b, c, h, w) -> losses or boxes.
 
     Its children are the backbone's layers by their own names, and ``head``.
@@ -33,20 +33,10 @@ class Detector(nn.Module):
         network: The classification network, a row of layers.
         maps: What of it the head sees.
         frozen_norms: Whether batch norms are fixed.
-
-    Attributes:
-        left_out: Layers of the classification network behind its last map; their weights are not taken over.
     """
 
     def __init__(self, network: nn.Module, maps: Sequence[EncoderMap], *, frozen_norms: bool) -> None:
-        super().__init__()
-        children = dict(network.named_children())
-        names = list(children)
-        used = names[: names.index(maps[-1].layer) + 1]
-        for name in used:
-            self.add_module(name, children[name])
-        self.left_out = tuple(name for name in names if name not in used)
-        self._used, self._offered = tuple(used), frozenset(offered.layer for offered in maps)
+        super().__init__(network, maps)
         if frozen_norms:
             freeze_norms(self)
 
@@ -56,12 +46,7 @@ class Detector(nn.Module):
         Args:
             x_bchw: Normalised images.
         """
-        maps: Maps = OrderedDict()
-        for name in self._used:
-            x_bchw = getattr(self, name)(x_bchw)
-            if name in self._offered:
-                maps[str(len(maps))] = x_bchw
-        return maps
+        return OrderedDict((str(place), values) for place, values in enumerate(self.encoded(x_bchw)))
 
 
 def detector_maps(spec: DetectorSpec, data_spec: DataSpec, smallest_stride: int) -> list[EncoderMap]:

@@ -6,6 +6,7 @@ The encoder's layers have the names that they have in the classification network
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -106,7 +107,42 @@ class Decoder(nn.Module):
         return functional.interpolate(scores, size=size, mode="bilinear", align_corners=False)
 
 
-class EncoderDecoder(nn.Module):
+class MapEncoder(nn.Module):
+    """A classification network up to its last map; its children are that network's layers by their own names.
+
+    Args:
+        network: The classification network, a row of layers.
+        maps: What of it is offered.
+
+    Attributes:
+        left_out: Layers of the classification network behind its last map; their weights are not taken over.
+    """
+
+    def __init__(self, network: nn.Module, maps: Sequence[EncoderMap]) -> None:
+        super().__init__()
+        children = dict(network.named_children())
+        names = list(children)
+        used = names[: names.index(maps[-1].layer) + 1]
+        for name in used:
+            self.add_module(name, children[name])
+        self.left_out = tuple(name for name in names if name not in used)
+        self._used, self._offered = tuple(used), frozenset(offered.layer for offered in maps)
+
+    def encoded(self, x_bchw: Tensor) -> list[Tensor]:
+        """The offered maps of images, the largest first.
+
+        Args:
+            x_bchw: Normalised images.
+        """
+        maps: list[Tensor] = []
+        for name in self._used:
+            x_bchw = getattr(self, name)(x_bchw)
+            if name in self._offered:
+                maps.append(x_bchw)
+        return maps
+
+
+class EncoderDecoder(MapEncoder):
     """(b, c, h, w) -> (b, classes, h, w).
 
     Its children are the encoder's layers by their own names, and ``head``, the decoder.
@@ -116,32 +152,16 @@ class EncoderDecoder(nn.Module):
         network: The classification network, a row of layers.
         maps: What of it is offered to the decoder.
         classes: Scores of each pixel.
-
-    Attributes:
-        left_out: Layers of the classification network behind its last map; their weights are not taken over.
     """
 
     def __init__(self, spec: EncoderDecoderSpec, network: nn.Module, maps: list[EncoderMap], classes: int) -> None:
-        super().__init__()
-        children = dict(network.named_children())
-        names = list(children)
-        used = names[: names.index(maps[-1].layer) + 1]
-        for name in used:
-            self.add_module(name, children[name])
-        self.left_out = tuple(name for name in names if name not in used)
-        self._used, self._offered = tuple(used), frozenset(offered.layer for offered in maps)
+        super().__init__(network, maps)
         self.head = Decoder(spec, maps, classes)
         init_weights(self.head, "he_fan_in")
 
     def forward(self, x_bchw: Tensor) -> Tensor:
         """(b, c, h, w) -> (b, classes, h, w)."""
-        size = (x_bchw.shape[2], x_bchw.shape[3])
-        maps: list[Tensor] = []
-        for name in self._used:
-            x_bchw = getattr(self, name)(x_bchw)
-            if name in self._offered:
-                maps.append(x_bchw)
-        scores: Tensor = self.head(maps, size)
+        scores: Tensor = self.head(self.encoded(x_bchw), (x_bchw.shape[2], x_bchw.shape[3]))
         return scores
 
 
