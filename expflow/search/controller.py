@@ -9,21 +9,20 @@ Source:
 from __future__ import annotations
 
 import math
-import random
 from typing import Literal
 
 from expflow.config.schema import Dimension
 from expflow.config.space import is_active
-from expflow.search.choices import ChoiceSpace
+from expflow.search.child_search import ChildSearch
 from expflow.search.recurrent_policy import Adam, RecurrentPolicy
 from expflow.search.rewards import reward_of
 from expflow.search.specs import ControllerSpec
-from expflow.sweep.searchers import Learned, SearchAlgorithm, Values
+from expflow.sweep.searchers import Learned, Values
 
 _REDRAWS = 30
 
 
-class ControllerSearch(SearchAlgorithm):
+class ControllerSearch(ChildSearch):
     """The controller. Each child teaches it once: what it writes again is drawn anew.
 
     Where it has written nothing new for a number of draws, its last child is changed until it is new; that is no sample
@@ -36,27 +35,17 @@ class ControllerSearch(SearchAlgorithm):
     """
 
     def __init__(self, spec: ControllerSpec, space: tuple[Dimension, ...], mode: Literal["max", "min"]) -> None:
-        self._spec, self._mode = spec, mode
-        self._space = ChoiceSpace(space)
+        super().__init__(spec.seed, space, mode)
+        self._spec = spec
         self.policy = RecurrentPolicy([len(options) for options in self._space.options], spec.hidden, spec.seed)
         self._adam = Adam(spec.lr)
-        self._rng = random.Random(spec.seed)  # noqa: S311 - nothing else in the process may shift the draws
         self._rewards: dict[str, float] = {}
-        self._seen: set[str] = set()
         self._changed: set[str] = set()
         self._batch: list[tuple[list[tuple[int, int]], float]] = []
         self._baseline: float | None = None
         self._variance = 0.0
 
-    def suggest(self, recorded: Values | None = None) -> Values | None:
-        """The next child: a draw from the policy."""
-        drawn = self._new()
-        values = drawn if recorded is None else recorded
-        if values is not None:
-            self._seen.add(self._space.network(values))
-        return values
-
-    def _new(self) -> Values | None:
+    def _next(self) -> Values | None:
         for _ in range(_REDRAWS):
             values = self._draw()
             if self._space.network(values) not in self._seen:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import random
 from collections import deque
 from typing import Literal
 
 from expflow.config.schema import Dimension
-from expflow.search.choices import ChoiceSpace
+from expflow.search.child_search import ChildSearch
 from expflow.search.rewards import reward_of
 from expflow.search.specs import EvolutionSpec
-from expflow.sweep.searchers import Learned, SearchAlgorithm, Values
+from expflow.sweep.searchers import Learned, Values
 
 _MOST_MUTATIONS = 50
 
 
-class EvolutionSearch(SearchAlgorithm):
+class EvolutionSearch(ChildSearch):
     """Aging evolution: a child is a mutation of the best of a sample of the population, which forgets its oldest.
 
     Args:
@@ -28,23 +27,12 @@ class EvolutionSearch(SearchAlgorithm):
     """
 
     def __init__(self, spec: EvolutionSpec, space: tuple[Dimension, ...], mode: Literal["max", "min"]) -> None:
-        self._spec, self._mode = spec, mode
-        self._space = ChoiceSpace(space)
-        self._rng = random.Random(spec.seed)  # noqa: S311 - nothing else in the process may shift the draws
+        super().__init__(spec.seed, space, mode)
+        self._spec = spec
         self._population: deque[tuple[float, Values]] = deque(maxlen=spec.population)
         self._rewards: list[float] = []
-        self._seen: set[str] = set()
         self.parents: tuple[Values, ...] = ()
         """What the last suggestion was made from."""
-
-    def suggest(self, recorded: Values | None = None) -> Values | None:
-        """The next child."""
-        values = self._next()
-        if recorded is not None:
-            values = recorded
-        if values is not None:
-            self._seen.add(self._space.network(values))
-        return values
 
     def _next(self) -> Values | None:
         self.parents = ()

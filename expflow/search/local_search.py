@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import random
 from typing import Literal
 
 from expflow.config.schema import Dimension
-from expflow.search.choices import ChoiceSpace
+from expflow.search.child_search import ChildSearch
 from expflow.search.rewards import reward_of
 from expflow.search.specs import LocalSpec
-from expflow.sweep.searchers import Learned, SearchAlgorithm, Values
+from expflow.sweep.searchers import Learned, Values
 
 
-class LocalSearch(SearchAlgorithm):
+class LocalSearch(ChildSearch):
     """Hill climbing with restarts: from the best of a few random children to a better neighbour, until there is none.
 
     Args:
@@ -26,10 +25,8 @@ class LocalSearch(SearchAlgorithm):
     """
 
     def __init__(self, spec: LocalSpec, space: tuple[Dimension, ...], mode: Literal["max", "min"]) -> None:
-        self._spec, self._mode = spec, mode
-        self._space = ChoiceSpace(space)
-        self._rng = random.Random(spec.seed)  # noqa: S311 - nothing else in the process may shift the draws
-        self._seen: set[str] = set()
+        super().__init__(spec.seed, space, mode)
+        self._spec = spec
         self._open: set[str] = set()
         """Networks that were proposed on this climb, and whose results are awaited."""
         self._rewards: list[float] = []
@@ -45,13 +42,9 @@ class LocalSearch(SearchAlgorithm):
 
     def suggest(self, recorded: Values | None = None) -> Values | None:
         """The next child."""
-        values = self._next()
-        if recorded is not None:
-            values = recorded
+        values = super().suggest(recorded)
         if values is not None:
-            network = self._space.network(values)
-            self._seen.add(network)
-            self._open.add(network)
+            self._open.add(self._space.network(values))
         return values
 
     def _next(self) -> Values | None:

@@ -15,11 +15,12 @@ from typing import Literal
 import numpy as np
 
 from expflow.config.schema import Dimension
-from expflow.search.choices import ChoiceSpace, features
+from expflow.search.child_search import ChildSearch
+from expflow.search.choices import features
 from expflow.search.recurrent_policy import Adam, Array
 from expflow.search.rewards import reward_of
 from expflow.search.specs import PredictorSpec
-from expflow.sweep.searchers import Learned, SearchAlgorithm, Values
+from expflow.sweep.searchers import Learned, Values
 
 _UNITS = 20
 _FIT_STEPS = 150
@@ -76,7 +77,7 @@ class RewardNetwork:
         return gradient
 
 
-class PredictorSearch(SearchAlgorithm):
+class PredictorSearch(ChildSearch):
     """Trains an ensemble on all results, and proposes the candidate of which a member drawn for it promises most.
 
     Args:
@@ -86,24 +87,13 @@ class PredictorSearch(SearchAlgorithm):
     """
 
     def __init__(self, spec: PredictorSpec, space: tuple[Dimension, ...], mode: Literal["max", "min"]) -> None:
-        self._spec, self._mode = spec, mode
-        self._space = ChoiceSpace(space)
-        self._rng = random.Random(spec.seed)  # noqa: S311 - nothing else in the process may shift the draws
+        super().__init__(spec.seed, space, mode)
+        self._spec = spec
         self._results: list[tuple[float, Values]] = []
         self._rewards: list[float] = []
-        self._seen: set[str] = set()
         self._members: list[RewardNetwork] = []
         self._columns: dict[str, int] = {}
         self._fitted = 0
-
-    def suggest(self, recorded: Values | None = None) -> Values | None:
-        """The next child."""
-        values = self._next()
-        if recorded is not None:
-            values = recorded
-        if values is not None:
-            self._seen.add(self._space.network(values))
-        return values
 
     def _next(self) -> Values | None:
         if len(self._results) < self._spec.startup:
