@@ -199,15 +199,17 @@ class Dispatcher:
         if not self._released:
             self._spawn(self._add_gang())
 
-    async def assign(self, key: str, assignment: Assignment) -> None:
-        """Queue a trial; it runs on the next free gang.
+    async def assign(self, assignments: Mapping[str, Assignment]) -> None:
+        """Queue trials, which run on the next free gangs in this order.
+
+        All that is assigned at one moment comes in one call: Ray runs the calls of an asyncio actor in any order.
 
         Args:
-            key: What it is called from now on; a trial that is assigned again has another one.
-            assignment: The trial.
+            assignments: What a trial is called from now on -> the trial; one that is assigned again has another name.
         """
-        self._trials[key] = _AssignedTrial(assignment)
-        self._spawn(self._serve(key))
+        for key, assignment in assignments.items():
+            self._trials[key] = _AssignedTrial(assignment)
+            self._spawn(self._serve(key))
 
     async def forget(self, key: str) -> None:
         """Drop a trial, of which the driver has all messages.

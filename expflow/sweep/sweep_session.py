@@ -118,6 +118,7 @@ class SweepSession:
 
     def _assign(self) -> None:
         """Hand out trials while there is room; when nothing is left, let go of whoever reads."""
+        assignments: dict[str, Assignment] = {}
         while len(self._assigned) < self.limit and (attempt := self.conductor.propose()) is not None:
             try:
                 assignment = make_assignment(self.plan, attempt, self.lockstep)
@@ -127,7 +128,9 @@ class SweepSession:
             self._count += 1
             key = f"{assignment.trial}.{self._count}"
             self._assigned[assignment.trial] = key
-            self.dispatcher.assign.remote(key, assignment)
+            assignments[key] = assignment
+        if assignments:
+            self.dispatcher.assign.remote(assignments)
         if not self._assigned:
             self._release()
 

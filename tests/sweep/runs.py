@@ -105,27 +105,27 @@ class Workplace:
 
     def wait_for(self, kind: type, count: int, process: subprocess.Popen[str], seconds: float = 200) -> None:
         """Wait until the ledger holds ``count`` events of ``kind``."""
-        deadline = time.monotonic() + seconds
-        while sum(isinstance(record.body, kind) for record in self.records()) < count:
-            assert process.poll() is None, process.communicate()[0]
-            assert time.monotonic() < deadline, "the sweep made no progress"
-            time.sleep(0.1)
+        self.wait_until(
+            lambda: sum(isinstance(record.body, kind) for record in self.records()) >= count, process, seconds
+        )
 
     def wait_until(self, condition: Callable[[], object], process: subprocess.Popen[str], seconds: float = 200) -> None:
         """Wait for whatever a condition asks for."""
         deadline = time.monotonic() + seconds
         while not condition():
             assert process.poll() is None, process.communicate()[0]
-            assert time.monotonic() < deadline, "what was waited for did not come"
+            if time.monotonic() > deadline:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise AssertionError(f"what was waited for did not come: {self.counts()}\n{process.communicate()[0]}")
             time.sleep(0.1)
 
     def wait_for_gangs(self, count: int, process: subprocess.Popen[str], seconds: float = 200) -> None:
         """Wait until ``count`` gangs have begun a trial."""
-        deadline = time.monotonic() + seconds
-        while len({record.body.gang for record in self.records() if isinstance(record.body, TrialStarted)}) < count:
-            assert process.poll() is None, process.communicate()[0]
-            assert time.monotonic() < deadline, "the sweep made no progress"
-            time.sleep(0.1)
+        self.wait_until(lambda: len(self.gangs()) >= count, process, seconds)
+
+    def gangs(self) -> set[str]:
+        """The gangs that have begun a trial."""
+        return {record.body.gang for record in self.records() if isinstance(record.body, TrialStarted)}
 
     def counts(self) -> dict[str, int]:
         kinds = {"proposed": TrialProposed, "started": TrialStarted, "reported": TrialReported, "ended": TrialEnded}

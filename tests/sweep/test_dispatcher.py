@@ -32,7 +32,7 @@ def test_a_reader_that_comes_after_the_release_is_let_go_at_once() -> None:
     async def story() -> Batch:
         one = dispatcher()
         await one.release()
-        await one.assign("key", None)  # type: ignore[arg-type] - nothing of it is used
+        await one.assign({"key": None})  # type: ignore[arg-type] - nothing of it is used
         return await within_a_second(one.next("reader"))
 
     assert asyncio.run(story()) == (0, [])
@@ -110,7 +110,7 @@ def test_a_reader_gets_a_bounded_number_of_messages_at_once(monkeypatch: pytest.
 def test_a_decision_counts_once_and_for_the_report_that_it_is_about() -> None:
     async def story() -> list[bool]:
         one = Dispatcher(GangShape(), 0, lockstep=True)
-        await one.assign("key", Assignment("t", 1, None, 0, "folder"))  # type: ignore[arg-type]
+        await one.assign({"key": Assignment("t", 1, None, 0, "folder")})  # type: ignore[arg-type]
         answers = []
         for step in (1, 2):
             answer = asyncio.ensure_future(one.report("key", to_wire([report("t", step)])))

@@ -76,7 +76,7 @@ class OneGang:
         key = f"trial{self.number}"
         folder = self.folder / key
         assignment = Assignment(key, 1, recipe(*actions), 0, str(folder), lockstep=False)
-        ray.get(self.actor.assign.remote(key, assignment))
+        ray.get(self.actor.assign.remote({key: assignment}))
         return key
 
     def next(self, key: str) -> list[Message]:
@@ -260,7 +260,7 @@ def test_reports_that_come_faster_than_they_are_sent_arrive_in_order_without_wai
 def test_without_lockstep_a_report_is_answered_at_once() -> None:
     async def story() -> bool:
         one = Dispatcher(GangShape(), 0, lockstep=False)
-        await one.assign("key", Assignment("t", 1, recipe(REPORT), 0, "."))
+        await one.assign({"key": Assignment("t", 1, recipe(REPORT), 0, ".")})
         return await asyncio.wait_for(one.report("key", to_wire([report("t", 1)])), 1.0)
 
     assert asyncio.run(story())

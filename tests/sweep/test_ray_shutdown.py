@@ -12,7 +12,7 @@ import ray, time
 from expflow.sweep.ray_shutdown import holds_worker, shut_down_meanwhile, wait_for_shutdown
 
 assert not holds_worker()
-ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR", _node_ip_address="127.0.0.1")
+ray.init("local", num_cpus=1, include_dashboard=False, logging_level="ERROR", _node_ip_address="127.0.0.1")
 assert holds_worker()
 references = [ray.put(number) for number in range(2000)]
 shut_down_meanwhile(ray.shutdown)
