@@ -101,7 +101,7 @@ _TABLE = (
     # reconstruction and generation
     Metric("psnr", "max", per_sample=True, label="PSNR (dB)"),
     Metric("ssim", "max", per_sample=True, label="SSIM"),
-    Metric("sharpness", "max", per_sample=True, label="sharpness"),
+    Metric("sharpness", "max", label="sharpness"),
     Metric("l1", "min", per_sample=True, label="L1 distance"),
     Metric("l2", "min", per_sample=True, label="L2 distance"),
     Metric("bits_per_dim", "min", per_sample=True, label="bits per dimension"),

@@ -28,6 +28,7 @@ MODELS = (
     Component("multi_head", "expflow.architectures.specs.multi_head:MultiHeadSpec"),
     Component("polynomial", "expflow.architectures.specs.polynomial:PolynomialNetSpec"),
     Component("encoder_decoder", "expflow.architectures.specs.encoder_decoder:EncoderDecoderSpec"),
+    Component("autoencoder", "expflow.architectures.specs.autoencoder:AutoencoderSpec"),
     Component("faster_rcnn", "expflow.architectures.specs.detectors:FasterRCNNSpec"),
     Component("mask_rcnn", "expflow.architectures.specs.detectors:MaskRCNNSpec"),
     Component("retinanet", "expflow.architectures.specs.detectors:RetinaNetSpec"),

@@ -297,6 +297,7 @@ OUTPUTS = {
     "scores": "one score for each class of an image",
     "maps": "a score for each class at every pixel",
     "boxes": "boxes with classes and scores",
+    "images": "an image of its size",
     "several": "a vector for each field of the data",
 }
 """What networks give, in words."""

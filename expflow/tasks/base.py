@@ -92,6 +92,10 @@ class ImageTask(LowOverheadModule):
         """(b, c, h, w) uint8 images -> what the network gives."""
         return self.model((image_bchw - self._mean) / self._std)
 
+    def pixels(self, image_bchw: Tensor) -> Tensor:
+        """(b, c, h, w) normalised images as a network sees them -> from 0, black, to 1."""
+        return (image_bchw * self._std + self._mean) / 255
+
     def _log_means(self, prefix: str) -> None:
         """Log the epoch's metrics over all ranks as ``prefix/name``, and begin anew."""
         total, self._epoch_means = self._epoch_means.total(), MeanAccumulator()
@@ -196,6 +200,22 @@ def at_least_single(scores: Tensor) -> Tensor:
         scores: Of any shape.
     """
     return scores.float() if scores.dtype.itemsize < 4 else scores
+
+
+def check_fields(task: str, data_spec: DataSpec, *fields: str) -> None:
+    """Require that the data have fields.
+
+    Args:
+        task: The task's name.
+        data_spec: The data.
+        fields: What the task reads.
+
+    Raises:
+        UserError: One is missing.
+    """
+    if not set(fields) <= set(data_spec.fields):
+        have = ", ".join(data_spec.fields) or "none"
+        raise UserError(f"task {task} needs data with the fields {' and '.join(fields)}; these have {have}")
 
 
 def check_one_of_each(task: str, **slots: Any) -> None:

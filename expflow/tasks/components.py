@@ -14,5 +14,6 @@ TASKS = (
     Component("multilabel", "expflow.tasks.specs:MultilabelSpec"),
     Component("regression", "expflow.tasks.specs:RegressionSpec"),
     Component("multitask", "expflow.tasks.specs:MultitaskSpec"),
+    Component("autoencoder", "expflow.tasks.generative_specs:AutoencoderTaskSpec"),
     Component("scripted", "expflow.tasks.specs:ScriptedSpec"),
 )

@@ -48,6 +48,7 @@ from expflow.training.quick_lightning import quick_steps
 from expflow.training.rank_metrics import rank_metric_callbacks
 from expflow.training.ranks import environment_plugins, shared_decision, trainer_options, verify_same_attempt
 from expflow.training.reporter import Reporter, logged_metrics
+from expflow.training.sample_writer import sample_callbacks
 from expflow.training.sync_batchnorm import convert_batch_norms
 from expflow.training.system_metrics import SystemMonitor
 from expflow.training.trainer_arguments import (
@@ -220,6 +221,7 @@ class _Training:
             *([BufferSync()] if self.world.ranks > 1 else []),
             SystemMonitor(self.world, self.on_notice, batch_size=batch_size if isinstance(batch_size, int) else None),
             *recorders,
+            *sample_callbacks(self.task),
             *user_callbacks(recipe),
             self.reporter,
             self.checkpointer,

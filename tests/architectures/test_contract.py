@@ -31,6 +31,7 @@ SMALL = {
     "fcn": ({"stages": [[1, 4], [1, 8]], "head": [8], "kernel": 3, "skips": 1}, (3, 9, 14)),
     "deconvnet": ({"stages": [[1, 4], [2, 8]], "head": [8, 6], "kernel": 2}, (3, 9, 14)),
     "encoder_decoder": ({"backbone": "resnet", "depth": 8, "width": 4, "decoder_width": 8}, (3, 18, 29)),
+    "autoencoder": ({"backbone": "resnet", "depth": 8, "width": 4, "code": 3, "decoder_width": 4}, (3, 18, 13)),
     "multi_head": ({"backbone": "resnet", "depth": 8, "width": 4}, (3, 9, 9)),
     "polynomial": ({"degree": 3}, (1, 2, 3)),
     "segnet": ({"stages": [[1, 4], [2, 8]]}, (3, 9, 14)),
@@ -89,6 +90,8 @@ def shape_of_scores(spec, data, batch):
     """What the network of a spec gives; of a detector on the meta device, all that is there before boxes are chosen."""
     if spec.gives_here == "boxes":
         return (math.prod(build_and_run(spec, data, batch).shape),)
+    if spec.gives_here == "images":
+        return (batch, *data.image_shape)
     return (batch, data.num_classes, *(data.image_size if spec.gives_here == "maps" else ()))
 
 
@@ -177,7 +180,7 @@ def test_a_small_one_computes_learns_and_comes_back_from_a_pickle(name):
 def test_a_wrong_argument_is_refused_with_the_right_ones(name, tmp_path):
     arguments = {"name": name, **SMALL.get(name, ({},))[0], "qqqq": 3}
     file = tmp_path / "wrong.yaml"
-    task = {"maps": "segmentation", "boxes": "detection", "several": "multitask"}.get(
+    task = {"maps": "segmentation", "boxes": "detection", "several": "multitask", "images": "autoencoder"}.get(
         MODELS.spec(name).gives, "classification"
     )
     file.write_text(f"data: digits\nmodel: {json.dumps(arguments)}\ntask: {task}\noptimizer: sgd\n")

@@ -97,14 +97,25 @@ TRAINED = {
     "detection": ({"model": "retinanet", "optimizer": "sgd"}, PLACES, boxed_images),
     "multilabel": ({"model": "linear", "optimizer": "sgd"}, MEASURED, measured_images),
     "regression": ({"model": "linear", "optimizer": "sgd"}, MEASURED, measured_images),
+    "autoencoder": ({"model": "autoencoder", "optimizer": "sgd"}, IMAGES, labelled_images),
     "multitask": ({"model": "multi_head", "optimizer": "sgd"}, MEASURED, measured_images),
 }
 SMALL = {
+    # networks: norms over a batch would let padding have a part in gradients
+    "autoencoder": {
+        "backbone": "resnet",
+        "depth": 8,
+        "width": 2,
+        "norm": "layer",
+        "code": 3,
+        "decoder_width": 2,
+        "decoder_norm": "layer",
+    },
     "multi_head": {"backbone": "linear"},
     "unet": {"width": 2, "depth": 1},
     "retinanet": {"backbone": "resnet", "layout": (1, 1, 1), "width": 2, "head_width": 4, "smallest_stride": 2},
-    "detection": {"areas": (36.0, 200.0)},
 }
+TASK_KEYS = {"detection": {"areas": (36.0, 200.0)}}
 ONLY_TRAINED = {"detection": {"loss", "classification", "bbox_regression"}}
 """Metrics of train alone: a detector gives losses in train mode, and boxes in eval mode."""
 WITHOUT_TORCH = {"scripted"}
@@ -112,7 +123,7 @@ WITHOUT_TORCH = {"scripted"}
 
 
 def spec_of(name):
-    return TASKS.spec(name)(name=name, **SMALL.get(name, {}))
+    return TASKS.spec(name)(name=name, **TASK_KEYS.get(name, {}))
 
 
 def recipe_of(name, **changes):

@@ -415,3 +415,20 @@ def test_a_probe_that_was_cut_goes_on_with_the_same_features(root, tmp_path, pre
 def test_what_cannot_be_probed_is_said(root, pretraining, changes, message):
     with pytest.raises(UserError, match=message):
         train(recipe(3, init={"freeze": "backbone", "probe": True}, **changes), root)
+
+
+def test_an_autoencoders_encoder_goes_into_the_classification_network_and_back():
+    from expflow.architectures import build
+    from expflow.registry import MODELS
+    from expflow.training.transfer.weight_loading import load_fitting_weights
+    from tests.architectures.nets import data
+
+    keys = {"depth": 8, "width": 4}
+    torch.manual_seed(0)
+    squeezed = build(MODELS.spec("autoencoder")(name="autoencoder", backbone="resnet", code=3, **keys), data(3, 16, 5))
+    classifier = build(MODELS.spec("resnet")(name="resnet", **keys), data(3, 16, 5))
+    weights = {name: value.clone() for name, value in squeezed.state_dict().items() if not name.startswith("head.")}
+    load_fitting_weights(classifier, squeezed.state_dict(), head="new", origin="x")
+    assert weights
+    assert all(torch.equal(classifier.state_dict()[name], value) for name, value in weights.items())
+    load_fitting_weights(squeezed, classifier.state_dict(), head="new", origin="x")

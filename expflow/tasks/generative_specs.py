@@ -1,0 +1,70 @@
+"""Arguments of the tasks that give images again, or learn from them without classes. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from expflow.config.component_specs import ModelOutput
+from expflow.config.spec import Spec, UserComponent, identity
+from expflow.tasks.specs import PenalisedTaskSpec
+
+PIXEL_LOSSES = ("squared", "l1", "smooth_l1")
+"""Losses of ours that say how far one image lies from another."""
+
+
+def samples_field() -> Any:
+    """The key ``samples``."""
+    return identity(
+        16,
+        description="How many samples are drawn at each validation; they are artifacts of the trial, called samples.",
+        ge=1,
+        le=256,
+    )
+
+
+def label_conflicts(slots: Mapping[str, Any], init: Any) -> Iterable[tuple[str, str]]:
+    """MixUp, CutMix and a probe's kept features, where no classes are learned.
+
+    Args:
+        slots: Slot to what it holds.
+        init: What the training begins with.
+    """
+    train = getattr(slots.get("data"), "train", None)
+    for key in ("mixup", "cutmix"):
+        if getattr(train, key, 0):
+            yield (
+                f"data.train.{key}",
+                "mixes images for the sake of their classes, and none are learned here",
+            )
+    if init is not None and init.probe:
+        yield "init.probe", "keeps features beside one class for each image; use freeze: backbone"
+
+
+def pixel_loss_conflicts(slots: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """A loss of ours that compares no images.
+
+    Args:
+        slots: Slot to what it holds.
+    """
+    loss = slots.get("loss")
+    if isinstance(loss, Spec) and not isinstance(loss, UserComponent) and loss.name not in PIXEL_LOSSES:
+        yield "loss", f"{loss.name} compares scores with classes, and this task images: {', '.join(PIXEL_LOSSES)}"
+
+
+class AutoencoderTaskSpec(PenalisedTaskSpec):
+    """Each image again, by a network that squeezes it: loss, L1, L2, PSNR, SSIM, and sharpness beside the originals."""
+
+    build: ClassVar[str] = "expflow.tasks.autoencoder:build"
+    defaults: ClassVar[Mapping[str, str]] = MappingProxyType({"loss": "squared", "schedule": "constant"})
+    metrics: ClassVar[tuple[str, ...]] = ("loss", "l1", "l2", "psnr", "ssim", "sharpness")
+    main_metric: ClassVar[str] = "val/loss"
+    needs: ClassVar[ModelOutput] = "images"
+
+    samples: int = samples_field()
+
+    def conflicts(self, slots: Mapping[str, Any], init: Any) -> Iterable[tuple[str, str]]:
+        """MixUp and CutMix, a probe's kept features, and losses of classes."""
+        yield from label_conflicts(slots, init)
+        yield from pixel_loss_conflicts(slots)

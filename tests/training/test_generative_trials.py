@@ -1,0 +1,149 @@
+"""What every task that draws samples must do as a trial: go on bit for bit, agree over ranks, draw beside training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from expflow.config import load
+from expflow.config.schema import Recipe
+from expflow.data.prepare.build import prepare
+from expflow.errors import ExperimentInvalid, Preempted
+from expflow.events import Report
+from expflow.tasks import build_task, cost
+from expflow.training import Artifact, Attempt, World, run_trial
+from expflow.training.local_ranks import run_local_ranks
+from tests.tasks.test_task_contract import IMAGES
+from tests.training.comparing import comparable
+
+pytestmark = pytest.mark.timeout(180)
+
+TRIALS = {
+    # task -> its recipe but for data and trainer
+    "autoencoder": """
+model: {name: autoencoder, backbone: resnet, layout: cifar, depth: 8, width: 4, norm: layer, code: 4, decoder_width: 4,
+        decoder_norm: layer}
+task: {name: autoencoder, samples: 5}
+optimizer: {name: adam, lr: 3e-3}
+""",
+}
+DATA = "data: {name: digits, limit: 45, batch_size: 8}\ntrainer: {epochs: 2, accumulate: 2}\n"
+"""45 images in batches of 8: the last batch, of 5, does not divide by two ranks."""
+
+REFUSED = {
+    # task -> what is changed in its recipe, and the key and words of the refusal
+    "autoencoder": [
+        ("loss: cross_entropy\n", "loss", "compares scores with classes"),
+        ("loss: squared\n", "model", "gives one score for each class of an image"),
+    ],
+}
+
+
+def recipe_of(text: str, folder: Path) -> Recipe:
+    file = folder / "trial.yaml"
+    file.write_text(DATA + text)
+    return load(file).experiment.recipe
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(params=sorted(TRIALS))
+def trial(request: pytest.FixtureRequest, tmp_path: Path, cache: Path) -> tuple[Recipe, Path]:
+    recipe = recipe_of(TRIALS[request.param], tmp_path)
+    return recipe, prepare(recipe.data, cache=cache).root  # type: ignore[arg-type]
+
+
+def train(
+    attempt: Attempt, ranks: int = 1, leave_at: int | None = None
+) -> tuple[Any, list[Report], dict[int, Artifact]]:
+    reports, asked, samples = list[Report](), [-1], dict[int, Artifact]()
+
+    def leave() -> bool:
+        asked[0] += 1
+        return asked[0] == leave_at
+
+    def on_notice(notice: Any) -> None:
+        if isinstance(notice, Artifact) and notice.name == "samples":
+            samples[notice.step] = notice
+
+    run: Any = run_trial if ranks == 1 else run_local_ranks
+    outcome = run(
+        attempt,
+        World(ranks=ranks),
+        lambda report: reports.append(report) or True,
+        on_notice=on_notice,
+        leave=leave,
+    )
+    return outcome, reports, samples
+
+
+def test_two_ranks_train_and_measure_what_one_does(trial: tuple[Recipe, Path], tmp_path: Path) -> None:
+    recipe, root = trial
+    _, one, drawn = train(Attempt(recipe, 0, root, tmp_path / "one"))
+    _, two, _ = train(Attempt(recipe, 0, root, tmp_path / "two"), ranks=2)
+    assert [report.step for report in one] == [report.step for report in two] == sorted(drawn)
+    for single, double in zip(one, two, strict=True):
+        assert comparable(single.metrics).keys() == comparable(double.metrics).keys()
+        for name in comparable(single.metrics):
+            assert single.metrics[name] == pytest.approx(double.metrics[name], rel=2e-3, abs=1e-6), name
+
+
+@pytest.mark.parametrize("question", [1, 4, 7])
+def test_a_trial_that_was_cut_is_the_trial_that_was_not(
+    trial: tuple[Recipe, Path], tmp_path: Path, question: int
+) -> None:
+    recipe, root = trial
+    whole, expected, drawn = train(Attempt(recipe, 0, root, tmp_path / "whole"))
+    with pytest.raises(Preempted):
+        train(Attempt(recipe, 0, root, tmp_path / "cut"), leave_at=question)
+    again, reports, redrawn = train(Attempt(recipe, 0, root, tmp_path / "cut"))
+    assert again.weights == whole.weights
+    assert comparable(reports[-1].metrics) == comparable(expected[-1].metrics)
+    assert redrawn[max(drawn)].sha256 == drawn[max(drawn)].sha256
+
+
+def test_samples_are_pictures_that_training_does_not_see(
+    trial: tuple[Recipe, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, root = trial
+    whole, reports, drawn = train(Attempt(recipe, 0, root, tmp_path))
+    for artifact in drawn.values():
+        if artifact.kind == "image":
+            pixels = np.asarray(Image.open(artifact.path))
+            assert pixels.dtype == np.uint8
+            assert len(np.unique(pixels)) > 3
+    monkeypatch.setattr("expflow.training.lightning_runner.sample_callbacks", lambda task: [])
+    without, the_same, none = train(Attempt(recipe, 0, root))
+    assert none == {}
+    assert without.weights == whole.weights
+    assert comparable(the_same[-1].metrics) == comparable(reports[-1].metrics)
+
+
+def test_it_is_built_and_counted_without_memory(trial: tuple[Recipe, Path]) -> None:
+    recipe, _ = trial
+    with torch.device("meta"):
+        task = build_task(recipe, IMAGES)
+    assert {parameter.device.type for parameter in task.parameters()} == {"meta"}
+    counted = cost(recipe, IMAGES)
+    assert counted.params == sum(parameter.numel() for parameter in task.parameters())
+    assert counted.macs
+
+
+@pytest.mark.parametrize(
+    ("task", "change", "key", "words"), [(task, *case) for task, cases in REFUSED.items() for case in cases]
+)
+def test_misuse_is_refused_with_a_reason(task: str, change: str, key: str, words: str, tmp_path: Path) -> None:
+    text = TRIALS[task]
+    if key == "model":
+        text = f"model: linear\ntask: {task}\noptimizer: adam\n"
+    with pytest.raises(ExperimentInvalid) as raised:
+        recipe_of(text + change, tmp_path)
+    assert any(problem.key == key and words in problem.message for problem in raised.value.problems), raised.value
