@@ -46,12 +46,20 @@ class CodeDecoder(nn.Module):
         self._width = width
 
     def encode(self, x_bchw: Tensor) -> Tensor:
-        """The encoder's last map -> (b, code)."""
+        """The encoder's last map -> (b, code).
+
+        Args:
+            x_bchw: The map.
+        """
         code_bk: Tensor = self.code(x_bchw.flatten(1))
         return code_bk
 
     def decode(self, code_bk: Tensor) -> Tensor:
-        """(b, code) -> (b, c, h, w)."""
+        """(b, code) -> (b, c, h, w).
+
+        Args:
+            code_bk: Codes.
+        """
         x_bchw = self.spread(code_bk).view(len(code_bk), self._width, *self._sizes[0])
         for block, (size, larger) in zip(self.blocks, pairwise(self._sizes), strict=True):
             x_bchw = block(x_bchw)

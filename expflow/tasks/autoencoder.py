@@ -85,7 +85,11 @@ class AutoencoderTask(ImageTask):
         return {"loss": sums[1] / sums[0], **reconstruction_metrics(sums[2:], sums[0])}
 
     def draw_samples(self, generator: torch.Generator) -> Tensor | None:
-        """(images, 2, c, h, w): the first images of val, each beside what the network makes of it."""
+        """(images, 2, c, h, w): the first images of val, each beside what the network makes of it.
+
+        Args:
+            generator: Not used: nothing is random.
+        """
         image = self._first.field("image")
         return None if image is None else torch.stack([image.float() / 255, self.reconstructed(image)], 1)
 

@@ -93,7 +93,11 @@ class ImageTask(LowOverheadModule):
         return self.model((image_bchw - self._mean) / self._std)
 
     def pixels(self, image_bchw: Tensor) -> Tensor:
-        """(b, c, h, w) normalised images as a network sees them -> from 0, black, to 1."""
+        """(b, c, h, w) normalised images as a network sees them -> from 0, black, to 1.
+
+        Args:
+            image_bchw: The images.
+        """
         return (image_bchw * self._std + self._mean) / 255
 
     def _log_means(self, prefix: str) -> None:
