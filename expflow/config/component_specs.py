@@ -85,11 +85,13 @@ class SearcherSpec(Spec):
         learns: Whether its proposals depend on results, so that a plan knows only the first of them.
         needs_space: Whether it is an error to use it without ``sweep.space``.
         needs_listed_values: Whether it is an error to use it with a continuous key.
+        several_objectives: Whether it learns from several metrics; else only one that learns nothing takes them.
     """
 
     learns: ClassVar[bool] = False
     needs_space: ClassVar[bool] = False
     needs_listed_values: ClassVar[bool] = False
+    several_objectives: ClassVar[bool] = False
 
     @property
     def max_configs(self) -> int | None:
@@ -184,6 +186,7 @@ class UserSearcher(SearcherSpec, _UserSpec):
     """A searcher of the user's. It may learn, and an argument ``trials`` is the number of configs."""
 
     learns: ClassVar[bool] = True
+    several_objectives: ClassVar[bool] = True
 
     @property
     def max_configs(self) -> int | None:

@@ -194,6 +194,7 @@ def _seeds(description: str) -> JSON:
 
 def _sweep(defs: JSON) -> JSON:
     described = {name: field.description or "" for name, field in Sweep.model_fields.items()}
+    mode: JSON = {"enum": ["max", "min", None]}
     properties: JSON = {
         "space": _space(described["space"]),
         "seeds": _seeds(described["seeds"]),
@@ -203,11 +204,11 @@ def _sweep(defs: JSON) -> JSON:
             "anyOf": [*_choices(SCHEDULERS, defs, users=False), {"type": "null"}],
         },
         "metric": {
-            "type": "string",
+            "anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": {"type": "string"}}],
             "default": Sweep.model_fields["metric"].default,
             "description": described["metric"],
         },
-        "mode": {"enum": ["max", "min", None], "description": described["mode"]},
+        "mode": {"anyOf": [mode, {"type": "array", "items": mode}], "description": described["mode"]},
         "select": {"enum": ["last", "best_epoch"], "description": described["select"]},
         "budget": {**model_schema(Budget, defs), "description": described["budget"]},
         "limits": {**model_schema(NetworkLimits, defs), "description": described["limits"]},

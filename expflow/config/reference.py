@@ -271,7 +271,8 @@ SWEEP_DEFAULTS = {"seeds": "`1`", "searcher": "`grid`"}
 def _types(cls: type[BaseModel]) -> dict[str, str]:
     if cls is Sweep:  # read by hand: its model holds what they become
         return {name: SWEEP_TYPES.get(name, "text") for name in Sweep.model_fields} | {
-            "mode": "`max` or `min`",
+            "metric": "text, or a list of texts",
+            "mode": "`max` or `min`, or a list of these",
             "select": "`last` or `best_epoch`",
         }
     properties = model_schema(cls, {})["properties"]

@@ -297,6 +297,13 @@ class NetworkLimits(FrozenModel):
     macs: int | None = execution(None, ge=1, description="Most multiply-adds of a forward pass of one sample.")
 
 
+class FurtherObjective(FrozenModel):
+    """A metric that configs are judged by besides the first."""
+
+    metric: str = execution(description="The metric.")
+    mode: Literal["max", "min"] = execution(description="Which direction of it is better.")
+
+
 class Confirm(FrozenModel):
     """The leaders are trained again, with seeds that no choice was made by."""
 
@@ -307,7 +314,7 @@ class Confirm(FrozenModel):
 class Sweep(FrozenModel):
     """The search space, and who chooses in it."""
 
-    filled_in: ClassVar[tuple[str, ...]] = ("confirm",)
+    filled_in: ClassVar[tuple[str, ...]] = ("confirm", "further")
     """Fields that are no keys of a file."""
 
     space: tuple[Dimension, ...] = execution((), description="The searched keys and their values.")
@@ -321,9 +328,16 @@ class Sweep(FrozenModel):
     searcher: InstanceOf[Spec] = execution(description="Who proposes configs.")
     scheduler: InstanceOf[Spec] | None = execution(None, description="Who stops or changes running trials.")
     metric: str = execution(
-        UNDECLARED_MAIN_METRIC, description="What the sweep is judged by; by default the main metric of its task."
+        UNDECLARED_MAIN_METRIC,
+        description="What the sweep is judged by; by default the main metric of its task. A list, [val/top1, cost/macs]"
+        " for example, has several objectives: the report shows the Pareto front, and nsga2 searches for it.",
     )
-    mode: Literal["max", "min"] | None = execution(None, description="Direction of a metric of your own.")
+    mode: Literal["max", "min"] | None = execution(
+        None, description="Direction of a metric of your own; of a list of metrics a list, null where it is known."
+    )
+    further: tuple[FurtherObjective, ...] = execution(
+        (), description="Filled in from a list under `metric`: what is judged besides the first one."
+    )
     select: Literal["last", "best_epoch"] = execution("last", description="Which report of a trial counts.")
     budget: Budget = execution(default_factory=Budget, description="When the sweep ends at the latest.")
     limits: NetworkLimits = execution(

@@ -7,6 +7,7 @@ from typing import Any
 from expflow.config.component_specs import scheduler_spec, searcher_spec
 from expflow.config.components import LoadingContext, resolve_component
 from expflow.config.merge import as_component
+from expflow.config.objectives_parser import check_several_objectives, read_objectives
 from expflow.config.schema import Confirm, Dimension, Sweep
 from expflow.config.searchable_keys import SearchableKeys
 from expflow.config.space import GRID_LIMIT, finite_values, grid_size
@@ -38,9 +39,11 @@ def read_sweep(node: Node, tree: Node, context: LoadingContext) -> Sweep | None:
     if not node.is_mapping:
         context.refuse(node.mark, "sweep", f"expected a mapping, found {describe_value(plain(node))}")
         return None
-    if (given := node.child("confirm")) is not None:
-        keys = [field for field in Sweep.model_fields if field not in Sweep.filled_in]
-        context.refuse(given.key_mark or given.mark, "sweep.confirm", unknown_key("confirm", keys))
+    for key in Sweep.filled_in:
+        if (given := node.child(key)) is not None:
+            keys = [field for field in Sweep.model_fields if field not in Sweep.filled_in]
+            context.refuse(given.key_mark or given.mark, f"sweep.{key}", unknown_key(key, keys))
+            return None
     ready = _resolved_parts(node, tree, context)
     sweep = check_model(Sweep, node, ("sweep",), context.problems, ready)
     if sweep is not None:
@@ -67,6 +70,7 @@ def _resolved_parts(node: Node, tree: Node, context: LoadingContext) -> dict[str
         ready |= _screening(seeds_node, context)
     elif seeds_node is not None:
         ready["seeds"] = _seeds(seeds_node, context)
+    ready |= read_objectives(node, context)
     scheduler = node.child("scheduler")
     if scheduler is not None:
         ready["scheduler"] = resolve_component(SCHEDULERS, scheduler, ("sweep", "scheduler"), context)
@@ -138,6 +142,8 @@ def _check_together(sweep: Sweep, node: Node, context: LoadingContext) -> None:
         context.refuse(place.mark, "sweep.searcher", f"{sweep.searcher.name} needs a space to search: add sweep.space")
     if searcher_spec(sweep.searcher).needs_listed_values:
         _check_listed_values(sweep, node, context)
+    if sweep.further:
+        check_several_objectives(sweep, node, context)
     if sweep.scheduler is None:
         return
     scheduler = as_component(node.items["scheduler"])

@@ -51,6 +51,8 @@ class Header:
     metric: str = UNDECLARED_MAIN_METRIC
     mode: str = "max"
     select: str = "last"
+    objectives: tuple[Mapping[str, str], ...] = ()
+    """``metric`` and ``mode`` of each objective, the one above first; empty in older ledgers."""
     report: Mapping[str, Any] = field(default_factory=dict)
     """Figures and contrasts (:class:`expflow.config.schema.ReportSettings` as plain data)."""
     expected_trials: int = 0
@@ -118,8 +120,10 @@ class Header:
             TypeError: A field is missing, or is not of its type.
         """
         values = checked_fields(cls, data)
-        check_entries(values.get("space", ()), values.get("report", {}), values.get("data", {}))
-        for key in ("sets", "space", "seeds", "warm_start", "before"):
+        check_entries(
+            values.get("space", ()), values.get("report", {}), values.get("data", {}), values.get("objectives", ())
+        )
+        for key in ("sets", "space", "seeds", "warm_start", "objectives", "before"):
             if key in values:
                 values[key] = tuple(values[key])
         return cls(**values)

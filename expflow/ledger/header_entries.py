@@ -67,19 +67,34 @@ class RecordedData:
     remarks: Sequence[str] = ()
 
 
-def check_entries(space: Sequence[Mapping[str, Any]], report: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+@dataclass(frozen=True)
+class RecordedObjective:
+    """A metric that the sweep is judged by."""
+
+    metric: str
+    mode: str
+
+
+def check_entries(
+    space: Sequence[Mapping[str, Any]],
+    report: Mapping[str, Any],
+    data: Mapping[str, Any],
+    objectives: Sequence[Mapping[str, Any]] = (),
+) -> None:
     """Require that the entries of a header's lists and mappings are what reports take them for.
 
     Args:
         space: The header's ``space``.
         report: The header's ``report``.
         data: The header's ``data``.
+        objectives: The header's ``objectives``.
 
     Raises:
         TypeError: A field is missing, or is not of its type. AttributeError where an entry is no mapping.
     """
     lists = (
         (RecordedDimension, space),
+        (RecordedObjective, objectives),
         (RecordedFigure, report.get("figures", ())),
         (RecordedContrast, report.get("contrasts", ())),
     )

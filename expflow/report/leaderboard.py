@@ -166,8 +166,9 @@ def selected_row(state: SweepState) -> LeaderboardRow | None:
 
 
 def _other_metrics(header: Header) -> tuple[str, ...]:
-    """Metrics that the experiment's figures and contrasts are about, besides the sweep's own."""
-    declared = [figure["y"] for figure in header.report.get("figures", ())]
+    """Metrics that objectives, figures and contrasts are about, besides the one that ranks."""
+    declared = [objective["metric"] for objective in header.objectives]
+    declared += [figure["y"] for figure in header.report.get("figures", ())]
     declared += [contrast["metric"] for contrast in header.report.get("contrasts", ())]
     return tuple(metric for metric in dict.fromkeys(declared) if metric != header.metric)
 

@@ -39,7 +39,8 @@ def ranked_table(board: Leaderboard) -> TextTable:
     if board.select == "best_epoch":
         columns.append(TableColumn(f"last {board.metric}"))
     columns += [TableColumn(metric) for metric in board.others]
-    costs = [cost for cost in _COSTS if any(getattr(row, cost) is not None for row in board.rows)]
+    costs = [cost for cost in _COSTS if f"cost/{cost}" not in board.others]
+    costs = [cost for cost in costs if any(getattr(row, cost) is not None for row in board.rows)]
     columns += [TableColumn(_COSTS[cost][0]) for cost in costs]
     cells = [_cells(board, row, costs) for row in board.rows]
     return TextTable(

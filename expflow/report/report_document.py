@@ -14,6 +14,7 @@ from expflow.report.contrast_answers import Answer
 from expflow.report.leaderboard import Leaderboard, LeaderboardRow, rank_configs
 from expflow.report.next_steps import NextStep, next_steps
 from expflow.report.parameter_importance import SearchImportance
+from expflow.report.pareto_section import ParetoFront
 from expflow.report.test_evaluations import EvaluationOutcome, evaluation_outcomes
 from expflow.report.trial_results import TrialFailure
 from expflow.report.view import ReportView
@@ -108,6 +109,7 @@ class ReportDocument:
         answers: One for each declared contrast.
         leaderboard: The configs, ranked ones first.
         best: What the choice of the first config is worth; None where nothing was chosen.
+        pareto: The Pareto front and its hypervolume over time; None where the sweep has one objective.
         importance: What the differences come from; None for fewer than 20 configs or two searched keys.
         tests: The evaluations on the test split.
         failures: The trials that gave no value.
@@ -127,6 +129,7 @@ class ReportDocument:
     answers: tuple[Answer, ...]
     leaderboard: tuple[ConfigRow, ...]
     best: BestOfK | None
+    pareto: ParetoFront | None
     importance: SearchImportance | None
     tests: tuple[RecordedEvaluation, ...]
     failures: tuple[TrialFailure, ...]
@@ -165,6 +168,7 @@ def report_document(
         answers=view.answers,
         leaderboard=tuple(_row(row) for row in board.rows),
         best=view.best,
+        pareto=view.pareto,
         importance=importance,
         tests=_tests(state, folder),
         failures=view.failures,

@@ -31,7 +31,7 @@ def run_facts(state: SweepState) -> NamedValues:
         ("seeds", ", ".join(map(str, header.seeds))),
         ("searcher", header.searcher),
         ("scheduler", header.scheduler),
-        ("judged by", f"{header.metric} ({header.mode}), {header.select.replace('_', ' ')}"),
+        ("judged by", f"{_objectives(header)}, {header.select.replace('_', ' ')}"),
         ("data", str(header.data.get("source", ""))),
         ("samples", ", ".join(f"{split} {n:,}" for split, n in samples.items())),
         ("data key", str(header.data.get("key", ""))),
@@ -44,6 +44,11 @@ def run_facts(state: SweepState) -> NamedValues:
         ("tracking", header.tracking),
     ]
     return tuple((name, value) for name, value in rows if value)
+
+
+def _objectives(header: Header) -> str:
+    listed = header.objectives or ({"metric": header.metric, "mode": header.mode},)
+    return formatting.and_join(f"{objective['metric']} ({objective['mode']})" for objective in listed)
 
 
 def _total(trials: Sequence[TrialState]) -> str:

@@ -31,6 +31,9 @@ def terminal_text(view: ReportView, *, width: int = 100, most: int | None = 20) 
         blocks.append("Stopped early, not ranked:\n" + aligned_table(view.stopped, most))
     if view.leaderboard_notes:
         blocks.append("\n".join(_wrapped(note, "- ", width) for note in view.leaderboard_notes))
+    if view.pareto is not None:
+        notes = "\n".join(_wrapped(note, "- ", width) for note in view.pareto.notes)
+        blocks.append(f"Pareto front:\n{aligned_table(view.pareto.table, most)}\n{notes}")
     for answer in view.answers:
         first = _wrapped(answer.sentence, f"{_MARKS[answer.verdict]} ", width)
         blocks.append("\n".join([first, *(_wrapped(note, "  ", width) for note in answer.notes)]))

@@ -23,6 +23,7 @@ from expflow.report.figure_data import FigureData, report_figures
 from expflow.report.leaderboard import rank_configs, selected_row
 from expflow.report.leaderboard_table import ranked_table, stopped_table
 from expflow.report.learning_curves import CurveGrid, learning_curves
+from expflow.report.pareto_section import ParetoFront, pareto_front
 from expflow.report.prediction_statistics import with_mcnemar_notes
 from expflow.report.run_facts import NamedValues
 from expflow.report.test_evaluations import EvaluationSection, evaluation_section
@@ -69,6 +70,7 @@ class ReportView:
         leaderboard_notes: What a reader must know to read the leaderboard rightly.
         best: What the choice of the leaderboard's first config is worth; None where nothing was chosen.
         stopped: The early-stopped trials.
+        pareto: The Pareto front; None where the sweep has one objective.
         test: The test evaluations; None before the first.
         learning: The learning curves; None where nothing was reported.
         diagnoses: What the learning curves of each config show, best config first.
@@ -96,6 +98,7 @@ class ReportView:
     leaderboard_notes: tuple[str, ...]
     best: BestOfK | None
     stopped: TextTable
+    pareto: ParetoFront | None
     test: EvaluationSection | None
     learning: CurveGrid | None
     diagnoses: tuple[CurveDiagnosis, ...]
@@ -144,6 +147,7 @@ def build_view(folder: Path, state: SweepState) -> ReportView:
         leaderboard_notes=(*board.notes, *((best_note(best, board.metric),) if best is not None else ())),
         best=best,
         stopped=stopped_table(board),
+        pareto=pareto_front(board, header),
         test=evaluation_section(state, folder),
         learning=learning_curves(state, board),
         diagnoses=tuple(curve_diagnoses(state, board)),

@@ -48,6 +48,7 @@ def ledger_header(plan: Plan, *, tracking: str, code: dict[str, str], before: He
         metric=plan.metric,
         mode=plan.mode,
         select=plan.sweep.select,
+        objectives=tuple({"metric": metric, "mode": mode} for metric, mode in plan.objectives),
         report=experiment.report.model_dump(mode="json"),
         expected_trials=expected_trials(plan),
         configs=expected_configs(plan),

@@ -107,6 +107,8 @@ def wanted_metrics(plan: Plan) -> Iterator[WantedMetric]:
     has_val = experiment.trainer.fit_on == "train"
     if (named or plan.sweep.space) and (has_val or not plan.metric.startswith("val/")):
         yield WantedMetric("sweep.metric", plan.loaded.location("sweep.metric"), plan.metric)
+        for further in plan.sweep.further:
+            yield WantedMetric("sweep.metric", plan.loaded.location("sweep.metric"), further.metric)
     if not plan.sweep.space or any(dimension.key in ("task", "task.name") for dimension in plan.sweep.space):
         return  # a single trial, of which nothing is compared; or trials that are measured in different ways
     for section, part, settings in (

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from expflow.events import TrialReported
 from expflow.ledger.state import TrialState
+from expflow.pareto import non_dominated_ranks
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Objective:
         select: ``last`` or ``best_epoch``: which of a trial's reports counts.
         unit: What schedulers count time in, ``epoch`` or ``step``.
         epochs: Epochs of a trial, where its budget does not name them.
+        further: Metrics, each with its direction, that configs are judged by besides.
     """
 
     metric: str
@@ -27,6 +29,7 @@ class Objective:
     select: str = "last"
     unit: str = "epoch"
     epochs: int = 1
+    further: tuple[tuple[str, str], ...] = ()
 
     def value(self, trial: TrialState) -> float | None:
         """The value of a trial that counts: its last report's, or the best of all where that is selected.
@@ -68,6 +71,9 @@ class Objective:
 def leading_configs(trials: Sequence[TrialState], objective: Objective, top: int) -> list[str]:
     """The best configs by the mean over their trials, best first; only those of which every trial is done.
 
+    With several objectives those on the Pareto front come first, then those that are on the front without them, and so
+    on; on each front the first objective decides.
+
     Args:
         trials: Trials of any number of configs.
         objective: What they are judged by.
@@ -83,4 +89,30 @@ def leading_configs(trials: Sequence[TrialState], objective: Objective, top: int
         if len(known) == len(members):
             means[config] = sum(known) / len(known)
     sign = -1.0 if objective.mode == "max" else 1.0
-    return sorted(means, key=lambda config: sign * means[config])[:top]
+    fronts = _fronts(means, groups, objective) if objective.further else dict.fromkeys(means, 0)
+    return sorted(means, key=lambda config: (fronts[config], sign * means[config]))[:top]
+
+
+def _fronts(
+    means: Mapping[str, float], groups: Mapping[str, Sequence[TrialState]], objective: Objective
+) -> dict[str, int]:
+    """The front of each config, 0 for the Pareto front; behind all others what lacks a number for an objective."""
+    points = {}
+    for config, mean in means.items():
+        metrics = mean_metrics(groups[config])
+        point = [mean, *(metrics.get(metric, math.nan) for metric, _ in objective.further)]
+        if all(map(math.isfinite, point)):
+            points[config] = point
+    ranks = non_dominated_ranks(list(points.values()), [objective.mode, *(mode for _, mode in objective.further)])
+    return dict.fromkeys(means, len(means)) | dict(zip(points, ranks, strict=True))
+
+
+def mean_metrics(trials: Sequence[TrialState]) -> dict[str, float]:
+    """The means of the metrics that are in the last report of every trial.
+
+    Args:
+        trials: The trials of a config, at least one.
+    """
+    reported = [trial.metrics for trial in trials]
+    common = [name for name in reported[0] if all(name in metrics for metrics in reported)]
+    return {name: sum(metrics[name] for metrics in reported) / len(reported) for name in common}

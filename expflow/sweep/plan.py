@@ -135,11 +135,16 @@ class Plan:
         return metric_mode(self.sweep.metric, self.sweep.mode)
 
     @property
+    def objectives(self) -> tuple[tuple[str, str], ...]:
+        """The metrics that the sweep is judged by, each with its direction; the first one ranks."""
+        return ((self.metric, self.mode), *((further.metric, further.mode) for further in self.sweep.further))
+
+    @property
     def objective(self) -> Objective:
         """How trials are judged, and how schedulers count their time."""
         unit = scheduler_spec(self.sweep.scheduler).time_unit
         epochs = self.loaded.experiment.trainer.epochs
-        return Objective(self.metric, self.mode, self.sweep.select, unit, epochs)
+        return Objective(self.metric, self.mode, self.sweep.select, unit, epochs, self.objectives[1:])
 
     @property
     def digest(self) -> str:

@@ -36,7 +36,8 @@ def search_digest(recipe: Recipe, sweep: Sweep, mode: str) -> str:
     searcher = sweep.searcher.model_dump(mode="json", exclude={"trials"}, exclude_defaults=True)
     base = identity_tree(recipe)
     judged = [sweep.metric, mode, sweep.select]
-    return digest([base, space_facts(sweep), searcher, sweep.searcher.name, *judged, *_limits(sweep)])
+    further = [[one.metric, one.mode] for one in sweep.further]  # none: a hash from before there were several
+    return digest([base, space_facts(sweep), searcher, sweep.searcher.name, *judged, *further, *_limits(sweep)])
 
 
 def _limits(sweep: Sweep) -> list[dict[str, Any]]:

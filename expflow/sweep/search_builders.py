@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from expflow.config.component_specs import searcher_spec
 from expflow.config.spec import UserComponent
 from expflow.registry import construct, load_dotted
 from expflow.sweep.network_limits import identify
@@ -20,7 +21,11 @@ def build_searcher(plan: Plan) -> SearchAlgorithm:
     spec = plan.sweep.searcher
     searcher: SearchAlgorithm
     if isinstance(spec, UserComponent):
-        searcher = construct(spec.name, spec.arguments, {"space": plan.sweep.space, "mode": plan.mode})
+        searcher = construct(
+            spec.name, spec.arguments, {"space": plan.sweep.space, "mode": plan.mode, "objectives": plan.objectives}
+        )
+    elif searcher_spec(spec).several_objectives:
+        searcher = load_dotted(spec.build)(spec, plan.sweep.space, plan.objectives)
     else:
         searcher = load_dotted(spec.build)(spec, plan.sweep.space, plan.mode)
     return searcher

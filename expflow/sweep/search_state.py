@@ -8,7 +8,7 @@ that a killed driver did not record are due again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from expflow.ledger.header import Header
 from expflow.ledger.report_columns import ReportColumns
 from expflow.ledger.state import SweepState, TrialState
 from expflow.sweep.failures import RULES
-from expflow.sweep.objective import Objective
+from expflow.sweep.objective import Objective, mean_metrics
 from expflow.sweep.schedulers import Order, Scheduler
 from expflow.sweep.searchers import Learned, SearchAlgorithm, Values
 
@@ -105,7 +105,9 @@ class SearchState:
         if not self._warm:
             self._warm = True
             for result in header.warm_start:
-                self._searcher.complete(dict(result["values"]), Learned("complete", float(result["score"])))
+                metrics = {str(name): float(value) for name, value in result.get("metrics", {}).items()}
+                learned = Learned("complete", float(result["score"]), metrics=metrics)
+                self._searcher.complete(dict(result["values"]), learned)
         for group in self.groups.values():  # what another search has run in between
             for trial in [trial for trial in group.trials if trial in group.open and state.trials[trial].ended]:
                 self._end(trial, state)
@@ -266,7 +268,7 @@ class SearchState:
             return Learned("failed")
         values = [self._objective.value(trial) for trial in trials]
         score = _mean(value for value in values if value is not None)
-        metrics = _mean_metrics(trials)
+        metrics = mean_metrics(trials)
         if any(trial.status == "stopped" for trial in trials):
             return Learned("stopped", score, _mean(trial.progress for trial in trials) or 0.0, metrics)
         return Learned("complete", score, metrics=metrics) if None not in values else Learned("infeasible")
@@ -275,13 +277,6 @@ class SearchState:
 def _failure_class(trial: TrialState) -> str:
     failure = trial.failures[-1].failure
     return failure if failure in RULES else "code"
-
-
-def _mean_metrics(trials: Sequence[TrialState]) -> dict[str, float]:
-    """The means of the metrics that are in the last report of every trial."""
-    reported = [trial.metrics for trial in trials]
-    common = [name for name in reported[0] if all(name in metrics for metrics in reported)]
-    return {name: sum(metrics[name] for metrics in reported) / len(reported) for name in common}
 
 
 def _mean(values: Iterable[Any]) -> float | None:

@@ -11,11 +11,11 @@ from expflow.errors import AddressUnknown
 from expflow.ledger.reader import exists, load_state
 from expflow.ledger.state import TrialState
 from expflow.metrics import metric_mode
-from expflow.sweep.objective import Objective
+from expflow.sweep.objective import Objective, mean_metrics
 
 
 def warm_start(sweep: Sweep, storage: Path) -> tuple[dict[str, Any], ...]:
-    """Values and score of each complete config of the sweep that the searcher names, in that sweep's order.
+    """Values, score and metrics of each complete config of the sweep that the searcher names, in that sweep's order.
 
     That sweep's own metric and direction do not matter. Which of its configs belong to the present space is for the
     searcher to decide.
@@ -37,8 +37,18 @@ def warm_start(sweep: Sweep, storage: Path) -> tuple[dict[str, Any], ...]:
     groups: dict[str, list[TrialState]] = {}
     for trial in load_state(folder).plan_trials():
         groups.setdefault(trial.config, []).append(trial)
-    scored = ((trials[0].values, _score(trials, objective)) for trials in groups.values())
-    return tuple({"values": values, "score": score} for values, score in scored if score is not None)
+    scored = ((trials, _score(trials, objective)) for trials in groups.values())
+    return tuple(
+        {"values": trials[0].values, "score": score, **_further_metrics(trials, sweep)}
+        for trials, score in scored
+        if score is not None
+    )
+
+
+def _further_metrics(trials: list[TrialState], sweep: Sweep) -> dict[str, Any]:
+    """The means of what the present sweep is judged by besides its first metric; nothing where it is one alone."""
+    wanted, means = {further.metric for further in sweep.further}, mean_metrics(trials)
+    return {"metrics": {name: mean for name, mean in means.items() if name in wanted}} if wanted else {}
 
 
 def _score(trials: list[TrialState], objective: Objective) -> float | None:

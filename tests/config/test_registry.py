@@ -32,7 +32,7 @@ NEEDED = {
     "tpe": {"trials": 3},
     "optuna": {"trials": 3, "sampler": "tpe"},
     "kuberay": {"image": "expflow:1", "claim": "storage"},
-    **{name: {"trials": 3} for name in ("controller", "evolution", "local", "predictor")},
+    **{name: {"trials": 3} for name in ("nsga2", "controller", "evolution", "local", "predictor")},
     "ssh": {"hosts": ["desk"]},
 }
 """Values of the keys without a default, by component."""

@@ -45,6 +45,7 @@ CHOICES = (
     "task.rate: {choice: [0.3, 0.6], when: {task.noise: 0.01}}}"
 )
 SEARCH |= {
+    "nsga2": ("{name: nsga2, trials: 8, population: 3}", CONDITIONAL),
     "controller": ("{name: controller, trials: 8, batch: 2, hidden: 4, lr: 0.3}", CHOICES),
     "evolution": ("{name: evolution, trials: 8, population: 3, sample: 2, crossover: 0.5}", CHOICES),
     "local": ("{name: local, trials: 8, startup: 2}", CHOICES),
@@ -73,6 +74,7 @@ BAD_SEARCH = {
         f"optuna {sampler}": (f"sampler: {sampler}, trials: 8, options: {{nonsense: 1}}", "options")
         for sampler in SAMPLERS
     },
+    "nsga2": ("trials: 8, population: 1", "population"),
     "controller": ("trials: 8, baseline: 1", "baseline"),
     "evolution": ("trials: 8, population: 1", "population"),
     "local": ("trials: 8, startup: 0", "startup"),

@@ -12,7 +12,7 @@ from expflow.errors import DataMissing, StorageUnwritable
 from expflow.ledger import SweepState, exists, load_state
 from expflow.live.console import LiteralConsole
 from expflow.report.costs import range_text
-from expflow.report.formatting import config_label, duration, plural
+from expflow.report.formatting import and_join, config_label, duration, plural
 from expflow.report.resolvable import resolvable_lines
 from expflow.sweep.batch_checks import try_batches
 from expflow.sweep.code_hashes import user_modules
@@ -94,7 +94,7 @@ def _totals(console: LiteralConsole, plan: Plan, rows: Sequence[TrialCost], know
     configs = len({row.trial.config for row in rows})
     console.print(
         f"\n{plural(len(rows), 'trial')} of {plural(configs, 'config')}, {len(left)} still to run; "
-        f"judged by {plan.metric} ({plan.mode})",
+        f"judged by {and_join(f'{metric} ({mode})' for metric, mode in plan.objectives)}",
     )
     for line in resolvable_lines(plan):
         console.print(line, soft_wrap=True)

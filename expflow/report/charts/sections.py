@@ -11,6 +11,7 @@ from expflow.report.charts.chart import Chart
 from expflow.report.charts.cost_charts import forecast_chart, trade_off_charts
 from expflow.report.charts.curve_charts import curve_charts
 from expflow.report.charts.metric_charts import metric_charts
+from expflow.report.charts.pareto_charts import pareto_charts
 from expflow.report.charts.search_charts import search_charts
 from expflow.report.charts.time_line import time_line
 from expflow.report.leaderboard import rank_configs
@@ -26,6 +27,7 @@ class ChartSections:
         figures: The declared figures, or the usual ones.
         learning: The learning curves.
         search: Importance, parallel coordinates and slices.
+        pareto: Objectives against each other, and the hypervolume over time.
         trade_offs: The metric against what the configs cost.
         time_line: The trials over time.
         forecast: Predicted against actual cost.
@@ -34,6 +36,7 @@ class ChartSections:
     figures: tuple[Chart, ...] = ()
     learning: tuple[Chart, ...] = ()
     search: tuple[Chart, ...] = ()
+    pareto: tuple[Chart, ...] = ()
     trade_offs: tuple[Chart, ...] = ()
     time_line: tuple[Chart, ...] = ()
     forecast: tuple[Chart, ...] = ()
@@ -59,6 +62,7 @@ def chart_sections(
         figures=tuple(metric_charts(view.figures)),
         learning=tuple(curve_charts(view.learning, view.diagnoses)),
         search=tuple(search_charts(board, header, importance)),
+        pareto=tuple(pareto_charts(view.pareto, board, header)),
         trade_offs=tuple(trade_off_charts(board, header)),
         time_line=tuple(time_line(state)),
         forecast=tuple(forecast_chart(folder, state)),

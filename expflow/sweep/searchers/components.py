@@ -13,6 +13,7 @@ SEARCHERS = (
     Component("points", "expflow.sweep.searchers.specs:PointsSpec"),
     Component("tpe", "expflow.sweep.searchers.specs:TPESpec"),
     Component("optuna", "expflow.sweep.searchers.specs:OptunaSpec"),
+    Component("nsga2", "expflow.sweep.searchers.specs:NSGA2Spec"),
     Component("controller", "expflow.search.specs:ControllerSpec"),
     Component("evolution", "expflow.search.specs:EvolutionSpec"),
     Component("local", "expflow.search.specs:LocalSpec"),

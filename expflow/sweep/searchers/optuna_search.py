@@ -27,11 +27,13 @@ from expflow.sweep.searchers import Learned, SearchAlgorithm, Values
 from expflow.sweep.searchers.specs import SAMPLERS, SamplerSpec
 
 
-def _sampler(spec: SamplerSpec) -> optuna.samplers.BaseSampler:
-    """Optuna's sampler with its seed, and without warnings about what is experimental or sampled independently."""
-    options: dict[str, Any] = {"seed": spec.seed}
-    if spec.startup is not None:
-        options["n_startup_trials"] = spec.startup
+def optuna_sampler(spec: SamplerSpec) -> optuna.samplers.BaseSampler:
+    """Optuna's sampler with its seed, and without warnings about what is experimental or sampled independently.
+
+    Args:
+        spec: Which sampler, and with which options.
+    """
+    options: dict[str, Any] = {"seed": spec.seed, **spec.sampler_arguments}
     if spec.sampler_name == "qmc":
         options["scramble"] = True  # without it the seed would change nothing
     if spec.sampler_name in ("cmaes", "gp", "qmc"):
@@ -57,8 +59,10 @@ class OptunaSearch(SearchAlgorithm):
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._space = in_condition_order(space)
         self._order = [dimension.key for dimension in space]
-        self._distributions = {dimension.key: _distribution(dimension) for dimension in space}
-        self._study = optuna.create_study(direction="maximize" if mode == "max" else "minimize", sampler=_sampler(spec))
+        self._distributions = {dimension.key: distribution_of(dimension) for dimension in space}
+        self._study = optuna.create_study(
+            direction="maximize" if mode == "max" else "minimize", sampler=optuna_sampler(spec)
+        )
         self._open: dict[str, list[optuna.Trial]] = {}
 
     def suggest(self, recorded: Values | None = None) -> Values | None:
@@ -79,7 +83,7 @@ class OptunaSearch(SearchAlgorithm):
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             for dimension in self._space:
                 if is_active(dimension, chosen):
-                    drawn = _suggested(trial, dimension.key, self._distributions[dimension.key])
+                    drawn = suggested(trial, dimension.key, self._distributions[dimension.key])
                     chosen[dimension.key] = finite_values(dimension)[drawn] if dimension.kind == "choice" else drawn
         return trial, {key: chosen[key] for key in self._order if key in chosen}
 
@@ -138,8 +142,12 @@ def _is_number(score: float | None) -> bool:
     return score is not None and math.isfinite(score)
 
 
-def _distribution(dimension: Dimension) -> BaseDistribution:
-    """A listed value is drawn by its place, since Optuna takes no mappings; intervals are Optuna's own."""
+def distribution_of(dimension: Dimension) -> BaseDistribution:
+    """The distribution of a key: a listed value is drawn by its place, since Optuna takes no mappings.
+
+    Args:
+        dimension: The searched key.
+    """
     if dimension.kind == "choice":
         return CategoricalDistribution(tuple(range(len(finite_values(dimension)))))
     if dimension.low is None or dimension.high is None:
@@ -150,7 +158,14 @@ def _distribution(dimension: Dimension) -> BaseDistribution:
     return FloatDistribution(float(dimension.low), float(dimension.high), log=dimension.kind == "loguniform")
 
 
-def _suggested(trial: optuna.Trial, key: str, distribution: BaseDistribution) -> Any:
+def suggested(trial: optuna.Trial, key: str, distribution: BaseDistribution) -> Any:
+    """What a trial draws of a key.
+
+    Args:
+        trial: The trial that was asked for.
+        key: The searched key.
+        distribution: Its distribution.
+    """
     if isinstance(distribution, CategoricalDistribution):
         return trial.suggest_categorical(key, distribution.choices)
     if isinstance(distribution, IntDistribution):

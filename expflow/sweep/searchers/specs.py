@@ -81,11 +81,6 @@ class SamplerSpec(SearcherSpec):
 
     trials: int = execution(ge=1, le=MAX_TRIALS, description="Number of configs to propose.")
     seed: int = execution(0, ge=0, lt=2**32, description="Seed of the sampler.")
-    startup: int | None = execution(
-        None,
-        ge=1,
-        description="Configs drawn at random before it begins to learn; by default the sampler's own number.",
-    )
     options: dict[str, Any] = execution(
         default_factory=dict, description="Further arguments of Optuna's sampler, by their names there."
     )
@@ -105,6 +100,11 @@ class SamplerSpec(SearcherSpec):
     def sampler_name(self) -> str:
         """A key of :data:`SAMPLERS`."""
         raise NotImplementedError
+
+    @property
+    def sampler_arguments(self) -> dict[str, Any]:
+        """Arguments of the sampler that keys of their own stand for."""
+        return {}
 
     @field_validator("options")
     @classmethod
@@ -138,7 +138,22 @@ def sampler_arguments(name: str) -> list[str]:
     return [argument for argument in signature.parameters if argument not in _OURS]
 
 
-class TPESpec(SamplerSpec):
+class StartupSpec(SamplerSpec):
+    """What samplers have in common that begin with independent draws."""
+
+    startup: int | None = execution(
+        None,
+        ge=1,
+        description="Configs drawn at random before it begins to learn; by default the sampler's own number.",
+    )
+
+    @property
+    def sampler_arguments(self) -> dict[str, Any]:
+        """The number of draws, where the file gives one."""
+        return {"n_startup_trials": self.startup} if self.startup is not None else {}
+
+
+class TPESpec(StartupSpec):
     """Tree-structured Parzen estimator (Bergstra et al. 2011): proposes where good configs are dense, bad ones rare."""
 
     name: Literal["tpe"] = execution("tpe", description="Tree-structured Parzen estimator, Optuna's.")
@@ -149,7 +164,7 @@ class TPESpec(SamplerSpec):
         return "tpe"
 
 
-class OptunaSpec(SamplerSpec):
+class OptunaSpec(StartupSpec):
     """One of Optuna's samplers by name."""
 
     name: Literal["optuna"] = execution("optuna", description="One of Optuna's samplers.")
@@ -161,3 +176,24 @@ class OptunaSpec(SamplerSpec):
     def sampler_name(self) -> str:
         """The sampler that the file names."""
         return self.sampler
+
+
+class NSGA2Spec(SamplerSpec):
+    """NSGA-II (Deb et al. 2002), Optuna's: a genetic algorithm for several objectives, which keeps the Pareto front."""
+
+    build: ClassVar[str] = "expflow.sweep.searchers.pareto_search:ParetoSearch"
+    several_objectives: ClassVar[bool] = True
+    name: Literal["nsga2"] = execution("nsga2", description="NSGA-II, for several objectives.")
+    population: int = execution(
+        20, ge=2, le=10_000, description="Configs of a generation; the first generation is drawn at random."
+    )
+
+    @property
+    def sampler_name(self) -> str:
+        """Always ``nsga2``."""
+        return "nsga2"
+
+    @property
+    def sampler_arguments(self) -> dict[str, Any]:
+        """The size of a generation."""
+        return {"population_size": self.population}
