@@ -8,6 +8,7 @@ from typing import Any
 
 from expflow.intervals import Estimate
 from expflow.ledger.header import Header
+from expflow.ledger.state import TrialState
 from expflow.metrics import metric_value
 from expflow.pareto import dominates, hypervolume, non_dominated
 from expflow.report import formatting
@@ -39,8 +40,8 @@ class FrontGrowth:
     """The front after some configs.
 
     Attributes:
-        configs: How many configs were trained, in the order in which they ended.
-        seconds: How long their trials had trained, all of them together.
+        configs: How many configs were trained, in the order in which the search got their results.
+        seconds: How long their trials had trained, all of them together, without further seeds of leaders.
         hypervolume: The share of the box between the best and the worst values that the front dominates.
     """
 
@@ -154,11 +155,11 @@ def _growth(
     ideal: Sequence[float],
     reference: Sequence[float],
 ) -> list[FrontGrowth]:
-    """The hypervolume in the order in which configs ended; a config that is dominated leaves it as it was."""
-    ordered = sorted(rows, key=lambda row: max(trial.ended_at for trial in row.trials))
+    """The hypervolume in the order in which the search got results; a config that is dominated changes nothing."""
+    ordered = sorted(rows, key=lambda row: max(trial.ended_at for trial in _searched(row)))
     front, growth, seconds = list[tuple[float, ...]](), list[FrontGrowth](), 0.0
     for count, row in enumerate(ordered, start=1):
-        seconds += sum(trial.seconds for trial in row.trials)
+        seconds += sum(trial.seconds for trial in _searched(row))
         point = point_of(row, metrics)
         if point in front or any(dominates(other, point, modes) for other in front):
             continue
@@ -169,12 +170,18 @@ def _growth(
     return growth
 
 
+def _searched(row: LeaderboardRow) -> list[TrialState]:
+    """The trials that the search learned from, without the further seeds of leaders."""
+    return [trial for trial in row.trials if trial.phase == "search"] or list(row.trials)
+
+
 def _notes(members: Sequence[LeaderboardRow], metrics: Sequence[str], configs: int) -> tuple[str, ...]:
     notes = [
         f"{formatting.plural(len(members), 'config')} of {configs:,} {'are' if len(members) > 1 else 'is'} dominated "
         f"by none: no other is at least as good in {formatting.and_join(metrics)} and better in one.",
         "Hypervolume: the share of the box between the best and the worst means that the front dominates, on linear "
-        "scales. The corners are those of this sweep, so it compares times, and not sweeps.",
+        "scales. The corners are those of this sweep, so it compares times, and not sweeps. Each config counts with "
+        "its mean over all its seeds, from when the search had its result.",
     ]
     if any(len(row.trials) < 2 for row in members):
         notes.append(

@@ -45,6 +45,17 @@ def test_the_hypervolume_grows_with_each_config_that_changes_the_front():
     assert [step.hypervolume for step in growth] == pytest.approx([0.2, 0.2 + 0.6 * 0.6, 0.2 + 0.6 * 0.6])
 
 
+def test_further_seeds_of_a_leader_do_not_put_it_off():
+    state = state_of()
+    leader = next(entry for entry in state.trials.values() if entry.values == {"net": "tiny"})
+    again = trial(leader.values, 1, "done", {"val/top1": 0.6, "cost/macs": 10.0}, seconds=50.0)
+    again.phase, again.ended_at = "confirm", leader.ended_at + 100
+    state.trials[again.trial] = again
+    state.current[again.trial] = None
+    growth = front_of(state).growth
+    assert [(step.configs, step.seconds) for step in growth] == [(1, 2.0), (3, 6.0), (5, 10.0)]
+
+
 def test_one_objective_has_no_front_and_neither_has_an_older_ledger():
     assert front_of(state_of(objectives=TWO[:1])) is None
     assert front_of(state_of(objectives=())) is None
