@@ -45,10 +45,6 @@ def ledger_header(plan: Plan, *, tracking: str, code: dict[str, str], before: He
         about=experiment.about.model_dump(),
         recipe=dump(experiment.recipe),
         **_search_facts(plan, before),
-        metric=plan.metric,
-        mode=plan.mode,
-        select=plan.sweep.select,
-        objectives=tuple({"metric": metric, "mode": mode} for metric, mode in plan.objectives),
         report=experiment.report.model_dump(mode="json"),
         expected_trials=expected_trials(plan),
         configs=expected_configs(plan),
@@ -86,6 +82,10 @@ def _search_facts(plan: Plan, before: Header | None) -> dict[str, Any]:
         "warm_start": before.warm_start if before is not None and same_search else warm_start(sweep, plan.storage),
         "searcher": sweep.searcher.name,
         "scheduler": sweep.scheduler.name if sweep.scheduler else "none",
+        "metric": plan.metric,
+        "mode": plan.mode,
+        "select": sweep.select,
+        "objectives": tuple({"metric": metric, "mode": mode} for metric, mode in plan.objectives),
     }
 
 
