@@ -29,6 +29,7 @@ MODELS = (
     Component("polynomial", "expflow.architectures.specs.polynomial:PolynomialNetSpec"),
     Component("encoder_decoder", "expflow.architectures.specs.encoder_decoder:EncoderDecoderSpec"),
     Component("autoencoder", "expflow.architectures.specs.autoencoder:AutoencoderSpec"),
+    Component("ddpm_unet", "expflow.architectures.specs.ddpm_unet:DDPMUNetSpec"),
     Component("faster_rcnn", "expflow.architectures.specs.detectors:FasterRCNNSpec"),
     Component("mask_rcnn", "expflow.architectures.specs.detectors:MaskRCNNSpec"),
     Component("retinanet", "expflow.architectures.specs.detectors:RetinaNetSpec"),

@@ -99,6 +99,14 @@ def _normed_layer(x: Tensor, size: Sequence[int], weight: Any, bias: Any, eps: f
     return x.new_empty(x.shape), x.new_empty(statistics), x.new_empty(statistics)
 
 
+def _normed_groups(
+    x: Tensor, weight: Any, bias: Any, n: int, channels: int, pixels: int, groups: int, *rest: Any
+) -> Any:
+    if not _is_meta_float(x) or not x.is_contiguous() or x.shape[:2] != (n, channels):
+        return None
+    return x.new_empty(x.shape), x.new_empty(n, groups), x.new_empty(n, groups)
+
+
 def _addmm(bias: Tensor, a: Tensor, b: Tensor, **options: Any) -> Tensor | None:
     fits = (
         _is_meta_float(a)
@@ -220,7 +228,8 @@ def _mean_pooled(x: Tensor, kernel: Any, stride: Any = (), padding: Any = (0,), 
 
 
 _NAMED = (
-    "relu gelu sigmoid tanh silu leaky_relu elu mish hardswish hardsigmoid hardtanh softplus neg exp log sqrt rsqrt"
+    "relu gelu sigmoid tanh silu leaky_relu elu mish hardswish hardsigmoid hardtanh softplus neg exp log sqrt rsqrt sin"
+    " cos"
 )
 _ARITHMETIC = [
     getattr(getattr(aten, name), kind) for name in ("add", "sub", "mul", "div") for kind in ("Tensor", "Scalar")
@@ -253,7 +262,7 @@ def _scattered(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor | N
     return x.new_empty(x.shape) if fits and inside and meta else None
 
 
-def _resized_bilinear(x: Tensor, size: Sequence[int], *rest: Any) -> Tensor | None:
+def _resized(x: Tensor, size: Sequence[int], *rest: Any) -> Tensor | None:
     fits = _is_meta_float(x) and x.ndim == 4 and x.is_contiguous() and 0 not in x.shape and min(size) > 0
     return x.new_empty((*x.shape[:2], *size)) if fits else None
 
@@ -266,6 +275,7 @@ META_SHAPES: dict[Any, Callable[..., Any]] = {
     **dict.fromkeys((aten._softmax.default, aten._safe_softmax.default), _softmax),
     aten.native_batch_norm.default: _normed_batch,
     aten.native_layer_norm.default: _normed_layer,
+    aten.native_group_norm.default: _normed_groups,
     aten.convolution.default: _convolution,
     aten.addmm.default: _addmm,
     aten.mm.default: _mm,
@@ -281,5 +291,6 @@ META_SHAPES: dict[Any, Callable[..., Any]] = {
     aten.cat.default: _cat,
     aten.stack.default: _stacked,
     aten.scatter.src: _scattered,
-    aten.upsample_bilinear2d.default: _resized_bilinear,
+    aten.upsample_bilinear2d.default: _resized,
+    aten.upsample_nearest2d.default: _resized,
 }

@@ -298,6 +298,7 @@ OUTPUTS = {
     "maps": "a score for each class at every pixel",
     "boxes": "boxes with classes and scores",
     "images": "an image of its size",
+    "noise": "the noise in an image at a step of a diffusion",
     "several": "a vector for each field of the data",
 }
 """What networks give, in words."""

@@ -15,5 +15,6 @@ TASKS = (
     Component("regression", "expflow.tasks.specs:RegressionSpec"),
     Component("multitask", "expflow.tasks.specs:MultitaskSpec"),
     Component("autoencoder", "expflow.tasks.generative_specs:AutoencoderTaskSpec"),
+    Component("diffusion", "expflow.tasks.generative_specs:DiffusionSpec"),
     Component("scripted", "expflow.tasks.specs:ScriptedSpec"),
 )

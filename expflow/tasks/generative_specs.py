@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import model_validator
 
 from expflow.config.component_specs import ModelOutput
-from expflow.config.spec import Spec, UserComponent, identity
+from expflow.config.spec import FieldError, Spec, UserComponent, identity
 from expflow.tasks.specs import PenalisedTaskSpec
 
 PIXEL_LOSSES = ("squared", "l1", "smooth_l1")
@@ -68,3 +70,40 @@ class AutoencoderTaskSpec(PenalisedTaskSpec):
         """MixUp and CutMix, a probe's kept features, and losses of classes."""
         yield from label_conflicts(slots, init)
         yield from pixel_loss_conflicts(slots)
+
+
+class DiffusionSpec(PenalisedTaskSpec):
+    """New images out of noise, by a network that learns to name the noise in images (DDPM): its mean squared error."""
+
+    build: ClassVar[str] = "expflow.tasks.diffusion:build"
+    slots: ClassVar[frozenset[str]] = frozenset({"data", "model", "optimizer", "schedule"})
+    defaults: ClassVar[Mapping[str, str]] = MappingProxyType({"schedule": "constant"})
+    metrics: ClassVar[tuple[str, ...]] = ("loss", "sharpness")
+    main_metric: ClassVar[str] = "val/loss"
+    needs: ClassVar[ModelOutput] = "noise"
+
+    timesteps: int = identity(1000, description="T: steps in which an image becomes noise.", ge=2, le=10_000)
+    noise: Literal["linear", "cosine"] = identity(
+        "linear",
+        description="How the noise of the steps grows: linear (Ho et al. 2020) or cosine (Nichol and Dhariwal 2021).",
+    )
+    predict: Literal["epsilon", "x0"] = identity(
+        "epsilon", description="What the network names: the noise in the image, or the image without it."
+    )
+    sampling_steps: int = identity(
+        50, description="Steps in which samples are drawn, spread over all timesteps (DDIM, Song et al. 2021).", ge=1
+    )
+    eta: float = identity(
+        0.0, description="Noise that sampling adds at each step: 0 none (DDIM), 1 as much as DDPM.", ge=0, le=1
+    )
+    samples: int = samples_field()
+
+    @model_validator(mode="after")
+    def _takes_no_more_steps_than_there_are(self) -> Self:
+        if self.sampling_steps > self.timesteps:
+            raise FieldError("sampling_steps", f"there are {self.timesteps} (timesteps), found {self.sampling_steps}")
+        return self
+
+    def conflicts(self, slots: Mapping[str, Any], init: Any) -> Iterable[tuple[str, str]]:
+        """MixUp and CutMix, and a probe's kept features."""
+        return label_conflicts(slots, init)

@@ -78,14 +78,20 @@ def sample_grid(samples: Tensor) -> NDArray[np.uint8]:
     rows = pixels if pixels.ndim == 5 else _about_square(pixels)
     factor = max(1, math.ceil(SMALLEST_SIDE / max(rows.shape[-2:])))
     rows = rows.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
-    down, across, channels, height, width = rows.shape
-    grid = torch.full((channels, down * (height + GAP) - GAP, across * (width + GAP) - GAP), GREY, dtype=torch.uint8)
-    for row in range(down):
-        for column in range(across):
-            top, left = row * (height + GAP), column * (width + GAP)
-            grid[:, top : top + height, left : left + width] = rows[row, column]
+    groups = max(1, round(math.sqrt(len(rows) / rows.shape[1])))  # of rows, side by side: a page is no ribbon
+    missing = rows.new_full((-len(rows) % groups, *rows.shape[1:]), GREY)
+    parts = torch.cat([rows, missing]).chunk(groups)
+    grid = _joined([_joined([_joined(list(row), 2) for row in part], 1) for part in parts], 2, 4)
     array: NDArray[np.uint8] = grid.permute(1, 2, 0).numpy()
-    return array[..., 0] if channels == 1 else array
+    return array[..., 0] if array.shape[2] == 1 else array
+
+
+def _joined(pictures: list[Tensor], dim: int, gaps: int = 1) -> Tensor:
+    """Pictures (c, h, w) side by side (``dim`` 2) or one below the other (1), with so many gaps between two."""
+    shape = list(pictures[0].shape)
+    shape[dim] = gaps * GAP
+    gap = pictures[0].new_full(shape, GREY)
+    return torch.cat([part for picture in pictures for part in (gap, picture)][1:], dim)
 
 
 def _about_square(pixels: Tensor) -> Tensor:

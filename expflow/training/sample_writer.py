@@ -10,10 +10,14 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.trainer.states import TrainerFn
 
 from expflow.tasks.samples import SampleTable, drawn
+from expflow.training.ema import ExponentialMovingAverage
 from expflow.training.isolation import hold_random_state
 
 SAMPLES = "samples"
 """Name of the artifact, and of the method ``draw_samples`` that gives it."""
+
+RAW_SAMPLES = "samples_raw"
+"""Name of the artifact of the weights as they are trained, beside that of their average."""
 
 SEED = 20
 """Of the generator that a task draws with. One for all trials, so that trials draw of the same noise."""
@@ -28,6 +32,15 @@ class SampleWriter(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw and write."""
+        self._write(trainer, pl_module, SAMPLES)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw and write once more where the weights were averaged ones, which have given way to the trained ones."""
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning does not annotate it
+        if any(isinstance(callback, ExponentialMovingAverage) for callback in callbacks):
+            self._write(trainer, pl_module, RAW_SAMPLES)
+
+    def _write(self, trainer: Trainer, pl_module: LightningModule, name: str) -> None:
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or not trainer.is_global_zero:
             return
         restore = hold_random_state()
@@ -40,9 +53,9 @@ class SampleWriter(Callback):
             restore()
         artifacts: Any = trainer.artifacts  # type: ignore[attr-defined]  # every Trainer of a trial has them
         if isinstance(given, SampleTable):
-            artifacts.write_table(SAMPLES, given.csv(), trainer.global_step)
+            artifacts.write_table(name, given.csv(), trainer.global_step)
         elif given is not None:
-            artifacts.write_image(SAMPLES, given, trainer.global_step)
+            artifacts.write_image(name, given, trainer.global_step)
 
 
 def sample_callbacks(task: LightningModule) -> list[Callback]:

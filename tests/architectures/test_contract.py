@@ -32,6 +32,7 @@ SMALL = {
     "deconvnet": ({"stages": [[1, 4], [2, 8]], "head": [8, 6], "kernel": 2}, (3, 9, 14)),
     "encoder_decoder": ({"backbone": "resnet", "depth": 8, "width": 4, "decoder_width": 8}, (3, 18, 29)),
     "autoencoder": ({"backbone": "resnet", "depth": 8, "width": 4, "code": 3, "decoder_width": 4}, (3, 18, 13)),
+    "ddpm_unet": ({"width": 8, "factors": [1, 2, 2], "blocks": 1, "dropout": 0.0}, (3, 9, 14)),
     "multi_head": ({"backbone": "resnet", "depth": 8, "width": 4}, (3, 9, 9)),
     "polynomial": ({"degree": 3}, (1, 2, 3)),
     "segnet": ({"stages": [[1, 4], [2, 8]]}, (3, 9, 14)),
@@ -71,6 +72,13 @@ REQUIRED = {
     "resnet": {"depth": 20},
     "vgg": {"depth": 11},
 }
+TASK_OF = {
+    "maps": "segmentation",
+    "boxes": "detection",
+    "several": "multitask",
+    "images": "autoencoder",
+    "noise": "diffusion",
+}
 NATIVE = sorted(set(MODELS.names()) - ALIASES.keys())
 OF_PACKAGES = [*sorted(ALIASES), "timm/resnet10t", "torchvision/shufflenet_v2_x0_5"]
 NAMES = [*NATIVE, *OF_PACKAGES]
@@ -90,7 +98,7 @@ def shape_of_scores(spec, data, batch):
     """What the network of a spec gives; of a detector on the meta device, all that is there before boxes are chosen."""
     if spec.gives_here == "boxes":
         return (math.prod(build_and_run(spec, data, batch).shape),)
-    if spec.gives_here == "images":
+    if spec.gives_here in ("images", "noise"):
         return (batch, *data.image_shape)
     return (batch, data.num_classes, *(data.image_size if spec.gives_here == "maps" else ()))
 
@@ -180,9 +188,7 @@ def test_a_small_one_computes_learns_and_comes_back_from_a_pickle(name):
 def test_a_wrong_argument_is_refused_with_the_right_ones(name, tmp_path):
     arguments = {"name": name, **SMALL.get(name, ({},))[0], "qqqq": 3}
     file = tmp_path / "wrong.yaml"
-    task = {"maps": "segmentation", "boxes": "detection", "several": "multitask", "images": "autoencoder"}.get(
-        MODELS.spec(name).gives, "classification"
-    )
+    task = TASK_OF.get(MODELS.spec(name).gives, "classification")
     file.write_text(f"data: digits\nmodel: {json.dumps(arguments)}\ntask: {task}\noptimizer: sgd\n")
     with pytest.raises(ExperimentInvalid) as raised:
         load(file)

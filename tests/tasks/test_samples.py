@@ -26,6 +26,13 @@ def test_rows_stay_rows_and_small_pictures_grow_by_whole_factors() -> None:
     assert (grid[:7, :7] == grid[0, 0]).all()
 
 
+def test_many_rows_stand_in_groups_side_by_side() -> None:
+    rows = torch.arange(9).view(9, 1, 1, 1, 1).expand(9, 1, 1, 60, 60) / 10
+    grid = sample_grid(rows)
+    assert grid.shape == (3 * 60 + 2 * GAP, 3 * 60 + 2 * 4 * GAP)
+    assert [int(grid[0, left]) for left in (0, 60 + 4 * GAP, 2 * (60 + 4 * GAP))] == [0, 76, 153]
+
+
 def test_values_outside_and_no_numbers_are_drawn_all_the_same() -> None:
     values = torch.tensor([-1.0, 2.0, float("nan")]).view(3, 1, 1, 1).expand(3, 1, 56, 56)
     grid = sample_grid(values)

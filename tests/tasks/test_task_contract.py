@@ -98,6 +98,7 @@ TRAINED = {
     "multilabel": ({"model": "linear", "optimizer": "sgd"}, MEASURED, measured_images),
     "regression": ({"model": "linear", "optimizer": "sgd"}, MEASURED, measured_images),
     "autoencoder": ({"model": "autoencoder", "optimizer": "sgd"}, IMAGES, labelled_images),
+    "diffusion": ({"model": "ddpm_unet", "optimizer": "sgd"}, IMAGES, labelled_images),
     "multitask": ({"model": "multi_head", "optimizer": "sgd"}, MEASURED, measured_images),
 }
 SMALL = {
@@ -112,10 +113,11 @@ SMALL = {
         "decoder_norm": "layer",
     },
     "multi_head": {"backbone": "linear"},
+    "ddpm_unet": {"width": 4, "factors": (1, 2), "blocks": 1, "dropout": 0.0},
     "unet": {"width": 2, "depth": 1},
     "retinanet": {"backbone": "resnet", "layout": (1, 1, 1), "width": 2, "head_width": 4, "smallest_stride": 2},
 }
-TASK_KEYS = {"detection": {"areas": (36.0, 200.0)}}
+TASK_KEYS = {"detection": {"areas": (36.0, 200.0)}, "diffusion": {"timesteps": 20, "sampling_steps": 3}}
 ONLY_TRAINED = {"detection": {"loss", "classification", "bbox_regression"}}
 """Metrics of train alone: a detector gives losses in train mode, and boxes in eval mode."""
 WITHOUT_TORCH = {"scripted"}

@@ -32,10 +32,19 @@ task: {name: autoencoder, samples: 5}
 optimizer: {name: adam, lr: 3e-3}
 """,
 }
+TRIALS["diffusion"] = """
+model: {name: ddpm_unet, width: 8, factors: [1, 2], blocks: 1, dropout: 0.0}
+task: {name: diffusion, timesteps: 20, sampling_steps: 4, samples: 5, eta: 0.5}
+optimizer: {name: adam, lr: 3e-3}
+"""
 DATA = "data: {name: digits, limit: 45, batch_size: 8}\ntrainer: {epochs: 2, accumulate: 2}\n"
 """45 images in batches of 8: the last batch, of 5, does not divide by two ranks."""
 
 REFUSED = {
+    "diffusion": [
+        ("loss: squared\n", "loss", "does not use this slot"),
+        ("", "model", "gives one score for each class of an image"),
+    ],
     # task -> what is changed in its recipe, and the key and words of the refusal
     "autoencoder": [
         ("loss: cross_entropy\n", "loss", "compares scores with classes"),
