@@ -107,6 +107,9 @@ _TABLE = (
     Metric("bits_per_dim", "min", per_sample=True, label="bits per dimension"),
     Metric("fid", "min", label="FID"),
     Metric("kid", "min", label="KID"),
+    # features
+    Metric("probe_top1", "max", "share", label="linear probe's top-1 accuracy"),
+    Metric("knn_top1", "max", "share", label="nearest neighbours' top-1 accuracy"),
     # costs
     Metric("seconds", "min", "seconds", label="seconds"),
     Metric("peak_bytes", "min", "bytes", label="peak memory"),

@@ -38,6 +38,7 @@ MODELS = (
     Component("detr", "expflow.architectures.specs.detectors:DETRSpec"),
     Component("googlenet", "expflow.architectures.specs.googlenet:GoogLeNetSpec"),
     Component("vit", "expflow.architectures.specs.vit:ViTSpec"),
+    Component("mae", "expflow.architectures.specs.mae:MAESpec"),
     Component("mixer", "expflow.architectures.specs.mixer:MixerSpec"),
     Component("gmlp", "expflow.architectures.specs.gmlp:GMLPSpec"),
     Component("convmixer", "expflow.architectures.specs.convmixer:ConvMixerSpec"),

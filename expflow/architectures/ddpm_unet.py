@@ -6,6 +6,7 @@ Shapes in names: b samples, c channels, h and w rows and columns, e features of 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -146,7 +147,7 @@ class DDPMUNet(nn.Module):
 
     def _begin_as_nothing(self) -> None:
         """Blocks begin as their shortcuts, and the network with 0, as in the authors' code."""
-        ends = [module.conv2 for module in self.modules() if isinstance(module, StepBlock)]
+        ends: list[Any] = [module.conv2 for module in self.modules() if isinstance(module, StepBlock)]
         ends += [module.output for module in self.modules() if isinstance(module, SpatialAttention)]
         for end in (*ends, self.head[2]):
             nn.init.zeros_(end.weight)
@@ -156,8 +157,10 @@ class DDPMUNet(nn.Module):
         """(b, c, h, w) images and (b,) steps, by default 0, -> (b, c, h, w)."""
         t_b = x_bchw.new_zeros(len(x_bchw)) if t_b is None else t_b.to(x_bchw.dtype)
         step_be = self.step(embedded_steps(t_b, self._width))
+        down: Any = self.down
+        up: Any = self.up
         maps = [self.stem(x_bchw)]
-        for level in self.down:
+        for level in down:
             for block in level.blocks:
                 maps.append(block(maps[-1], step_be))
             if level.resize is not None:
@@ -165,7 +168,7 @@ class DDPMUNet(nn.Module):
         y_bchw = maps[-1]
         for block in self.middle:
             y_bchw = block(y_bchw, step_be)
-        for level in self.up:
+        for level in up:
             for block in level.blocks:
                 y_bchw = block(torch.cat([y_bchw, maps.pop()], 1), step_be)
             if level.resize is not None:

@@ -51,7 +51,7 @@ class ViT(nn.Module):
             )
         )
         self.norm = nn.LayerNorm(width, eps=EPSILON) if spec.norm_place == "pre" else nn.Identity()
-        self.head = nn.Linear(width, num_classes)
+        self.head: nn.Module = nn.Linear(width, num_classes)
         draw_weights(self, spec.init)
 
     def forward(self, x_bchw: Tensor) -> Tensor:

@@ -299,6 +299,7 @@ OUTPUTS = {
     "boxes": "boxes with classes and scores",
     "images": "an image of its size",
     "noise": "the noise in an image at a step of a diffusion",
+    "patches": "an image of some of its patches",
     "several": "a vector for each field of the data",
 }
 """What networks give, in words."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from expflow.ledger.header import Header
 from expflow.ledger.state import SweepState
 from expflow.ledger.trial_values import finite
+from expflow.registry import TASKS
 from expflow.report import trial_results
 from expflow.report.leaderboard import Leaderboard, rank_configs
 from expflow.report.trial_results import ConfigTrials
@@ -69,7 +70,7 @@ def curve_diagnoses(state: SweepState, board: Leaderboard | None = None) -> list
 
 def _diagnosis(config: ConfigTrials, header: Header) -> CurveDiagnosis | None:
     spec = header.data.get("spec")
-    classes = len(spec.get("classes") or ()) if isinstance(spec, Mapping) else 0
+    classes = len(spec.get("classes") or ()) if isinstance(spec, Mapping) and _names_classes(header) else 0
     samples = header.samples.get("val", 0)
     complete = [trial for trial in config.trials if trial.status == "done"]
     seeds = [
@@ -82,6 +83,16 @@ def _diagnosis(config: ConfigTrials, header: Header) -> CurveDiagnosis | None:
     verdict = diagnose(replace(_mean_curves(seeds), val_samples=samples, classes=classes))
     title = verdict.title
     return CurveDiagnosis(config.label, len(seeds), verdict.kind, title, verdict.sentence, REMEDIES[verdict.kind])
+
+
+def _names_classes(header: Header) -> bool:
+    """Whether the loss is that of naming one of the classes, so that guessing costs the logarithm of their number.
+
+    A task of the user's may be one that does; of ours these two do.
+    """
+    task = header.recipe.get("task")
+    name = task.get("name", "") if isinstance(task, Mapping) else str(task or "")
+    return name in ("classification", "segmentation") or name not in TASKS
 
 
 def _mean_curves(seeds: Sequence[LearningCurves]) -> LearningCurves:

@@ -16,5 +16,6 @@ TASKS = (
     Component("multitask", "expflow.tasks.specs:MultitaskSpec"),
     Component("autoencoder", "expflow.tasks.generative_specs:AutoencoderTaskSpec"),
     Component("diffusion", "expflow.tasks.generative_specs:DiffusionSpec"),
+    Component("mae", "expflow.tasks.generative_specs:MAETaskSpec"),
     Component("scripted", "expflow.tasks.specs:ScriptedSpec"),
 )

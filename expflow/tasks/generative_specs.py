@@ -107,3 +107,27 @@ class DiffusionSpec(PenalisedTaskSpec):
     def conflicts(self, slots: Mapping[str, Any], init: Any) -> Iterable[tuple[str, str]]:
         """MixUp and CutMix, and a probe's kept features."""
         return label_conflicts(slots, init)
+
+
+class MAETaskSpec(PenalisedTaskSpec):
+    """The patches of an image that are taken away, from the others (MAE): their error, and probes of the encoder."""
+
+    build: ClassVar[str] = "expflow.tasks.mae:build"
+    slots: ClassVar[frozenset[str]] = frozenset({"data", "model", "optimizer", "schedule"})
+    defaults: ClassVar[Mapping[str, str]] = MappingProxyType({"schedule": "constant"})
+    metrics: ClassVar[tuple[str, ...]] = ("loss", "probe_top1", "knn_top1")
+    main_metric: ClassVar[str] = "val/probe_top1"
+    needs: ClassVar[ModelOutput] = "patches"
+
+    mask_ratio: float = identity(0.75, description="Share of an image's patches that is taken away.", gt=0, lt=1)
+    loss_on: Literal["masked", "all"] = identity(
+        "masked", description="Which patches the loss is taken of: those that were taken away, or all."
+    )
+    norm_pix: bool = identity(
+        True, description="Whether the pixels to be drawn are normalised by each patch's own mean and deviation."
+    )
+    samples: int = samples_field()
+
+    def conflicts(self, slots: Mapping[str, Any], init: Any) -> Iterable[tuple[str, str]]:
+        """MixUp and CutMix, and a probe's kept features."""
+        return label_conflicts(slots, init)

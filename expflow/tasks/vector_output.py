@@ -93,10 +93,18 @@ class EpochScores:
 
     def gathered(self) -> tuple[Tensor, Tensor]:
         """(n, classes) scores and labels of all ranks. All ranks have to call it, each with a batch or more."""
-        scores, labels = torch.cat(self._scores), torch.cat(self._labels)
-        if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
-            return scores, labels
-        return _over_ranks(scores, 0.0), _over_ranks(labels, VOID)
+        return gathered_rows(torch.cat(self._scores)), gathered_rows(torch.cat(self._labels))
+
+
+def gathered_rows(rows: Tensor) -> Tensor:
+    """Rows of all ranks, those of rank 0 first; ranks may have different numbers. All have to call it.
+
+    Args:
+        rows: (n, …) this rank's, on its device.
+    """
+    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+        return rows
+    return _over_ranks(rows, 0)
 
 
 def _over_ranks(rows: Tensor, fill: float) -> Tensor:

@@ -51,6 +51,10 @@ SMALL = {
     "lecture_net": ({}, (1, 28, 28)),
     "lenet5": ({}, (1, 32, 32)),
     "linear": ({}, (1, 8, 8)),
+    "mae": (
+        {"patch": 4, "depth": 2, "width": 8, "heads": 2, "decoder_width": 4, "decoder_depth": 1, "decoder_heads": 1},
+        (3, 8, 8),
+    ),
     "mixer": ({"patch": 4, "depth": 2, "width": 8}, (3, 8, 8)),
     "mlp": ({"depth": 2, "hidden": 5}, (3, 4, 5)),
     "mobilenet_v1": ({"stem": "cifar", "width_factor": 0.125, "depth": 1}, (1, 32, 32)),
@@ -78,6 +82,7 @@ TASK_OF = {
     "several": "multitask",
     "images": "autoencoder",
     "noise": "diffusion",
+    "patches": "mae",
 }
 NATIVE = sorted(set(MODELS.names()) - ALIASES.keys())
 OF_PACKAGES = [*sorted(ALIASES), "timm/resnet10t", "torchvision/shufflenet_v2_x0_5"]
@@ -98,7 +103,7 @@ def shape_of_scores(spec, data, batch):
     """What the network of a spec gives; of a detector on the meta device, all that is there before boxes are chosen."""
     if spec.gives_here == "boxes":
         return (math.prod(build_and_run(spec, data, batch).shape),)
-    if spec.gives_here in ("images", "noise"):
+    if spec.gives_here in ("images", "noise", "patches"):
         return (batch, *data.image_shape)
     return (batch, data.num_classes, *(data.image_size if spec.gives_here == "maps" else ()))
 

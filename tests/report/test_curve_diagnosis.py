@@ -6,6 +6,8 @@ import math
 from pathlib import Path
 from typing import get_args
 
+import pytest
+
 from expflow.ledger.state import SweepState, TrialState
 from expflow.report import build_view, terminal_text, write_report
 from expflow.report.curve_diagnosis import REMEDIES, curve_diagnoses
@@ -46,6 +48,17 @@ def test_a_config_is_diagnosed_from_the_mean_of_its_completed_seeds():
     assert "while the training loss fell" in first.sentence
     assert first.help == REMEDIES["overfitting"]
     assert (second.label, second.kind, second.help, second.healthy) == ("a=1", "good_fit", "", True)
+
+
+@pytest.mark.parametrize(("task", "kind"), [("classification", "underfitting"), ("autoencoder", "good_fit")])
+def test_a_loss_that_names_no_classes_is_not_compared_with_guessing(task: str, kind: str) -> None:
+    reports = [{"train/loss": 20 + 20 * 0.5**epoch, "val/loss": 20 + 20 * 0.5**epoch} for epoch in range(20)]
+    trials = [trial({"a": 0}, 0, "done", *({**report, "val/top1": 0.5} for report in reports))]
+    space = ({"key": "a", "kind": "choice", "values": [0]},)
+    data = {"key": "k", "spec": {"classes": list("0123456789")}, "samples": {"val": 397}}
+    (diagnosis,) = curve_diagnoses(sweep(trials, report={}, space=space, data=data, recipe={"task": {"name": task}}))
+    assert diagnosis.kind == kind
+    assert ("guessing" in diagnosis.sentence) == (kind == "underfitting")
 
 
 def test_seeds_that_reported_other_epochs_are_averaged_where_all_did():

@@ -99,6 +99,7 @@ TRAINED = {
     "regression": ({"model": "linear", "optimizer": "sgd"}, MEASURED, measured_images),
     "autoencoder": ({"model": "autoencoder", "optimizer": "sgd"}, IMAGES, labelled_images),
     "diffusion": ({"model": "ddpm_unet", "optimizer": "sgd"}, IMAGES, labelled_images),
+    "mae": ({"model": "mae", "optimizer": "sgd"}, MEASURED, measured_images),
     "multitask": ({"model": "multi_head", "optimizer": "sgd"}, MEASURED, measured_images),
 }
 SMALL = {
@@ -113,6 +114,15 @@ SMALL = {
         "decoder_norm": "layer",
     },
     "multi_head": {"backbone": "linear"},
+    "mae": {
+        "patch": 2,
+        "depth": 1,
+        "width": 4,
+        "heads": 2,
+        "decoder_width": 4,
+        "decoder_depth": 1,
+        "decoder_heads": 1,
+    },
     "ddpm_unet": {"width": 4, "factors": (1, 2), "blocks": 1, "dropout": 0.0},
     "unet": {"width": 2, "depth": 1},
     "retinanet": {"backbone": "resnet", "layout": (1, 1, 1), "width": 2, "head_width": 4, "smallest_stride": 2},

@@ -37,10 +37,20 @@ model: {name: ddpm_unet, width: 8, factors: [1, 2], blocks: 1, dropout: 0.0}
 task: {name: diffusion, timesteps: 20, sampling_steps: 4, samples: 5, eta: 0.5}
 optimizer: {name: adam, lr: 3e-3}
 """
+TRIALS["mae"] = """
+model: {name: mae, patch: 2, depth: 1, width: 12, heads: 2, decoder_width: 8, decoder_depth: 1, decoder_heads: 2}
+task: {name: mae, mask_ratio: 0.6, samples: 5}
+optimizer: {name: adam, lr: 3e-3}
+"""
 DATA = "data: {name: digits, limit: 45, batch_size: 8}\ntrainer: {epochs: 2, accumulate: 2}\n"
 """45 images in batches of 8: the last batch, of 5, does not divide by two ranks."""
 
 REFUSED = {
+    "mae": [
+        ("loss: squared\n", "loss", "does not use this slot"),
+        ("", "model", "gives one score for each class of an image"),
+        ("", "data.train.mixup", "mixes images for the sake of their classes"),
+    ],
     "diffusion": [
         ("loss: squared\n", "loss", "does not use this slot"),
         ("", "model", "gives one score for each class of an image"),
@@ -149,8 +159,13 @@ def test_it_is_built_and_counted_without_memory(trial: tuple[Recipe, Path]) -> N
 @pytest.mark.parametrize(
     ("task", "change", "key", "words"), [(task, *case) for task, cases in REFUSED.items() for case in cases]
 )
-def test_misuse_is_refused_with_a_reason(task: str, change: str, key: str, words: str, tmp_path: Path) -> None:
+def test_misuse_is_refused_with_a_reason(
+    task: str, change: str, key: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = TRIALS[task]
+    if key.startswith("data"):
+        change = ""
+        monkeypatch.setattr(__name__ + ".DATA", DATA.replace("batch_size: 8", "batch_size: 8, train: {mixup: 0.2}"))
     if key == "model":
         text = f"model: linear\ntask: {task}\noptimizer: adam\n"
     with pytest.raises(ExperimentInvalid) as raised:
