@@ -139,6 +139,14 @@ class ValSplitSpec(ShardedSourceSpec):
         " and test stays. For small sources: shards are written for each seed.",
     )
 
+    search_val: float = identity(
+        0.0,
+        description="Share of train that becomes val, while val and test are left out: for a search, whose choices must"
+        " see neither. Without it the same file trains what was chosen on all of train, beside an untouched val.",
+        ge=0,
+        lt=1,
+    )
+
     def of_trial(self, seed: int) -> Self:
         """Return the source as a trial sees it: with ``split_seed: trial`` its val is drawn by the trial's seed.
 
@@ -151,6 +159,10 @@ class ValSplitSpec(ShardedSourceSpec):
     def _small_where_trials_have_splits(self) -> Self:
         if self.split_seed == "trial" and self.takes_hours:
             raise FieldError("split_seed", f"`trial` writes shards for each seed, and {self.name} takes hours to write")
+        if self.split_seed == "trial" and self.search_val:
+            raise FieldError(
+                "search_val", "a search compares children on one split; split_seed: trial draws one for each"
+            )
         if self.split_seed == "trial" and not self.val_fraction:
             raise FieldError("split_seed", "`trial` draws val for each trial, and val_fraction is 0")
         return self

@@ -15,6 +15,7 @@ from expflow.report.leaderboard import Leaderboard, LeaderboardRow, rank_configs
 from expflow.report.next_steps import NextStep, next_steps
 from expflow.report.parameter_importance import SearchImportance
 from expflow.report.pareto_section import ParetoFront
+from expflow.report.proof_section import ProofSection
 from expflow.report.test_evaluations import EvaluationOutcome, evaluation_outcomes
 from expflow.report.trial_results import TrialFailure
 from expflow.report.view import ReportView
@@ -109,6 +110,7 @@ class ReportDocument:
         answers: One for each declared contrast.
         leaderboard: The configs, ranked ones first.
         best: What the choice of the first config is worth; None where nothing was chosen.
+        proof: The proof of a search; None for sweeps without arms.
         pareto: The Pareto front and its hypervolume over time; None where the sweep has one objective.
         importance: What the differences come from; None for fewer than 20 configs or two searched keys.
         tests: The evaluations on the test split.
@@ -129,6 +131,7 @@ class ReportDocument:
     answers: tuple[Answer, ...]
     leaderboard: tuple[ConfigRow, ...]
     best: BestOfK | None
+    proof: ProofSection | None
     pareto: ParetoFront | None
     importance: SearchImportance | None
     tests: tuple[RecordedEvaluation, ...]
@@ -168,6 +171,7 @@ def report_document(
         answers=view.answers,
         leaderboard=tuple(_row(row) for row in board.rows),
         best=view.best,
+        proof=view.proof,
         pareto=view.pareto,
         importance=importance,
         tests=_tests(state, folder),

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 
 from expflow.report.curve_diagnosis import CurveDiagnosis
+from expflow.report.proof_section import ProofSection
 from expflow.report.test_evaluations import EvaluationSection
 from expflow.report.text_table import TextTable
 from expflow.report.view import ReportView
@@ -31,6 +32,8 @@ def terminal_text(view: ReportView, *, width: int = 100, most: int | None = 20) 
         blocks.append("Stopped early, not ranked:\n" + aligned_table(view.stopped, most))
     if view.leaderboard_notes:
         blocks.append("\n".join(_wrapped(note, "- ", width) for note in view.leaderboard_notes))
+    if view.proof is not None:
+        blocks.append(_proof_text(view.proof, view.metric, width))
     if view.pareto is not None:
         notes = "\n".join(_wrapped(note, "- ", width) for note in view.pareto.notes)
         blocks.append(f"Pareto front:\n{aligned_table(view.pareto.table, most)}\n{notes}")
@@ -42,6 +45,12 @@ def terminal_text(view: ReportView, *, width: int = 100, most: int | None = 20) 
     if view.test is not None:
         blocks.append(evaluations_text(view.test, width))
     return "\n\n".join(blocks) + "\n"
+
+
+def _proof_text(proof: ProofSection, metric: str, width: int) -> str:
+    lines = [_wrapped(proof.sentence, "", width), aligned_table(proof.table(metric))]
+    lines += [_wrapped(f"{item.item}: {item.answer} ({item.evidence})", "- ", width) for item in proof.checklist]
+    return "\n".join(lines)
 
 
 def _findings_text(findings: Sequence[CurveDiagnosis], width: int) -> str:

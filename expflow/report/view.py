@@ -25,6 +25,7 @@ from expflow.report.leaderboard_table import ranked_table, stopped_table
 from expflow.report.learning_curves import CurveGrid, learning_curves
 from expflow.report.pareto_section import ParetoFront, pareto_front
 from expflow.report.prediction_statistics import with_mcnemar_notes
+from expflow.report.proof_section import ProofSection, proof_section
 from expflow.report.run_facts import NamedValues
 from expflow.report.test_evaluations import EvaluationSection, evaluation_section
 from expflow.report.text_table import TextTable
@@ -62,6 +63,7 @@ class ReportView:
         expect: What was expected.
         status: How far the sweep is, in words.
         complete: Whether every trial has ended.
+        metric: What configs are ranked by.
         as_of: When the ledger last saw a trial start or end.
         answers: One for each declared contrast.
         answer_notes: What a reader must know to read the answers rightly.
@@ -70,6 +72,7 @@ class ReportView:
         leaderboard_notes: What a reader must know to read the leaderboard rightly.
         best: What the choice of the leaderboard's first config is worth; None where nothing was chosen.
         stopped: The early-stopped trials.
+        proof: The proof of a search; None for sweeps without arms.
         pareto: The Pareto front; None where the sweep has one objective.
         test: The test evaluations; None before the first.
         learning: The learning curves; None where nothing was reported.
@@ -90,6 +93,7 @@ class ReportView:
     expect: str
     status: str
     complete: bool
+    metric: str
     as_of: str
     answers: tuple[Answer, ...]
     answer_notes: tuple[str, ...]
@@ -98,6 +102,7 @@ class ReportView:
     leaderboard_notes: tuple[str, ...]
     best: BestOfK | None
     stopped: TextTable
+    proof: ProofSection | None
     pareto: ParetoFront | None
     test: EvaluationSection | None
     learning: CurveGrid | None
@@ -139,6 +144,7 @@ def build_view(folder: Path, state: SweepState) -> ReportView:
         expect=header.about.get("expect", ""),
         status=str(board.progress),
         complete=board.progress.complete,
+        metric=header.metric,
         as_of=run_facts.newest_time(state.plan_trials()),
         answers=answered,
         answer_notes=_answer_notes(answered),
@@ -147,6 +153,7 @@ def build_view(folder: Path, state: SweepState) -> ReportView:
         leaderboard_notes=(*board.notes, *((best_note(best, board.metric),) if best is not None else ())),
         best=best,
         stopped=stopped_table(board),
+        proof=proof_section(state, board, header),
         pareto=pareto_front(board, header),
         test=evaluation_section(state, folder),
         learning=learning_curves(state, board),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import model_validator
 
 from expflow.config.component_specs import SearcherSpec
-from expflow.config.spec import execution
+from expflow.config.spec import FieldError, execution
 
 MAX_TRIALS = 100_000
 
@@ -70,3 +72,74 @@ class PredictorSpec(ChoiceSearcherSpec):
     candidates: int = execution(100, ge=1, le=10_000, description="Mutations that are compared for each proposal.")
     parents: int = execution(10, ge=1, le=1000, description="Best configs that are mutated.")
     refit: int = execution(10, ge=1, le=10_000, description="Results between two trainings of the ensemble.")
+
+
+SEARCH, RANDOM_SEARCH, RANDOM_CHILDREN, BY_HAND = "search", "random search", "random children", "by hand"
+ARMS = (SEARCH, RANDOM_SEARCH, RANDOM_CHILDREN, BY_HAND)
+"""The arms of a proof, in the order in which they are shown."""
+
+ENOUGH_SEARCHES = 5
+"""Searches below which nothing is said of a searcher."""
+
+
+class ArmsSpec(SearcherSpec):
+    """What searches chose, retrained beside what they have to beat; see docs/search.md."""
+
+    build: ClassVar[str] = "expflow.search.arms:ArmSearch"
+    name: Literal["arms"] = execution("arms", description="The proof of a search: its child beside other arms.")
+    search: str | tuple[str, ...] = execution(
+        min_length=1,
+        description="Results of the search, or of several that differ in their searcher's seed. What each selects is"
+        " retrained.",
+    )
+    random_search: str | tuple[str, ...] = execution(
+        (), description="Results of as many random searches of equal cost (searcher random), selected by the same rule."
+    )
+    random_children: int = execution(
+        20,
+        ge=0,
+        le=1000,
+        description="Children of the first random search, drawn whatever they gave: the average of the space.",
+    )
+    by_hand: dict[str, Any] = execution(
+        default_factory=dict, description="Recipe keys and values of a net that was made by hand."
+    )
+    seed: int = execution(0, ge=0, lt=2**32, description="Seed of the draw of random children.")
+
+    @model_validator(mode="after")
+    def _children_come_from_a_random_search(self) -> Self:
+        if self.random_children and not self.random_searches:
+            raise FieldError(
+                "random_children", "they are drawn from a random search: name one in random_search, or say 0"
+            )
+        names = [*self.searches, *self.random_searches]
+        if len(set(names)) < len(names):
+            raise FieldError("search", "the same results are named twice")
+        return self
+
+    @property
+    def searches(self) -> tuple[str, ...]:
+        """The key ``search`` as a list."""
+        return (self.search,) if isinstance(self.search, str) else self.search
+
+    @property
+    def random_searches(self) -> tuple[str, ...]:
+        """The key ``random_search`` as a list."""
+        return (self.random_search,) if isinstance(self.random_search, str) else self.random_search
+
+    @property
+    def listed_configs(self) -> tuple[dict[str, Any], ...]:
+        """What the file itself lists: the net that was made by hand."""
+        return (self.by_hand,) if self.by_hand else ()
+
+
+class ResolvedArmsSpec(ArmsSpec):
+    """The arms with the children that they led to; no component of a file.
+
+    Attributes:
+        children: ``arm``, ``source``, ``values`` and ``score`` of each child.
+        sources: What is known of each search, by the name of its results.
+    """
+
+    children: tuple[dict[str, Any], ...] = execution((), description="The children.")
+    sources: dict[str, Any] = execution(default_factory=dict, description="The searches.")

@@ -11,6 +11,7 @@ from expflow.config.schema import Recipe
 from expflow.config.spec import Spec, UserComponent
 from expflow.data.prepare.prepared import PreparedData
 from expflow.ledger.header import Header
+from expflow.search.chosen_children import recorded_arms
 from expflow.sweep.data_preparation import prepared_data
 from expflow.sweep.plan import Plan
 from expflow.sweep.plan_identity import own_data_key, space_facts
@@ -82,6 +83,8 @@ def _search_facts(plan: Plan, before: Header | None) -> dict[str, Any]:
         "warm_start": before.warm_start if before is not None and same_search else warm_start(sweep, plan.storage),
         "searcher": sweep.searcher.name,
         "scheduler": sweep.scheduler.name if sweep.scheduler else "none",
+        "limits": sweep.limits.model_dump(exclude_none=True),
+        "arms": recorded_arms(sweep),
         "metric": plan.metric,
         "mode": plan.mode,
         "select": sweep.select,

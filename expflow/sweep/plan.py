@@ -23,6 +23,7 @@ from expflow.data.prepare.prepared import PreparedData
 from expflow.errors import ExperimentInvalid, Problem
 from expflow.metrics import metric_mode
 from expflow.redaction import redacted
+from expflow.search.chosen_children import with_children
 from expflow.sweep.initial_weights import InitialWeights, resolve_all
 from expflow.sweep.objective import Objective
 from expflow.sweep.plan_identity import plan_digest, search_digest
@@ -242,6 +243,8 @@ def make_plan(
     name = unused_name(folder, name) if fresh else newest_name(folder, name, experiment.file)
     words = [*_command("train" if alone else "sweep", loaded, storage), *(("--changed-code", "new") if version else ())]
     command = redacted(os.environ.get(CONTINUE_VARIABLE) or shlex.join(words))
+    if sweep.searcher.name == "arms" and not elsewhere:
+        sweep = with_children(sweep, folder, folder / name)
     sources = InitialWeights({})
     if not elsewhere:
         sources = resolve_all(loaded, sweep.space, site=site, storage=folder, folder=folder / name)

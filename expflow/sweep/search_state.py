@@ -216,7 +216,7 @@ class SearchState:
         except ExperimentInvalid as error:
             if len(self.refused) < 5:
                 self.refused.append(error.problems[0].message)
-            self._searcher.complete(values, Learned("infeasible"))
+            self._searcher.complete(values, Learned("infeasible", refused=error.problems[0].message))
             return False
         if group is None:
             return True

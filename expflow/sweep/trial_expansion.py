@@ -41,7 +41,7 @@ def proposed_configs(plan: Plan) -> Iterator[Values]:
             config = identify(plan, values)
         except ExperimentInvalid as error:
             refused.setdefault(error.problems[0].key, error)
-            searcher.complete(values, Learned("infeasible"))
+            searcher.complete(values, Learned("infeasible", refused=error.problems[0].message))
         repeats += 1
         if config and config not in known:
             repeats = 0

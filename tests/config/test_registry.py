@@ -33,6 +33,7 @@ NEEDED = {
     "optuna": {"trials": 3, "sampler": "tpe"},
     "kuberay": {"image": "expflow:1", "claim": "storage"},
     **{name: {"trials": 3} for name in ("nsga2", "controller", "evolution", "local", "predictor")},
+    "arms": {"search": "found", "random_children": 0},
     "ssh": {"hosts": ["desk"]},
 }
 """Values of the keys without a default, by component."""

@@ -128,6 +128,12 @@ class Stage:
     def state(self) -> SweepState:
         return self.ledger.state()
 
+    def save(self, name: str) -> None:
+        """Write the ledger as the results ``name``, for what reads other results."""
+        folder = self.folder / "runs" / name / "ledger"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "000001.jsonl").write_bytes(b"".join(self.ledger.lines))
+
     def story(self) -> dict[str, Any]:
         """What must not depend on where a driver was killed."""
         events = [body for _, body in self.ledger.read() if isinstance(body, Event)]

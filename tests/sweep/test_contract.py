@@ -51,6 +51,12 @@ SEARCH |= {
     "local": ("{name: local, trials: 8, startup: 2}", CHOICES),
     "predictor": ("{name: predictor, trials: 8, startup: 3, ensemble: 2, candidates: 10, refit: 2}", CHOICES),
 }
+SEARCH["arms"] = (
+    "{name: arms, search: found, random_search: drawn, random_children: 2, by_hand: {task.value: 0.5}}",
+    None,
+)
+SEARCHED = {"found": "{name: tpe, trials: 4, startup: 3}", "drawn": "{name: random, trials: 5, seed: 3}"}
+"""Results that the searcher arms begins with."""
 OF_CHOICES = ("controller", "evolution", "local", "predictor")
 SEARCH["optuna gp"] = ("{name: optuna, sampler: gp, trials: 4, startup: 2}", SPACE)
 
@@ -79,6 +85,7 @@ BAD_SEARCH = {
     "evolution": ("trials: 8, population: 1", "population"),
     "local": ("trials: 8, startup: 0", "startup"),
     "predictor": ("trials: 8, ensemble: 0", "ensemble"),
+    "arms": ("search: found, random_search: drawn, random_children: -1", "random_children"),
 }
 BAD_SCHEDULE = {
     "none": None,
@@ -114,6 +121,11 @@ def experiment(searcher: str, space: str | None, scheduler: str = "none", more: 
 
 def played(folder: Path, text: str, slots: int, kill_at: int | None = None) -> Stage:
     folder.mkdir()
+    if "name: arms" in text:
+        for name, searcher in SEARCHED.items():
+            earlier = Stage(folder, experiment(searcher, SPACE))
+            earlier.run()
+            earlier.save(name)
     stage = Stage(folder, text, slots)
     if kill_at is not None:
         with pytest.raises(Killed):

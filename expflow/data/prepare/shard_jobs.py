@@ -26,7 +26,7 @@ from expflow.data.shards.manifest import MANIFEST, ShardEntry, ShardManifest, Si
 from expflow.data.shards.statistics import ContentHash, SampleCounts
 from expflow.data.shards.structure_notes import structure_notes
 from expflow.data.source_spec import Origin, ShardedSourceSpec
-from expflow.data.sources.base import SampleSource, printable
+from expflow.data.sources.base import SampleSource, printable, with_search_val
 from expflow.data.stores import Root
 from expflow.errors import DataInvalid
 from expflow.files import fsync_path
@@ -77,7 +77,7 @@ def write_shards(job: BuildJob) -> ShardManifest:
         DataInvalid: more images cannot be read than ``bad_limit`` allows.
     """
     spec = job.spec
-    source: SampleSource = load_dotted(spec.build)(spec, job.origin)
+    source: SampleSource = with_search_val(load_dotted(spec.build)(spec, job.origin), spec)
     description = {"source": spec.description(), "fields": source.fields}
     planned_shards = plan_shards(source, description, spec.longest_side)
     _remove_leftovers(job.folder, planned_shards)

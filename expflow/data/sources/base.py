@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from expflow.data.dataspec import BOXES_MEMBER, FieldSpec
 from expflow.data.permutation import Ids
 from expflow.data.shards.manifest import FIRST_READING
 from expflow.data.shards.passed_over import PassedOver
-from expflow.data.source_spec import Origin
+from expflow.data.source_spec import Origin, ShardedSourceSpec, ValSplitSpec
 from expflow.data.sources.grouped_split import check_groups, grouped_split
 from expflow.data.sources.stratified_split import stratified_split
 from expflow.errors import DataInvalid, DataMissing
@@ -230,6 +230,23 @@ def draw_splits(
             f"{len(items)} images leave none for {' and '.join(empty)}: use more images, or set larger fractions"
         )
     return {split: splits[split] for split in dict.fromkeys(("train", *fractions, *given)) if split in splits}
+
+
+def with_search_val(source: SampleSource, spec: ShardedSourceSpec) -> SampleSource:
+    """Return a source whose val is a part of its train, where the recipe has ``search_val``: what a search may see.
+
+    Args:
+        source: the source, with all its splits.
+        spec: the recipe's source.
+
+    Raises:
+        DataInvalid: train leaves no sample for one of the two.
+    """
+    share = spec.search_val if isinstance(spec, ValSplitSpec) else 0.0
+    if not share:
+        return source
+    seed = spec.split_seed if isinstance(spec, ValSplitSpec) and isinstance(spec.split_seed, int) else 0
+    return replace(source, splits=draw_splits(source.splits["train"], {"val": share}, seed))
 
 
 def _positions(items: Sequence[SampleRef], fractions: Sequence[float], seed: int) -> list[Ids]:

@@ -12,6 +12,7 @@ from expflow.report.charts.cost_charts import forecast_chart, trade_off_charts
 from expflow.report.charts.curve_charts import curve_charts
 from expflow.report.charts.metric_charts import metric_charts
 from expflow.report.charts.pareto_charts import pareto_charts
+from expflow.report.charts.proof_charts import proof_charts
 from expflow.report.charts.search_charts import search_charts
 from expflow.report.charts.time_line import time_line
 from expflow.report.leaderboard import rank_configs
@@ -27,6 +28,7 @@ class ChartSections:
         figures: The declared figures, or the usual ones.
         learning: The learning curves.
         search: Importance, parallel coordinates and slices.
+        proof: The arms of a proof.
         pareto: Objectives against each other, and the hypervolume over time.
         trade_offs: The metric against what the configs cost.
         time_line: The trials over time.
@@ -36,6 +38,7 @@ class ChartSections:
     figures: tuple[Chart, ...] = ()
     learning: tuple[Chart, ...] = ()
     search: tuple[Chart, ...] = ()
+    proof: tuple[Chart, ...] = ()
     pareto: tuple[Chart, ...] = ()
     trade_offs: tuple[Chart, ...] = ()
     time_line: tuple[Chart, ...] = ()
@@ -62,6 +65,7 @@ def chart_sections(
         figures=tuple(metric_charts(view.figures)),
         learning=tuple(curve_charts(view.learning, view.diagnoses)),
         search=tuple(search_charts(board, header, importance)),
+        proof=tuple(proof_charts(view.proof, header)),
         pareto=tuple(pareto_charts(view.pareto, board, header)),
         trade_offs=tuple(trade_off_charts(board, header)),
         time_line=tuple(time_line(state)),

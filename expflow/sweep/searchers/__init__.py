@@ -26,12 +26,14 @@ class Learned:
         progress: Share of the budget that was spent, 0 to 1.
         metrics: Every metric that all its seeds reported last, as the mean over them; costs (``cost/params``,
             ``cost/macs``) among them. Empty where nothing can be learned.
+        refused: Why it was never proposed: the schema or a limit refuses it. Empty for what was trained.
     """
 
     kind: Literal["complete", "stopped", "infeasible", "failed"]
     score: float | None = None
     progress: float = 1.0
     metrics: Mapping[str, float] = field(default_factory=dict)
+    refused: str = ""
 
 
 class SearchAlgorithm(Protocol):

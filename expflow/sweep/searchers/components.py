@@ -17,5 +17,6 @@ SEARCHERS = (
     Component("controller", "expflow.search.specs:ControllerSpec"),
     Component("evolution", "expflow.search.specs:EvolutionSpec"),
     Component("local", "expflow.search.specs:LocalSpec"),
+    Component("arms", "expflow.search.specs:ArmsSpec"),
     Component("predictor", "expflow.search.specs:PredictorSpec"),
 )

@@ -1,0 +1,139 @@
+"""The proof of a search: which children it retrains, when they are settled, and what is refused."""
+
+import json
+
+import pytest
+
+from expflow.errors import AddressUnknown, ExperimentInvalid, UserError
+from expflow.ledger.header import Header
+from expflow.sweep.ledger_header import ledger_header
+from expflow.sweep.trial_expansion import proposed_configs
+from tests.sweep.stage import Stage
+
+SEARCHED = """
+task: {{name: scripted}}
+trainer: {{epochs: 2}}
+sweep:
+  space: {{task.value: {{uniform: [0, 1]}}, task.rate: [0.3, 0.6]}}
+  searcher: {searcher}
+  metric: val/top1
+"""
+PROOF = """
+task: {{name: scripted}}
+trainer: {{epochs: 4}}
+sweep:
+  searcher: {{name: arms, {arms}}}
+  seeds: [100, 101, 102]
+  metric: val/top1
+"""
+BOTH = "search: found, random_search: drawn, random_children: 3, by_hand: {task.value: 0.5}"
+
+
+def searched(folder, name, searcher, **more):
+    stage = Stage(folder, SEARCHED.format(searcher=searcher))
+    stage.run(**more)
+    stage.save(name)
+    return stage
+
+
+@pytest.fixture
+def results(tmp_path):
+    searched(tmp_path, "found", "{name: tpe, trials: 6, startup: 3}")
+    return tmp_path, searched(tmp_path, "drawn", "{name: random, trials: 7}")
+
+
+def proof(folder, arms=BOTH):
+    return Stage(folder, PROOF.format(arms=arms))
+
+
+def header_of(stage):
+    return ledger_header(stage.plan(), tracking="", code={})
+
+
+def children_of(header, arm):
+    return [child for child in header.arms["children"] if child["arm"] == arm]
+
+
+def test_the_arms_are_what_each_search_selects_a_draw_and_a_net_by_hand(results):
+    folder, drawn = results
+    header = header_of(proof(folder))
+    (best,) = children_of(header, "random search")
+    values = {trial.config: trial for trial in drawn.state().plan_trials()}
+    assert best["values"] == max(values.values(), key=lambda trial: trial.metrics["val/top1"]).values
+    assert best["score"] == max(trial.metrics["val/top1"] for trial in values.values())
+    draws = children_of(header, "random children")
+    assert len({json.dumps(child["values"]) for child in draws}) == 3
+    assert children_of(header, "by hand")[0]["values"] == {"task.value": 0.5}
+    assert header.arms["sources"]["found"]["configs"] == 6
+    assert Header.from_json(json.loads(json.dumps(header.to_json()))).arms == json.loads(json.dumps(header.arms))
+
+
+def test_every_child_is_proposed_once_with_the_new_seeds(results):
+    folder, _ = results
+    stage = proof(folder)
+    plan = stage.plan()
+    configs = list(proposed_configs(plan))
+    assert {"task.value": 0.5} in configs
+    assert len(configs) in (5, 6)  # the random search's best may be among the random children
+    stage.run()
+    assert {trial.seed for trial in stage.state().plan_trials()} == {100, 101, 102}
+
+
+def test_the_children_are_settled_once_whatever_becomes_of_the_search(results):
+    folder, _ = results
+    stage = proof(folder)
+    before = header_of(stage)
+    stage.ledger.append(before)
+    stage.save("exp")
+    searched(folder, "found", "{name: random, trials: 30, seed: 9}")  # it went on, and found another child
+    assert header_of(stage).arms == before.arms
+    assert stage.plan().search_key == before.search
+    edited = proof(folder, BOTH.replace("children: 3", "children: 2"))
+    assert header_of(edited).arms["sources"]["found"]["configs"] == 30  # other arms are looked up anew
+
+
+def test_a_random_draw_is_of_a_random_search(results):
+    folder, _ = results
+    with pytest.raises(UserError, match="found was searched by tpe; random children are those of the searcher random"):
+        proof(folder, "search: drawn, random_search: found, random_children: 2").plan()
+    with pytest.raises(UserError, match="drawn has 7 children with a value, and 20 are asked for"):
+        proof(folder, "search: found, random_search: drawn").plan()
+
+
+@pytest.mark.parametrize(
+    ("arms", "message"),
+    [
+        ("search: found", "random_children: they are drawn from a random search"),
+        ("search: found, random_search: found", "search: the same results are named twice"),
+        ("search: found, random_children: 0, by_hand: {task.colour: 3}", "task.colour"),
+        ("random_search: drawn", "sweep.searcher.search"),
+    ],
+)
+def test_arms_that_cannot_be_are_refused_in_the_file(results, arms, message):
+    folder, _ = results
+    with pytest.raises(ExperimentInvalid, match=message):
+        proof(folder, arms).plan()
+
+
+def test_a_search_that_is_missing_or_has_not_ended_is_named(results):
+    folder, _ = results
+    with pytest.raises(AddressUnknown, match="nowhere"):
+        proof(folder, "search: nowhere, random_children: 0").plan()
+    half = Stage(folder, SEARCHED.format(searcher="{name: random, trials: 4}"))
+    half.open().propose()
+    half.save("half")
+    with pytest.raises(UserError, match="half has 1 trials to go; a search has to end before its proof"):
+        proof(folder, "search: half, random_children: 0").plan()
+
+
+def test_a_child_beyond_the_proofs_limits_is_an_error_and_no_empty_arm(tmp_path):
+    layers = "{layers: {count: 1, height: [3], width: [3], filters: [4, 8]}}"
+    text = f"data: digits\nmodel: {{name: child}}\ntask: classification\nsweep:\n  space: {{model.layers: {layers}}}\n"
+    stage = Stage(tmp_path, text + "  searcher: {name: random, trials: 2}\n  metric: val/top1\n")
+    stage.open()
+    hand = 'search: found, random_children: 0, by_hand: {model.layers: "9x9 s1 n64"}'
+    searched(tmp_path, "found", "{name: random, trials: 2}")
+    lines = text.replace(f"  space: {{model.layers: {layers}}}\n", f"  searcher: {{name: arms, {hand}}}\n")
+    plan = Stage(tmp_path, f"{lines}  limits: {{macs: 300000}}\n  metric: val/top1\n").plan()
+    with pytest.raises(UserError, match=r"the child of the arm by hand cannot be trained here: limits.macs is 300,000"):
+        list(proposed_configs(plan))
