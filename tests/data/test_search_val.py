@@ -33,5 +33,5 @@ def test_it_is_another_data_set_and_its_absence_changes_no_key():
 def test_splits_of_trials_own_are_refused_beside_it(tmp_path):
     file = tmp_path / "exp.yaml"
     file.write_text("data: {name: digits, split_seed: trial, search_val: 0.2}\nmodel: mlp\ntask: classification\n")
-    with pytest.raises(ExperimentInvalid, match="a search compares on one split"):
+    with pytest.raises(ExperimentInvalid, match="a search compares children on one split"):
         load(file)

@@ -6,7 +6,10 @@ import pytest
 
 from expflow.errors import AddressUnknown, ExperimentInvalid, UserError
 from expflow.ledger.header import Header
+from expflow.search.arms import ArmSearch
+from expflow.search.specs import ResolvedArmsSpec
 from expflow.sweep.ledger_header import ledger_header
+from expflow.sweep.searchers import Learned
 from expflow.sweep.trial_expansion import proposed_configs
 from tests.sweep.stage import Stage
 
@@ -86,6 +89,7 @@ def test_the_children_are_settled_once_whatever_becomes_of_the_search(results):
     stage.ledger.append(before)
     stage.save("exp")
     searched(folder, "found", "{name: random, trials: 30, seed: 9}")  # it went on, and found another child
+    stage = proof(folder)
     assert header_of(stage).arms == before.arms
     assert stage.plan().search_key == before.search
     edited = proof(folder, BOTH.replace("children: 3", "children: 2"))
@@ -126,14 +130,22 @@ def test_a_search_that_is_missing_or_has_not_ended_is_named(results):
         proof(folder, "search: half, random_children: 0").plan()
 
 
-def test_a_child_beyond_the_proofs_limits_is_an_error_and_no_empty_arm(tmp_path):
-    layers = "{layers: {count: 1, height: [3], width: [3], filters: [4, 8]}}"
-    text = f"data: digits\nmodel: {{name: child}}\ntask: classification\nsweep:\n  space: {{model.layers: {layers}}}\n"
-    stage = Stage(tmp_path, text + "  searcher: {name: random, trials: 2}\n  metric: val/top1\n")
-    stage.open()
-    hand = 'search: found, random_children: 0, by_hand: {model.layers: "9x9 s1 n64"}'
-    searched(tmp_path, "found", "{name: random, trials: 2}")
-    lines = text.replace(f"  space: {{model.layers: {layers}}}\n", f"  searcher: {{name: arms, {hand}}}\n")
-    plan = Stage(tmp_path, f"{lines}  limits: {{macs: 300000}}\n  metric: val/top1\n").plan()
-    with pytest.raises(UserError, match=r"the child of the arm by hand cannot be trained here: limits.macs is 300,000"):
-        list(proposed_configs(plan))
+def test_a_child_that_may_not_be_trained_is_an_error_and_no_empty_arm():
+    children = ({"arm": "by hand", "source": "", "values": {"model.layers": "9x9 s1 n64"}, "score": None},)
+    search = ArmSearch(ResolvedArmsSpec(search="found", random_children=0, children=children), (), "max")
+    values = search.suggest()
+    with pytest.raises(UserError, match=r"the child of the arm by hand cannot be trained here: limits.macs is 300"):
+        search.complete(values, Learned("infeasible", refused="limits.macs is 300"))
+    search.complete(values, Learned("infeasible"))  # it was trained, and diverged
+    assert search.suggest() is None
+
+
+def test_one_network_in_two_arms_is_trained_once():
+    layer = {"model.layers.1.height": 3, "model.layers.1.width": 3, "model.layers.1.filters": 8}
+    children = tuple(
+        {"arm": arm, "source": "", "values": values, "score": None}
+        for arm, values in (("search", layer), ("random search", {**layer, "model.layers.1.stride": 1}))
+    )
+    search = ArmSearch(ResolvedArmsSpec(search="found", random_children=0, children=children), (), "max")
+    assert search.suggest() == layer
+    assert search.suggest() is None

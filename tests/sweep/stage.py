@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,11 @@ class Stage:
         """Write the ledger as the results ``name``, for what reads other results."""
         folder = self.folder / "runs" / name / "ledger"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "000001.jsonl").write_bytes(b"".join(self.ledger.lines))
+        lines = [
+            encode(at, number, replace(body, driver={"epoch": 1}) if isinstance(body, Header) else body)
+            for number, (at, body) in enumerate(self.ledger.read(), start=1)
+        ]
+        (folder / "000001.jsonl").write_bytes(b"".join(lines))
 
     def story(self) -> dict[str, Any]:
         """What must not depend on where a driver was killed."""
