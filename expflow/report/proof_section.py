@@ -222,13 +222,13 @@ def _pairs(search: Arm, other: Arm) -> tuple[list[float], list[float], str]:
         ordered = sorted(seeds)
         means = [sum(child.seeds[seed] for child in other.children) / len(other.children) for seed in ordered]
         return [search.children[0].seeds[seed] for seed in ordered], means, "new seeds"
-    found = [child.value for child in search.children]
+    chosen = [child.value for child in search.children]
     values = [child.value for child in other.children]
-    if other.name == RANDOM_SEARCH and len(values) == len(found):
-        pairs = [(one, two) for one, two in zip(found, values, strict=True) if one is not None and two is not None]
+    if other.name == RANDOM_SEARCH and len(values) == len(chosen):
+        pairs = [(one, two) for one, two in zip(chosen, values, strict=True) if one is not None and two is not None]
         return [one for one, _ in pairs], [two for _, two in pairs], "pairs of searches"
     known = [value for value in values if value is not None]
-    trained = [value for value in found if value is not None]
+    trained = [value for value in chosen if value is not None]
     return trained, [sum(known) / len(known)] * len(trained) if known else [], "searches"
 
 
