@@ -243,10 +243,9 @@ def make_plan(
     name = unused_name(folder, name) if fresh else newest_name(folder, name, experiment.file)
     words = [*_command("train" if alone else "sweep", loaded, storage), *(("--changed-code", "new") if version else ())]
     command = redacted(os.environ.get(CONTINUE_VARIABLE) or shlex.join(words))
-    if sweep.searcher.name == "arms" and not elsewhere:
-        sweep = with_children(sweep, folder, folder / name)
     sources = InitialWeights({})
     if not elsewhere:
+        sweep = with_children(sweep, folder, folder / name)
         sources = resolve_all(loaded, sweep.space, site=site, storage=folder, folder=folder / name)
     return Plan(loaded, site, name, folder, sweep, sources, command)
 

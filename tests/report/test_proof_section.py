@@ -33,7 +33,7 @@ def source(searcher, **changes):
     return {**facts, **changes}
 
 
-def state_of(found=(0.95,), drawn=(0.94,), children=6, searches=None, seeds=SEEDS, **changes):
+def state_of(best=(0.95,), drawn=(0.94,), children=6, searches=None, seeds=SEEDS, **changes):
     """Children with a mean each; seeds add what is common to all arms."""
     listed, trials = [], []
 
@@ -46,7 +46,7 @@ def state_of(found=(0.95,), drawn=(0.94,), children=6, searches=None, seeds=SEED
         )
 
     sources = {}
-    for place, value in enumerate(found):
+    for place, value in enumerate(best):
         sources[f"s{place}"] = source("controller")
         add("search", f"s{place}", value, value + 0.01)
     for place, value in enumerate(drawn):
@@ -91,8 +91,8 @@ def test_one_search_is_spoken_of_as_this_search():
 
 
 def test_five_searches_are_compared_over_searches_and_not_over_seeds():
-    found, drawn = (0.95, 0.96, 0.94, 0.95, 0.97), (0.94, 0.94, 0.95, 0.93, 0.95)
-    section = section_of(state_of(found, drawn))
+    best, drawn = (0.95, 0.96, 0.94, 0.95, 0.97), (0.94, 0.94, 0.95, 0.93, 0.95)
+    section = section_of(state_of(best, drawn))
     assert "5 searches (controller, 200 configs each) found children" in section.sentence
     assert "over 5 pairs of searches, p = " in section.sentence
     assert "a statement about the searcher takes" not in section.sentence
