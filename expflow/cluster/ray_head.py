@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import socket
 import urllib.error
 import urllib.parse
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expflow.errors import PackageMissing, ServerUnreachable, UserError
-from expflow.redaction import remember_secrets
+from expflow.redaction import public_address, remember_secrets
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -33,6 +34,7 @@ READ_SECONDS = 120.0
 """How long the head may take to answer one request; uploading a package of 100 MB counts as one."""
 
 
+_TOKEN = re.compile(r"[!-~]+")
 _TOKEN_CHARACTERS = 65536
 """Most that is read of a file that should hold a token."""
 
@@ -57,15 +59,20 @@ def find_token() -> RayToken | None:
     """The token of the Ray cluster from the places where Ray itself looks; None where there is none.
 
     Raises:
-        UserError: ``RAY_AUTH_TOKEN_PATH`` names a file that cannot be read.
+        UserError: ``RAY_AUTH_TOKEN_PATH`` names a file that cannot be read, or what was found can be no token.
     """
     if os.environ.get("RAY_AUTH_MODE", "").lower() == "disabled":
         return None
-    if value := os.environ.get("RAY_AUTH_TOKEN", "").strip():
-        return RayToken(value, "RAY_AUTH_TOKEN")
-    token = _token_from_file()
+    value = os.environ.get("RAY_AUTH_TOKEN", "").strip()
+    token = RayToken(value, "RAY_AUTH_TOKEN") if value else _token_from_file()
     if token is not None:
         remember_secrets(token.value, "auth_token")
+        # A header takes printable ASCII, and what refuses another text quotes it.
+        if not _TOKEN.fullmatch(token.value):
+            raise UserError(
+                f"what stands in {token.origin} is no token of Ray: one is a single word of letters and digits;"
+                " `ray get-auth-token` on the head prints it"
+            )
     return token
 
 
@@ -108,7 +115,7 @@ def resolve_address(address: str | None, site: str | None = None) -> str:
             for jobs.
 
     Raises:
-        UserError: The result is not an http(s) address.
+        UserError: The result is not an http(s) address, or holds more than one.
     """
     fitting = site if site and site.startswith(("http://", "https://")) else None
     chosen = address or os.environ.get(ADDRESS_VARIABLE) or fitting or DEFAULT_ADDRESS
@@ -117,6 +124,11 @@ def resolve_address(address: str | None, site: str | None = None) -> str:
     parts = urllib.parse.urlsplit(chosen)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UserError(f"the address of a Ray head is that of its dashboard, like {DEFAULT_ADDRESS}; got {chosen!r}")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise UserError(
+            f"the address of a Ray head holds neither user, password nor query: got {public_address(chosen)!r};"
+            " its token is looked for in RAY_AUTH_TOKEN and in files"
+        )
     return chosen.rstrip("/")
 
 
@@ -197,8 +209,8 @@ def _refusal(where: str, code: int, token: RayToken | None) -> str:
         )
     if code == 403 and token is not None:
         return (
-            f"the Ray head at {where} refuses the token from {token.origin}: it belongs to another cluster, or was "
-            "made anew; `ray get-auth-token` on the head prints the right one"
+            f"the Ray head at {where} refuses the token from {token.origin}, which belongs to another cluster, or was "
+            "made anew there; `ray get-auth-token` on the head prints the right one"
         )
     return _stranger(where)
 

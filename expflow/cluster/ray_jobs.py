@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 
+_NO_AGENT = "No available agent"
+_NO_AGENT_HELP = (
+    "The head's agent, which starts jobs, is not up: either the head has only just been started, or another Ray on that"
+    " machine, such as a running sweep, has its port 52365; start the head with another one"
+    " (`--dashboard-agent-listen-port=52366`)"
+)
+
+
 def all_jobs(address: str | None = None) -> list[ClusterJob]:
     """All jobs that were submitted to the head, the latest first. Raises as :func:`~expflow.cluster.ray_head.connect`.
 
@@ -130,9 +138,18 @@ def call_head(client: JobSubmissionClient, call: Any, *arguments: Any) -> Any:
         raise ServerUnreachable(_failure_text(client, error)) from error
 
 
+def failure_reason(error: Exception) -> str:
+    """Why the head did not do something: the last line of what it answered, and what helps where that does not say it.
+
+    Args:
+        error: What Ray's client raised.
+    """
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    return f"{reason.rstrip('. ')}. {_NO_AGENT_HELP}" if _NO_AGENT in reason else reason
+
+
 def _failure_text(client: JobSubmissionClient, error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return f"the Ray head at {client.get_address()} did not do what was asked: {lines[-1]}"
+    return f"the Ray head at {client.get_address()} did not do what was asked: {failure_reason(error)}"
 
 
 def _job(details: Any) -> ClusterJob:

@@ -45,7 +45,7 @@ class RayLauncher(Launcher):
         client = connect(self.place)
         submissions = []
         with tempfile.TemporaryDirectory() as scratch:
-            for sweep in prepare(requests, Path(scratch)):
+            for sweep in prepare(requests, Path(scratch), self.choice):
                 command = python_command(sweep.arguments)
                 metadata = {
                     "expflow.experiment": sweep.request.name,
@@ -141,8 +141,9 @@ def start_job(
     except (RuntimeError, OSError) as error:
         if lookup_job(client, job) is not None:  # it did arrive, ours or that of a twin of this call
             return job, True
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        raise ServerUnreachable(f"the Ray head at {client.get_address()} did not take the job: {reason}") from error
+        raise ServerUnreachable(
+            f"the Ray head at {client.get_address()} did not take the job: {ray_jobs.failure_reason(error)}"
+        ) from error
     return job, False
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from expflow.cluster import ray_head
 from expflow.errors import ServerUnreachable, UserError
+from expflow.redaction import redacted
 
 
 @pytest.fixture
@@ -88,6 +89,19 @@ def test_a_path_that_leads_nowhere(home, monkeypatch):
         ray_head.find_token()
 
 
+@pytest.mark.parametrize("value", ["s3cr3t\nof mine", "s3cr3t of mine", "s3cr3tö", "s3cr3t\x00"])
+@pytest.mark.parametrize("in_file", [False, True])
+def test_a_text_that_can_be_no_token_is_refused_and_not_shown(home, monkeypatch, value, in_file):
+    if in_file or "\0" in value:  # no variable of the environment can hold one
+        (home / ".ray").mkdir()
+        (home / ".ray" / "auth_token").write_text(value)
+    else:
+        monkeypatch.setenv("RAY_AUTH_TOKEN", value)
+    with pytest.raises(UserError, match="no token of Ray") as caught:
+        ray_head.head_version("http://127.0.0.1:9", ray_head.find_token())
+    assert "s3cr3t" not in str(caught.value)
+
+
 def test_a_token_does_not_show_itself(monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
     assert "secret" not in repr(ray_head.find_token())
@@ -120,6 +134,13 @@ def test_only_http(wrong):
         ray_head.resolve_address(wrong)
 
 
+@pytest.mark.parametrize("more", ["http://me:s3cr3tpass@head:8265", "http://head:8265/?token=s3cr3ttoken", "me@head:1"])
+def test_an_address_holds_no_secret(more):
+    with pytest.raises(UserError, match="neither user, password nor query") as caught:
+        ray_head.resolve_address(more)
+    assert "s3cr3t" not in str(caught.value)
+
+
 def test_the_right_token(serve):
     assert ray_head.head_version(serve(guarded), ray_head.RayToken("right", "here")) == "2.60.0"
 
@@ -131,8 +152,9 @@ def test_no_token_where_one_is_wanted(serve):
 
 
 def test_the_wrong_token(serve):
-    with pytest.raises(ServerUnreachable, match="refuses the token from RAY_AUTH_TOKEN"):
+    with pytest.raises(ServerUnreachable, match="refuses the token from RAY_AUTH_TOKEN") as caught:
         ray_head.head_version(serve(guarded), ray_head.RayToken("wrong", "RAY_AUTH_TOKEN"))
+    assert redacted(str(caught.value)) == str(caught.value)  # none of its words looks like a secret
 
 
 @pytest.mark.parametrize("reply", [(404, b""), (200, b"<html>"), (200, b"[]"), (200, b"{}")])

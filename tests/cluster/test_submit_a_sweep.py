@@ -170,7 +170,10 @@ def test_a_stopped_sweep_ends_in_order_and_goes_on(project: Project) -> None:
     text: list[str] = []
     over = RayLauncher(RayLauncherSpec(address=project.address)).follow(job, text.append)
     assert (over.status, over.exit_code) == ("STOPPED", 143)
-    assert f"to continue: expflow submit experiments/slow.yaml --storage {project.runs}" in "".join(text)
+    assert (
+        f"to continue: expflow submit experiments/slow.yaml --storage {project.runs} --address {project.address}"
+        in "".join(text)
+    )
     assert project.expflow("logs", job).stdout == "".join(text)
     assert project.records("slow", DriverStopped)[-1].body.reason == "interrupted"
     ended = len(project.records("slow", TrialEnded))
