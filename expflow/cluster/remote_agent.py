@@ -16,7 +16,8 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,47 +70,73 @@ def list_jobs(root: str) -> list[dict[str, Any]]:
     return listed
 
 
-def put(root: str, job: str, data: bytes) -> bool:
-    """Unpack what was sent into a job's folder, unless the job lives.
-
-    Args:
-        root: Folder of all jobs.
-        job: The job's name.
-        data: A tar of its folder.
-    """
-    folder = _root(root) / job
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if _process(folder):
-        return False
-    for name in ("ended.json", "head.json"):
-        (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / "project", ignore_errors=True)
-    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        archive.extractall(folder, filter="data")
-    return True
-
-
-def start(root: str, job: str, python: str, role: str, join: str, nodes: int) -> dict[str, Any]:
-    """Start a process of a job that outlives this connection.
+def begin(root: str, job: str, python: str, nodes: int, data: bytes) -> dict[str, Any]:
+    """Start a job's first process, unless it lives; of two calls at once one waits for the other.
 
     Args:
         root: Folder of all jobs.
         job: The job's name.
         python: Python with expflow's packages.
-        role: ``driver``, or another on each further machine.
-        join: The head that a further machine joins; "" for the driver, whose own head is waited for.
         nodes: Machines of the job.
+        data: A tar of the job's folder.
 
     Returns:
-        ``already_running``, and otherwise the head's address, or the exit code of a process that ended before.
+        ``already_running``; ``head``, the address of the job's Ray head, None where there is none; its ``token``.
     """
     folder = _root(root) / job
-    if _process(folder, role):
-        return {"already_running": True}
+    with _alone(folder):
+        there = bool(_process(folder))
+        if not there:
+            for name in ("ended.json", "head.json"):
+                (folder / name).unlink(missing_ok=True)
+            _unpack(folder, data)
+            _wait_for_head(folder, _start(folder, python, DRIVER, nodes))
+        head = _record(folder / "head.json")
+        token = (folder / "token").read_text(encoding="utf-8")
+    return {"already_running": there, "head": head and head["value"], "token": token}
+
+
+def join(root: str, job: str, python: str, role: str, head: str, nodes: int, data: bytes) -> bool:
+    """Start a job's process on a further machine, unless it lives; whether it was started.
+
+    Args:
+        root: Folder of all jobs.
+        job: The job's name.
+        python: Python with expflow's packages.
+        role: Which of the machines this is.
+        head: The job's Ray head.
+        nodes: Machines of the job.
+        data: A tar of the job's folder, with the head's token.
+    """
+    folder = _root(root) / job
+    with _alone(folder):
+        if _process(folder, role):
+            return False
+        if not _process(folder):  # a shared home has it already, in use
+            _unpack(folder, data)
+        _start(folder, python, role, nodes, "--join", head)
+    return True
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with (folder / "lock").open("a", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _unpack(folder: Path, data: bytes) -> None:
+    shutil.rmtree(folder / "project", ignore_errors=True)
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        archive.extractall(folder, filter="data")
+
+
+def _start(folder: Path, python: str, role: str, nodes: int, *arguments: str) -> subprocess.Popen[bytes]:
+    """Start a process of a job that outlives this connection."""
     command = [python, "-m", "expflow.cluster.ray_allocation", str(folder), "--hold", str(folder / f"{role}.running")]
-    arguments = ["--join", join] if join else []
     with (folder / ("log" if role == DRIVER else f"{role}.log")).open("ab") as file:
-        process = subprocess.Popen(  # noqa: S603
+        return subprocess.Popen(  # noqa: S603
             [*command, *arguments],
             cwd=folder / "project",
             env={**os.environ, "EXPFLOW_NODES": str(nodes)},
@@ -118,13 +145,12 @@ def start(root: str, job: str, python: str, role: str, join: str, nodes: int) ->
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+
+
+def _wait_for_head(folder: Path, process: subprocess.Popen[bytes]) -> None:
     patience = time.monotonic() + HEAD_SECONDS
-    while not join and process.poll() is None and time.monotonic() < patience:
-        head = _record(folder / "head.json")
-        if head is not None:
-            return {"already_running": False, "head": head["value"]}
+    while process.poll() is None and time.monotonic() < patience and not (folder / "head.json").exists():
         time.sleep(0.2)
-    return {"already_running": False, "head": None, "exit_code": process.poll()}
 
 
 def read_log(root: str, job: str, offset: int) -> dict[str, Any]:
@@ -214,7 +240,7 @@ def main(action: str, arguments: Mapping[str, Any], data: bytes) -> None:
     """Do what is asked, and answer.
 
     Args:
-        action: ``list``, ``put``, ``start``, ``log``, ``stop``, ``run``, ``send`` or ``send_folder``.
+        action: ``list``, ``begin``, ``join``, ``log``, ``stop``, ``run``, ``send`` or ``send_folder``.
         arguments: Its arguments.
         data: What was sent beside them.
     """
@@ -223,6 +249,13 @@ def main(action: str, arguments: Mapping[str, Any], data: bytes) -> None:
         senders: dict[str, Any] = {"send": send, "send_folder": send_folder}
         senders[action](**arguments)
         return
-    extra = {"data": data} if action == "put" else {}
-    actions: dict[str, Any] = {"list": list_jobs, "put": put, "start": start, "log": read_log, "stop": stop, "run": run}
+    extra = {"data": data} if action in ("begin", "join") else {}
+    actions: dict[str, Any] = {
+        "list": list_jobs,
+        "begin": begin,
+        "join": join,
+        "log": read_log,
+        "stop": stop,
+        "run": run,
+    }
     sys.stdout.write(json.dumps({"answer": actions[action](**arguments, **extra)}) + "\n")

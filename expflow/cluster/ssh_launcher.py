@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from expflow.cluster import job_progress, remote_agent
+from expflow.cluster import job_progress
 from expflow.cluster.job_folder import JobEnd, JobFolder, JobOrder, described_job, ended_job, results_folder
 from expflow.cluster.launcher import ClusterJob, Launcher, Submission, SweepRequest, by_job
 from expflow.cluster.remote_calls import BOOTSTRAP, agent_script, receive_results
@@ -62,27 +62,27 @@ class SshLauncher(Launcher):
         folder = JobFolder(scratch / job)
         folder.fill(order, sweep.package.path)
         folder.make_token()
-        content = _packed(folder.path)
-        submission = Submission(job, self.place, False, sweep.package.files, tuple(withheld(sweep.package)))
         head, *others = self._spec.hosts
-        if not self._call(head, "put", data=content, job=job):
-            return replace(submission, already_running=True)
-        for host in others:
-            self._call(host, "put", data=content, job=job)
-        begun = self._start(head, job, remote_agent.DRIVER)
-        if begun["already_running"]:
-            return replace(submission, already_running=True)
-        if not begun["head"]:
+        common = {"job": job, "python": self._spec.python, "nodes": len(self._spec.hosts)}
+        begun = self._call(head, "begin", data=_packed(folder.path), **common)
+        submission = Submission(
+            job, self.place, begun["already_running"], sweep.package.files, tuple(withheld(sweep.package))
+        )
+        if begun["head"] is None:
+            if begun["already_running"]:
+                return submission
             lines = self.logs(job).strip().splitlines() or ["it printed nothing"]
             raise ServerUnreachable(f"the job did not start on {head}: {lines[-1]}")
-        for number, host in enumerate(others, start=1):
-            self._start(host, job, f"node-{number}", begun["head"])
+        folder.token_file.write_text(begun["token"])  # of a job that runs already: its own
+        try:  # also where an earlier call was cut off before it came to them
+            for number, host in enumerate(others, start=1):
+                role = f"node-{number}"
+                self._call(host, "join", data=_packed(folder.path), **common, role=role, head=begun["head"])
+        except ServerUnreachable:
+            if not submission.already_running:  # nobody would know of it
+                self._call(head, "stop", job=job)
+            raise
         return submission
-
-    def _start(self, host: str, job: str, role: str, join: str = "") -> dict[str, Any]:
-        python, nodes = self._spec.python, len(self._spec.hosts)
-        answer: dict[str, Any] = self._call(host, "start", job=job, python=python, role=role, join=join, nodes=nodes)
-        return answer
 
     def jobs(self) -> list[ClusterJob]:
         """See :meth:`Launcher.jobs`."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,16 @@ def machines() -> Iterator[SshMachines]:
         machines.stop()
 
 
+SHORT = """
+task: {name: scripted}
+sweep:
+  space:
+    task.script:
+      - [{sleep: 3}, {report: {val/top1: 0.1}}]
+      - [{sleep: 3}, {report: {val/top1: 0.2}}]
+"""
+
+
 class Project:
     """A folder with one experiment, and a site file that names the machines."""
 
@@ -50,9 +61,11 @@ class Project:
             f"  away: {{name: ssh, hosts: [nowhere.invalid], options: [-F, {machines.client_file}]}}\n"
         )
 
-    def expflow(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def expflow(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "expflow", *words]
-        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=300)
+        return subprocess.run(
+            command, cwd=self.folder, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
+        )
 
     def ended(self) -> list[str]:
         folder = self.runs / "x"
@@ -107,6 +120,47 @@ def test_a_sweep_over_two_machines_that_is_stopped_and_continued(project: Projec
     assert fetched.returncode == 0, fetched.stdout + fetched.stderr
     (home,) = (project.folder / "home").iterdir()
     assert (home / "report.html").read_bytes() == (project.runs / home.name / "report.html").read_bytes()
+    until(lambda: not machines.processes())
+
+
+def test_two_submissions_at_once_are_one_job(project: Project, machines: SshMachines) -> None:
+    (project.folder / "x.yaml").write_text(SHORT)
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: project.expflow("submit", "x.yaml"), range(2)))
+    assert [done.returncode for done in both] == [0, 0], [done.stdout + done.stderr for done in both]
+    assert sum("runs already, nothing new was started" in done.stdout for done in both) == 1
+    job = re.findall(r"^job (\S+) at one, two: ", both[0].stdout)[0]
+    over = project.expflow("logs", job, "-f")
+    assert over.returncode == 0, over.stdout + over.stderr
+    assert "error" not in over.stdout
+    until(lambda: not machines.processes())
+
+
+CUT_OFF = """#!/bin/sh
+# ssh that kills who called it, before it starts the job's process on the second machine
+case " $* " in
+*" two "*)
+    cat > "$0.in"
+    if grep -q "^main('join'\\|^main('start'" "$0.in"; then kill -9 $PPID; exit 1; fi
+    exec "$REAL_SSH" "$@" < "$0.in" ;;
+*) exec "$REAL_SSH" "$@" ;;
+esac
+"""
+
+
+def test_a_submission_that_was_cut_off_is_completed_by_the_next(project: Project, machines: SshMachines) -> None:
+    (project.folder / "x.yaml").write_text(SHORT)
+    fake = project.folder.parent / "bin" / "ssh"
+    fake.parent.mkdir()
+    fake.write_text(CUT_OFF)
+    fake.chmod(0o755)
+    path = f"{fake.parent}:{os.environ['PATH']}"
+    cut = project.expflow("submit", "x.yaml", PATH=path, REAL_SSH=str(shutil.which("ssh")))
+    assert cut.returncode == -9, cut.stdout + cut.stderr
+    again = project.expflow("submit", "x.yaml", "--wait")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "runs already, nothing new was started" in again.stdout
+    assert len(project.ended()) == 2
     until(lambda: not machines.processes())
 
 
