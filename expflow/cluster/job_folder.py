@@ -191,7 +191,10 @@ class JobFolder:
         except FileNotFoundError:
             return None
         except ValueError as error:
-            raise Refused(f"{self.path / name} does not read: {error}") from error
+            raise Refused(
+                f"{self.path / name} does not read: {error}. When the job has ended, delete {self.path}: results lie"
+                " elsewhere"
+            ) from error
         if not isinstance(record, dict):
             raise Refused(f"{self.path / name} is no job's record")
         return record

@@ -34,6 +34,12 @@ class SlurmState:
     reason: str
     started: float
 
+    @property
+    def serial(self) -> int:
+        """Slurm's number without a member's index: later jobs have higher ones."""
+        digits = self.number.partition("_")[0]
+        return int(digits) if digits.isdigit() else 0
+
 
 def run_slurm(*command: str) -> str:
     """Run a command of Slurm; returns what it printed.

@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from expflow.cluster.job_folder import (
+    JobEnd,
     JobFolder,
     JobOrder,
     described_job,
@@ -27,12 +28,12 @@ from expflow.cluster.job_folder import (
     read_from,
     results_folder,
 )
-from expflow.cluster.launcher import JOB_PREFIX, ClusterJob, Launcher, Submission, SweepRequest
+from expflow.cluster.launcher import JOB_PREFIX, STOPPED_EXIT_CODE, ClusterJob, Launcher, Submission, SweepRequest
 from expflow.cluster.slurm_commands import SlurmState, job_states, run_slurm
 from expflow.cluster.specs import SlurmLauncherSpec
 from expflow.cluster.submission import PreparedSweep, prepare, withheld
 from expflow.cluster.version_lock import PROBE, VersionDifference, differences, packages_of, parse_probe
-from expflow.errors import AddressUnknown, UserError
+from expflow.errors import AddressUnknown, Refused, UserError
 
 JOBS_FOLDER = ".jobs"
 """Folder of jobs, beside the results."""
@@ -145,7 +146,7 @@ class SlurmLauncher(Launcher):
     def jobs(self) -> list[ClusterJob]:
         """See :meth:`Launcher.jobs`; those whose folders lie in the storage."""
         states = job_states()
-        return [_job_of(folder, states) for folder in job_folders(self._root)]
+        return [_readable_job_of(folder, states) for folder in job_folders(self._root)]
 
     def logs(self, job: str) -> str:
         """See :meth:`Launcher.logs`."""
@@ -178,6 +179,8 @@ class SlurmLauncher(Launcher):
             run_slurm("scancel", "--batch", "--signal=TERM", number)
         elif not before.over:
             run_slurm("scancel", number)
+            # Slurm forgets it, and the job never ran that would say how it ended.
+            folder.write_end(JobEnd(STOPPED_EXIT_CODE, 0.0, time.time(), "taken from the queue"))
         return before
 
     def differences_at_once(self, locked: Mapping[str, str]) -> dict[str, list[VersionDifference]]:
@@ -222,6 +225,14 @@ def _array_name(folders: Sequence[JobFolder]) -> str:
     return f"{JOB_PREFIX}array-{digest}"
 
 
+def _readable_job_of(folder: JobFolder, states: Sequence[SlurmState]) -> ClusterJob:
+    """A job among others: one whose record is damaged says so, and hides none of them."""
+    try:
+        return _job_of(folder, states)
+    except Refused as error:
+        return ClusterJob(folder.job, "FAILED", message=str(error))
+
+
 def _job_of(folder: JobFolder, states: Sequence[SlurmState]) -> ClusterJob:
     """A job from its folder and from what Slurm says."""
     state, end = _state_of(folder, states), folder.end()
@@ -241,7 +252,8 @@ def _state_of(folder: JobFolder, states: Sequence[SlurmState]) -> SlurmState | N
     index = note.get("index")
     suffix = "" if index is None else f"_{index}"
     named = [state for state in states if state.name == note.get("name") and state.number.endswith(suffix)]
-    if named:
-        folder.note("slurm", {**note, "id": named[-1].number})
-        return named[-1]
-    return None
+    if not named:
+        return None
+    latest = max(named, key=lambda state: state.serial)  # earlier runs of the same job have the same name
+    folder.note("slurm", {**note, "id": latest.number})
+    return latest
