@@ -115,6 +115,16 @@ def test_the_jobs_of_a_cluster(monkeypatch, capsys):
     assert f"no job was submitted to {ADDRESS}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("status", "shown"), [("PENDING", True), ("FAILED", True), ("RUNNING", False)])
+def test_a_job_that_waits_or_never_began_says_why(monkeypatch, capsys, status, shown):
+    job = ClusterJob(JOB, status, experiment="tiny", message="PENDING (PartitionConfig)\nmore")
+    monkeypatch.setattr(RayLauncher, "jobs", lambda launcher: [job])
+    views.list_jobs(None, ADDRESS, None)
+    printed = capsys.readouterr().out
+    assert ("PENDING (PartitionConfig)" in printed) is shown
+    assert "more" not in printed
+
+
 def test_the_sites_address_is_the_usual_one(monkeypatch, tmp_path):
     asked = []
     monkeypatch.chdir(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from expflow import cli
+from expflow.cluster.ray_launcher import RayLauncher
 from expflow.errors import StorageUnwritable
 from expflow.ledger import Ledger
 from expflow.tracking import start_follower
@@ -52,6 +54,18 @@ def test_a_file_in_place_of_the_results_is_named(call, command: str) -> None:
     assert err.startswith("error: ")
     assert "runs" in err
     assert "Not a directory" in err
+
+
+def test_a_full_disk_under_what_is_packed_is_no_bug(call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:  # as writing to an open file fails: without the file's name
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("expflow.cluster.submission.pack_project", full)
+    monkeypatch.setattr("expflow.cluster.ray_launcher.connect", lambda address: None)
+    monkeypatch.setattr(RayLauncher, "differences_at_once", lambda self, locked: {})
+    code, out, err = call("submit", "exp.yaml", "--address", "http://127.0.0.1:9", "--storage", "/tmp/x")
+    assert (code, out) == (3, "")
+    assert err.startswith("error: No space left on device: make room, here and in ")
 
 
 def test_what_follows_for_mlflow_says_where_it_cannot_write(tmp_path: Path) -> None:

@@ -14,17 +14,20 @@ from expflow.cli.documents.log import LogDocument, OutputDocument
 from expflow.cli.documents.printing import print_document, print_line
 from expflow.cli.echo import echo, echo_output
 from expflow.errors import UserError
+from expflow.redaction import redacted
 from expflow.sweep.storage_place import storage_folder, storage_text
 from expflow.text import command_line
 
 if TYPE_CHECKING:
-    from expflow.cluster.launcher import Launcher, Submission, SweepRequest
+    from expflow.cluster.launcher import ClusterJob, Launcher, Submission, SweepRequest
     from expflow.sweep.plan import Plan
 
 LEFT_ALONE = 130
 """Exit code where the user stopped watching."""
 WITH_RESULTS = (0, 1, 130, 143)
 """Exit codes of sweeps that began."""
+MOST_OF_REASON = 100
+"""Characters of a launcher's explanation in a table."""
 
 
 def chosen_launcher(on: str | None, address: str | None, storage: str | None) -> Launcher:
@@ -211,11 +214,19 @@ def list_jobs(on: str | None, address: str | None, storage: str | None, *, as_js
     jobs = launcher.jobs()
     progress = launcher.progress(jobs)
     for job in jobs:
-        table.add_row(job.id, job.status, ago(job.started), job.experiment, progress.get(job.id, ""))
+        table.add_row(job.id, job.status, ago(job.started), job.experiment, _said_of(job, progress.get(job.id, "")))
     if not table.row_count:
         echo(f"no job was submitted to {launcher.place}")
         return
     LiteralConsole(width=1_000).print(table)  # never cut, on any terminal: a job's name is there to be copied
+
+
+def _said_of(job: ClusterJob, progress: str) -> str:
+    """What a sweep's ledger says; of a job that waits also what for, and of one that never swept why it failed."""
+    line = (redacted(job.message).strip().splitlines() or [""])[0].partition(", last available logs")[0]  # Ray's words
+    reason = f"{line[:MOST_OF_REASON]}…" if len(line) > MOST_OF_REASON else line
+    told = job.status == "PENDING" or (job.status == "FAILED" and not progress)
+    return "; ".join(text for text in (progress, reason if told else "") if text)
 
 
 def ago(moment: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+import tempfile
 import traceback
 
 from expflow.cli.echo import echo
@@ -11,6 +12,7 @@ from expflow.errors import ExperimentInvalid, ExpflowError, Interrupted, Storage
 from expflow.redaction import redacted_tree
 
 _STORAGE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _IN_ITS_PLACE = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG)
 """A file lies where a folder is needed, or the name is none that the disk takes."""
 
@@ -39,6 +41,11 @@ def as_unwritable(error: OSError) -> StorageUnwritable | None:
     Args:
         error: What the system raised.
     """
+    if error.errno in _NO_ROOM and error.filename is None:  # writing to an open file names none
+        return StorageUnwritable(
+            f"{error.strerror}: make room, here and in {tempfile.gettempdir()} (TMPDIR names another folder for what is"
+            " made on the way), and try again"
+        )
     if error.errno not in (*_STORAGE, *_IN_ITS_PLACE) or error.filename is None:
         return None
     mend = "Mend its permissions or its disk" if error.errno in _STORAGE else "Move what is there"
