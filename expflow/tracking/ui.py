@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import tempfile
@@ -149,9 +150,13 @@ def stop_ui(server: subprocess.Popen[bytes]) -> None:
     server.terminate()  # it takes its worker with it; a kill would not
     try:
         server.wait(10.0)
-    except subprocess.TimeoutExpired:
+    except subprocess.TimeoutExpired:  # its worker waits for a request that does not end
+        workers = _below(server.pid)
         server.kill()
         server.wait()
+        for worker in workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
 
 
 def _answers(server: subprocess.Popen[bytes], base: str, output: int, waiting: Callable[[float], None]) -> bool:
@@ -176,8 +181,19 @@ def _cpu_seconds(pid: int) -> float:
     """CPU seconds of a process and those below it; 0 where the system does not tell."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
         return 0.0
     own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return own + sum(_cpu_seconds(int(child)) for child in children)
+    return own + sum(_cpu_seconds(child) for child in _children(pid))
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _below(pid: int) -> list[int]:
+    """The processes below a process; none where the system does not tell."""
+    return [process for child in _children(pid) for process in (child, *_below(child))]
