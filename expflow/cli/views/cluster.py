@@ -225,8 +225,8 @@ def _said_of(job: ClusterJob, progress: str) -> str:
     """What a sweep's ledger says; of a job that waits also what for, and of one that never swept why it failed."""
     line = (redacted(job.message).strip().splitlines() or [""])[0].partition(", last available logs")[0]  # Ray's words
     reason = f"{line[:MOST_OF_REASON]}…" if len(line) > MOST_OF_REASON else line
-    told = job.status == "PENDING" or (job.status == "FAILED" and not progress)
-    return "; ".join(text for text in (progress, reason if told else "") if text)
+    wanted = job.status == "PENDING" or (job.status == "FAILED" and not progress)
+    return "; ".join(text for text in (progress, reason if wanted else "") if text)
 
 
 def ago(moment: float) -> str:
