@@ -28,12 +28,12 @@ def folder(tmp_path: Path) -> JobFolder:
 @pytest.fixture
 def squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file that `squeue` prints."""
-    program, said = tmp_path / "bin" / "squeue", tmp_path / "said"
+    program, answer = tmp_path / "bin" / "squeue", tmp_path / "answer"
     program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec cat "{said}"\n')
+    program.write_text(f'#!/bin/sh\nexec cat "{answer}"\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
-    return said
+    return answer
 
 
 @pytest.mark.parametrize("word", ["TIMEOUT", "COMPLETED", "PREEMPTED"])
