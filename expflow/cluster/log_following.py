@@ -55,10 +55,11 @@ class _LogFollower:
         waited, pause = 0.0, 1.0
         while True:
             try:
+                await (
+                    self._status()
+                )  # Ray writes the token of who asks for the log of a job that is gone into its own log
                 await self._stream()
-                status = await asyncio.to_thread(lookup_job, self.client, self.job)
-                if status is None:
-                    raise AddressUnknown(f"the job {self.job} is gone: its Ray head was started anew; submit it again")
+                status = await self._status()
                 if status.over:
                     await self._rest()
                     return status
@@ -71,6 +72,12 @@ class _LogFollower:
                     ) from error
                 waited, pause = waited + pause, min(pause * 2, 30.0)
             await asyncio.sleep(pause)
+
+    async def _status(self) -> ClusterJob:
+        status = await asyncio.to_thread(lookup_job, self.client, self.job)
+        if status is None:
+            raise AddressUnknown(f"the job {self.job} is gone: its Ray head was started anew; submit it again")
+        return status
 
     async def _stream(self) -> None:
         """Hand out what the stream brings until it ends, the job is over, or it was quiet for too long."""

@@ -95,6 +95,19 @@ def test_a_job_that_vanished(client):
         follow()
 
 
+def test_the_log_of_a_job_that_vanished_meanwhile_is_not_asked_for(client):
+    """Ray would write the token of who asks into its own log."""
+
+    def restart():
+        client.jobs.clear()
+        raise ConnectionResetError("the head is started anew")
+
+    client.streams = [(["one\n"], restart)]
+    with pytest.raises(AddressUnknown, match="is gone"):
+        follow()
+    assert client.connections == 1
+
+
 @pytest.mark.parametrize(
     ("status", "code", "exit_code"),
     [("SUCCEEDED", 0, 0), ("FAILED", 2, 2), ("FAILED", -9, 137), ("STOPPED", None, 143), ("FAILED", None, 3)],
