@@ -47,18 +47,29 @@ def eval_mode(network: nn.Module) -> Iterator[None]:
         network.train(training)
 
 
-def multiply_adds(network: nn.Module, x_1chw: torch.Tensor) -> int:
+def example_inputs(data_spec: DataSpec) -> tuple[torch.Tensor, ...]:
+    """What a network is given of one sample, as zeros on the default device: (1, c, h, w) an image, or (1, t) texts.
+
+    Args:
+        data_spec: The data.
+    """
+    if "image" in data_spec.fields:
+        return (torch.zeros(1, *data_spec.image_shape),)
+    return tuple(torch.zeros(1, *data_spec.fields[name].shape, dtype=torch.int64) for name in data_spec.of_kind("text"))
+
+
+def multiply_adds(network: nn.Module, *inputs: torch.Tensor) -> int:
     """Multiply-adds of convolutions and matrix products in one forward pass in eval mode.
 
     Biases, normalisation, activations and pooling are not counted, as in the papers' tables.
 
     Args:
         network: The network; it keeps its mode.
-        x_1chw: One image (1, c, h, w) on the network's device, which may be meta.
+        inputs: What it is given of one sample, as an image (1, c, h, w), on the network's device, which may be meta.
     """
     counts: list[int] = []
     with eval_mode(network), OperationObserver(lambda op, args, out: counts.append(macs_of(op, args, out))):
-        network(x_1chw)
+        network(*inputs)
     return sum(counts)
 
 
@@ -131,7 +142,7 @@ def count_network(spec: Spec, data_spec: DataSpec, *, forward: bool = True) -> N
     """
 
     def measure(network: nn.Module) -> NetworkCost:
-        macs = multiply_adds(network, torch.zeros(1, *data_spec.image_shape)) if forward else None
+        macs = multiply_adds(network, *example_inputs(data_spec)) if forward else None
         return NetworkCost(count_parameters(network), macs)
 
     return measure_network(spec, data_spec, measure)

@@ -17,7 +17,8 @@ EPSILON = 1e-6
 
 
 class MultiHeadAttention(nn.Module):
-    """Self-attention of several heads, each on its own projection to ``width / heads`` features.
+    """Attention of several heads, each on its own projection to ``width / heads`` features: of tokens to each other, or
+    to those of another sequence.
 
     4 width^2 + 4 width parameters.
 
@@ -47,11 +48,19 @@ class MultiHeadAttention(nn.Module):
         x_bthd = x_btw.view(*x_btw.shape[:2], self.heads, -1)
         return x_bthd.transpose(1, 2)
 
-    def forward(self, x_btw: Tensor) -> Tensor:
-        """(b, t, w) -> (b, t, w), by torch's own kernel, which saves memory."""
-        q_bhtd, k_bhtd, v_bhtd = (self._split(layer(x_btw)) for layer in (self.query, self.key, self.value))
+    def forward(self, x_btw: Tensor, other_bsw: Tensor | None = None, seen: Tensor | None = None) -> Tensor:
+        """(b, t, w) -> (b, t, w), by torch's own kernel, which saves memory.
+
+        ``other_bsw`` are the tokens that are attended to, by default the same; ``seen``, which is broadcast to
+        (b, h, t, s), says which of them a token may see, by default all.
+        """
+        other_bsw = x_btw if other_bsw is None else other_bsw
+        q_bhtd = self._split(self.query(x_btw))
+        k_bhsd, v_bhsd = self._split(self.key(other_bsw)), self._split(self.value(other_bsw))
         drop = self.dropout if self.training else 0.0
-        context_bhtd = nn.functional.scaled_dot_product_attention(q_bhtd, k_bhtd, v_bhtd, dropout_p=drop)
+        context_bhtd = nn.functional.scaled_dot_product_attention(
+            q_bhtd, k_bhsd, v_bhsd, attn_mask=seen, dropout_p=drop
+        )
         y_btw: Tensor = self.output(context_bhtd.transpose(1, 2).flatten(2))
         return y_btw
 
@@ -110,13 +119,13 @@ class EncoderLayer(nn.Module):
         self.feed_forward = FeedForward(width, hidden, act=act, drop=drop)
         self.drop, self.skip = dropout(drop), StochasticDepth(skip)
 
-    def forward(self, x_btw: Tensor) -> Tensor:
-        """(b, t, w) -> (b, t, w)."""
+    def forward(self, x_btw: Tensor, seen: Tensor | None = None) -> Tensor:
+        """(b, t, w) -> (b, t, w); ``seen`` as of the attention."""
         if self.pre:
-            x_btw = x_btw + self.skip(self.drop(self.attention(self.norm1(x_btw))))
+            x_btw = x_btw + self.skip(self.drop(self.attention(self.norm1(x_btw), seen=seen)))
             x_btw = x_btw + self.skip(self.feed_forward(self.norm2(x_btw)))
             return x_btw
-        x_btw = self.norm1(x_btw + self.skip(self.drop(self.attention(x_btw))))
+        x_btw = self.norm1(x_btw + self.skip(self.drop(self.attention(x_btw, seen=seen))))
         x_btw = self.norm2(x_btw + self.skip(self.feed_forward(x_btw)))
         return x_btw
 

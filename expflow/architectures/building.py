@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from expflow.architectures.size_limit import within_size_limit
+from expflow.config.component_specs import ModelSpec
 from expflow.config.spec import Spec, UserComponent
 from expflow.data.dataspec import DataSpec
 from expflow.errors import ExpflowError, UserError
@@ -61,6 +62,8 @@ def build(spec: Spec, data_spec: DataSpec) -> nn.Module:
 def _construct(spec: Spec, data_spec: DataSpec) -> object:
     if isinstance(spec, UserComponent):
         return construct(spec.name, spec.arguments, supplied_by(data_spec))
+    if isinstance(spec, ModelSpec) and spec.gives == "tokens":
+        return load_dotted(spec.build)(spec, data_spec)  # it says itself which fields it needs
     if data_spec.classes and "image" in data_spec.fields:
         return load_dotted(spec.build)(spec, data_spec)
     raise UserError(f"model {spec.name} needs data with the field image and with classes")

@@ -11,6 +11,7 @@ from pydantic_core import to_jsonable_python
 from expflow.architectures.specs.densenet import DenseNetSpec
 from expflow.architectures.specs.package_models import PackageModelSpec
 from expflow.architectures.specs.resnet import ResNetSpec
+from expflow.architectures.specs.transformer import TransformerSpec
 from expflow.config.spec import Spec
 from expflow.data.dataspec import DataSpec, FieldSpec
 from expflow.registry import MODELS
@@ -106,6 +107,17 @@ def image_data_spec(shape: tuple[int, int, int], classes: int) -> DataSpec:
     return DataSpec({"image": FieldSpec(shape, "uint8")}, tuple(f"class {number}" for number in range(classes)))
 
 
+def text_data_spec(length: int = 64, tokens: int = 37_000) -> DataSpec:
+    """The description of pairs of texts of which there are none.
+
+    Args:
+        length: Tokens of the longest text.
+        tokens: Of each vocabulary; by default about that of Vaswani et al. 2017.
+    """
+    field = FieldSpec((length,), "int64", kind="text", vocabulary=tuple(map(str, range(tokens))))
+    return DataSpec({"source": field, "target": field})
+
+
 def usual_data(spec: Spec, shape: tuple[int, int, int] | None = None, classes: int | None = None) -> DataSpec:
     """The data that an architecture is shown with.
 
@@ -114,6 +126,8 @@ def usual_data(spec: Spec, shape: tuple[int, int, int] | None = None, classes: i
         shape: (channels, height, width) instead of the usual one.
         classes: Number of classes instead of the usual one.
     """
+    if isinstance(spec, TransformerSpec):
+        return text_data_spec()
     usual_shape, usual_classes = USUAL_IMAGES.get(spec.name, IMAGENET)
     if isinstance(spec, ResNetSpec | DenseNetSpec) and spec.layout == "cifar":
         usual_shape, usual_classes = CIFAR

@@ -39,6 +39,7 @@ MODELS = (
     Component("googlenet", "expflow.architectures.specs.googlenet:GoogLeNetSpec"),
     Component("vit", "expflow.architectures.specs.vit:ViTSpec"),
     Component("mae", "expflow.architectures.specs.mae:MAESpec"),
+    Component("transformer", "expflow.architectures.specs.transformer:TransformerSpec"),
     Component("mixer", "expflow.architectures.specs.mixer:MixerSpec"),
     Component("gmlp", "expflow.architectures.specs.gmlp:GMLPSpec"),
     Component("convmixer", "expflow.architectures.specs.convmixer:ConvMixerSpec"),

@@ -11,11 +11,10 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from expflow.architectures.accounting import eval_mode, measure_network
+from expflow.architectures.accounting import eval_mode, example_inputs, measure_network
 from expflow.architectures.operation_observer import OperationObserver, macs_of
 from expflow.architectures.receptive_field import Pair, ReceptiveField, SlidingWindow, receptive_field_after, window_of
 from expflow.config.spec import Spec
@@ -80,12 +79,12 @@ class LayerTable:
 
     Attributes:
         model: The network's name.
-        input: Shape (channels, height, width) of the image.
+        input: Shape of the image (channels, height, width), or of a text (tokens,).
         rows: One for each call of a layer.
     """
 
     model: str
-    input: tuple[int, int, int]
+    input: Shape
     rows: tuple[LayerRow, ...]
 
     @property
@@ -136,12 +135,14 @@ def layer_table(spec: Spec, data_spec: DataSpec) -> LayerTable:
     """
 
     def measure(network: nn.Module) -> tuple[LayerRow, ...]:
-        return tuple(layer_rows(network, torch.zeros(1, *data_spec.image_shape)))
+        return tuple(layer_rows(network, *example_inputs(data_spec)))
 
-    return LayerTable(spec.name, data_spec.image_shape, measure_network(spec, data_spec, measure))
+    first = next(iter(data_spec.fields.values())).shape
+    shape = data_spec.image_shape if "image" in data_spec.fields else first
+    return LayerTable(spec.name, shape, measure_network(spec, data_spec, measure))
 
 
-def layer_rows(network: nn.Module, x_1chw: Tensor) -> list[LayerRow]:
+def layer_rows(network: nn.Module, *inputs: Tensor) -> list[LayerRow]:
     """One row for each call of a layer while an image passes through a network in eval mode.
 
     A layer is a module without children. What a module with children computes by itself has rows of its own (in lower
@@ -149,15 +150,15 @@ def layer_rows(network: nn.Module, x_1chw: Tensor) -> list[LayerRow]:
 
     Args:
         network: The network; it keeps its mode.
-        x_1chw: One image (1, c, h, w) on the network's device, which may be meta.
+        inputs: What it is given of one sample, as an image (1, c, h, w), on the network's device, which may be meta.
     """
-    recorder = _LayerRecorder(x_1chw)
+    recorder = _LayerRecorder(inputs[0])
     with ExitStack() as stack:
         stack.enter_context(eval_mode(network))
         for handle in recorder.attach(network):
             stack.callback(handle.remove)
         stack.enter_context(OperationObserver(recorder.record))
-        network(x_1chw)
+        network(*inputs)
     recorder.add_idle(network)
     return recorder.rows
 
@@ -192,11 +193,12 @@ class _RunningLayer:
 class _LayerRecorder:
     """Records every operation of a running network, and through hooks in which layer it happens."""
 
-    def __init__(self, x_1chw: Tensor) -> None:
+    def __init__(self, x: Tensor) -> None:
         self.rows: list[LayerRow] = []
-        self._image: Pair = (x_1chw.shape[2], x_1chw.shape[3])
+        self._image: Pair = (x.shape[2], x.shape[3]) if x.ndim == 4 else (1, 1)
         self._receptive: Any = WeakIdKeyDictionary()
-        self._receptive[x_1chw] = ReceptiveField((1, 1))
+        if x.ndim == 4:
+            self._receptive[x] = ReceptiveField((1, 1))
         self._paths: list[str] = [""]
         self._running: _RunningLayer | None = None
         self._counted: set[int] = set()

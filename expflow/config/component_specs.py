@@ -20,12 +20,13 @@ LIGHTNING_RUNNER = "expflow.training.lightning_runner:run"
 LIGHTNING_DEVICE_NEED = "expflow.training.device_memory:device_need"
 """Dotted path of what measures the GPU memory of trials that :data:`LIGHTNING_RUNNER` trains."""
 
-ModelOutput = Literal["scores", "maps", "boxes", "several", "images", "noise", "patches", ""]
+ModelOutput = Literal["scores", "maps", "boxes", "several", "images", "noise", "patches", "tokens", ""]
 """What a network gives for an image of a batch: ``scores``, one for each class; ``maps``, a score for each class at
 every pixel, or at fewer that are resized to them; ``boxes``, with classes and scores; ``several``, a vector for each
 field of the data; ``images``, the image again;
 ``noise``, what is noise in an image and a step of a diffusion;
-``patches``, an image of some of its patches; "" is not known, as of a network of the user's."""
+``patches``, an image of some of its patches;
+``tokens``, scores of each next token of a text; "" is not known, as of a network of the user's."""
 
 TimeUnit = Literal["epoch", "step"]
 BatchSize = int | Literal["all"]

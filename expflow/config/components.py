@@ -300,6 +300,7 @@ OUTPUTS = {
     "images": "an image of its size",
     "noise": "the noise in an image at a step of a diffusion",
     "patches": "an image of some of its patches",
+    "tokens": "scores of each next token of a text",
     "several": "a vector for each field of the data",
 }
 """What networks give, in words."""

@@ -10,6 +10,7 @@ from expflow.registry import Component
 SOURCES = (
     Component("digits", "expflow.data.specs:DigitsSpec"),
     Component("digit_scenes", "expflow.data.specs:DigitScenesSpec"),
+    Component("written_dates", "expflow.data.specs:WrittenDatesSpec"),
     Component("noisy_curve", "expflow.data.specs:NoisyCurveSpec"),
     Component("fashion_mnist", "expflow.data.specs:FashionMNISTSpec"),
     Component("mnist", "expflow.data.specs:MNISTSpec"),

@@ -7,7 +7,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Kind = Literal[
-    "image", "mask", "boxes", "box_label", "box_area", "box_scale", "instances", "label", "labels", "numbers", "array"
+    "image",
+    "mask",
+    "boxes",
+    "box_label",
+    "box_area",
+    "box_scale",
+    "instances",
+    "label",
+    "labels",
+    "numbers",
+    "text",
+    "array",
 ]
 """What a field holds, and so how it is stored, cut, put into batches and drawn: :mod:`expflow.data.kinds`. ``array`` is
 for numbers that a trial makes itself, such as kept features; shards hold none."""
@@ -29,12 +40,14 @@ class FieldSpec:
         varies: whether the stored images have sizes of their own, and a loader cuts them to one. In a manifest their
             height and width are then 0; in what a model is built for, they are what the loader cuts to.
         kind: what it holds; where nothing is said, an image, a class or an array by its shape and type.
+        vocabulary: of a text: its tokens, in the order of their numbers.
     """
 
     shape: tuple[int, ...]
     dtype: str
     varies: bool = False
     kind: Kind = "array"
+    vocabulary: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind == "array":
@@ -136,7 +149,11 @@ class DataSpec:
         return cls(
             fields={
                 name: FieldSpec(
-                    tuple(plain["shape"]), plain["dtype"], plain.get("varies", False), plain.get("kind", "array")
+                    tuple(plain["shape"]),
+                    plain["dtype"],
+                    plain.get("varies", False),
+                    plain.get("kind", "array"),
+                    tuple(plain.get("vocabulary", ())),
                 )
                 for name, plain in data["fields"].items()
             },
@@ -152,4 +169,5 @@ def _field_to_json(field_spec: FieldSpec) -> dict[str, Any]:
     varies = {"varies": True} if field_spec.varies else {}
     usual = field_spec.kind == _usual_kind(field_spec.shape, field_spec.dtype)  # older versions know no other
     kind = {} if usual else {"kind": field_spec.kind}
-    return {"shape": list(field_spec.shape), "dtype": field_spec.dtype, **varies, **kind}
+    words = {"vocabulary": list(field_spec.vocabulary)} if field_spec.vocabulary else {}
+    return {"shape": list(field_spec.shape), "dtype": field_spec.dtype, **varies, **kind, **words}

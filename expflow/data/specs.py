@@ -96,6 +96,21 @@ class NoisyCurveSpec(ShardedSourceSpec):
         return self.model_copy(update={"point_seed": f"trial {seed}"}) if self.point_seed == "trial" else self
 
 
+class WrittenDatesSpec(ShardedSourceSpec):
+    """Dates as people write them (`Sunday, 3 May 1998`), and in ISO 8601: text to text, with a known answer.
+
+    They are made exactly, and no day of the century is in two splits.
+    """
+
+    build: ClassVar[str] = "expflow.data.sources.written_dates:open_written_dates"
+    described: ClassVar[frozenset[str]] = frozenset({"train_dates", "val_dates", "test_dates", "date_seed"})
+
+    train_dates: int = identity(4000, description="Dates of train.", ge=1, le=30_000)
+    val_dates: int = identity(500, description="Dates of val.", ge=1, le=3_000)
+    test_dates: int = identity(500, description="Dates of test.", ge=1, le=3_000)
+    date_seed: int = identity(0, description="Seed of which dates they are, and of how each is written.", ge=0)
+
+
 class FolderSpec(ImageFilesSpec, DrawnSplitsSpec):
     """A folder of images: a folder per class, or images/ and masks/; directly or inside of train/, val/ and test/.
 

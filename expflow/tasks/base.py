@@ -23,7 +23,8 @@ Batch = dict[str, Tensor]
 
 
 class ImageTask(LowOverheadModule):
-    """Trains a network on images. A task says what the loss of a batch is, and what it counts.
+    """Trains a network, on images or, where a task has a forward pass of its own, on other fields. A task says what the
+    loss of a batch is, and what it counts.
 
     Metrics are exact over what counts (samples, pixels) and over ranks, summed on the device and read once an epoch:
     ``train/*`` in train mode while the weights change, ``val/*`` in eval mode. Images are normalised on the device with
@@ -65,7 +66,7 @@ class ImageTask(LowOverheadModule):
         self._epoch_means, self._train_means = MeanAccumulator(), MeanAccumulator()
         self._accumulate, self._ranks = 1, 1
         self._group: tuple[Tensor, Tensor] | None = None
-        channels = data_spec.in_channels
+        channels = data_spec.in_channels if "image" in data_spec.fields else 0
         scale = 255.0  # the DataSpec's mean and std are of images scaled to 0..1
         mean = torch.tensor(data_spec.mean or [0.0] * channels) * scale
         std = torch.tensor(data_spec.std or [1.0] * channels) * scale

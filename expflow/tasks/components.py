@@ -17,5 +17,6 @@ TASKS = (
     Component("autoencoder", "expflow.tasks.generative_specs:AutoencoderTaskSpec"),
     Component("diffusion", "expflow.tasks.generative_specs:DiffusionSpec"),
     Component("mae", "expflow.tasks.generative_specs:MAETaskSpec"),
+    Component("seq2seq", "expflow.tasks.seq2seq_spec:Seq2SeqSpec"),
     Component("scripted", "expflow.tasks.specs:ScriptedSpec"),
 )

@@ -84,7 +84,7 @@ TASK_OF = {
     "noise": "diffusion",
     "patches": "mae",
 }
-NATIVE = sorted(set(MODELS.names()) - ALIASES.keys())
+NATIVE = sorted(set(MODELS.names()) - ALIASES.keys() - {"transformer"})  # which reads text: tests/tasks/test_seq2seq.py
 OF_PACKAGES = [*sorted(ALIASES), "timm/resnet10t", "torchvision/shufflenet_v2_x0_5"]
 NAMES = [*NATIVE, *OF_PACKAGES]
 DETECTORS = [name for name in NATIVE if MODELS.spec(name).gives == "boxes"]

@@ -37,7 +37,7 @@ class SourceCase:
     """How the tests make small files for one source, and what it says without files.
 
     ``write`` fills a folder; None where the source brings its own files. ``keys`` are what so few files need.
-    ``target`` is the field beside the image, and ``task`` one that learns it.
+    ``target`` is the field beside the image (or beside ``beside``), and ``task`` one that learns it.
     """
 
     write: Callable[[Path, pytest.MonkeyPatch], None] | None = None
@@ -46,6 +46,7 @@ class SourceCase:
     empty_folder: tuple[type[ExpflowError], str] = (DataMissing, "")
     target: str = "label"
     task: str = "classification"
+    beside: str = "image"
 
 
 def _folder_of_images(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,6 +109,9 @@ CASES = {
     "digits": SourceCase(),
     "digit_scenes": SourceCase(
         None, {"train_scenes": 12, "val_scenes": 3, "test_scenes": 3, "side": 16}, target="mask", task="segmentation"
+    ),
+    "written_dates": SourceCase(
+        None, {"train_dates": 12, "val_dates": 3, "test_dates": 3}, target="target", task="seq2seq", beside="source"
     ),
     "noisy_curve": SourceCase(target="target", task="regression"),
     "mnist": SourceCase(write_idx, {}, BUILD_WITH, (DataMissing, "without --from to fetch it")),
@@ -263,14 +267,15 @@ def test_fields_and_splits_are_those_of_the_batches(name, tmp_path, monkeypatch)
     spec, data = built(name, folder, tmp_path / "cache")
     assert set(data.manifest.splits) == set(data.spec.samples) == {"train", "val", "test"}
     fields = BOX_FIELDS if CASES[name].target == "boxes" else (CASES[name].target,)
-    assert set(data.manifest.fields) == set(data.spec.fields) == {"image", *fields}
+    assert set(data.manifest.fields) == set(data.spec.fields) == {CASES[name].beside, *fields}
     if (published := prepared_without_files(spec)) is not None:
         assert published.spec.fields == data.spec.fields, "a plan without files knows the same shapes"
         assert published.key == data.key
     batch = next(iter(loader_for(spec, data.root, "train", seed=0, shuffle=False)))
     target = CASES[name].target
-    assert {"image", target, "valid"} <= set(batch)
+    assert {CASES[name].beside, target, "valid"} <= set(batch)
     numbers = np.asarray(batch["box_label" if target == "boxes" else target])
-    assert data.spec.fields[target].kind == "numbers" or numbers[numbers != VOID].max() < data.spec.num_classes
+    kind = data.spec.fields[target].kind
+    assert kind in ("numbers", "text") or numbers[numbers != VOID].max() < data.spec.num_classes
     if target == "mask":
         assert batch["mask"].shape == (len(batch["image"]), *batch["image"].shape[2:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from expflow.data.prepare.build import prepare
 from expflow.errors import ExperimentInvalid, Preempted
 from expflow.events import Report
 from expflow.tasks import build_task, cost
+from expflow.tasks.seq2seq_spec import Seq2SeqSpec
 from expflow.training import Artifact, Attempt, World, run_trial
 from expflow.training.local_ranks import run_local_ranks
-from tests.tasks.test_task_contract import IMAGES
+from tests.tasks.test_task_contract import IMAGES, TEXTS
 from tests.training.comparing import comparable
 
 pytestmark = pytest.mark.timeout(180)
@@ -42,10 +44,21 @@ model: {name: mae, patch: 2, depth: 1, width: 12, heads: 2, decoder_width: 8, de
 task: {name: mae, mask_ratio: 0.6, samples: 5}
 optimizer: {name: adam, lr: 3e-3}
 """
+TRIALS["seq2seq"] = """
+model: {name: transformer, width: 8, depth: 1, heads: 2, hidden: 8, dropout: 0.0}
+task: {name: seq2seq, samples: 5}
+optimizer: {name: adam, lr: 3e-3}
+"""
+DATES = "{name: written_dates, train_dates: 45, val_dates: 9, test_dates: 1, batch_size: 8}"
 DATA = "data: {name: digits, limit: 45, batch_size: 8}\ntrainer: {epochs: 2, accumulate: 2}\n"
 """45 images in batches of 8: the last batch, of 5, does not divide by two ranks."""
 
 REFUSED = {
+    "seq2seq": [
+        ("loss: squared\n", "loss", "gives no value for each token"),
+        ("", "data.train.mixup", "changes images, and these data are texts"),
+        ("", "model", "gives one score for each class of an image"),
+    ],
     "mae": [
         ("loss: squared\n", "loss", "does not use this slot"),
         ("", "model", "gives one score for each class of an image"),
@@ -65,7 +78,10 @@ REFUSED = {
 
 def recipe_of(text: str, folder: Path) -> Recipe:
     file = folder / "trial.yaml"
-    file.write_text(DATA + text)
+    given = DATA + text
+    if "seq2seq" in text:
+        given = given.replace(re.findall("data: (.*)", given)[0], DATES)
+    file.write_text(given)
     return load(file).experiment.recipe
 
 
@@ -148,10 +164,11 @@ def test_samples_are_pictures_that_training_does_not_see(
 
 def test_it_is_built_and_counted_without_memory(trial: tuple[Recipe, Path]) -> None:
     recipe, _ = trial
+    spec = TEXTS if isinstance(recipe.task, Seq2SeqSpec) else IMAGES
     with torch.device("meta"):
-        task = build_task(recipe, IMAGES)
+        task = build_task(recipe, spec)
     assert {parameter.device.type for parameter in task.parameters()} == {"meta"}
-    counted = cost(recipe, IMAGES)
+    counted = cost(recipe, spec)
     assert counted.params == sum(parameter.numel() for parameter in task.parameters())
     assert counted.macs
 
@@ -165,7 +182,9 @@ def test_misuse_is_refused_with_a_reason(
     text = TRIALS[task]
     if key.startswith("data"):
         change = ""
-        monkeypatch.setattr(__name__ + ".DATA", DATA.replace("batch_size: 8", "batch_size: 8, train: {mixup: 0.2}"))
+        for name, given in (("DATA", DATA), ("DATES", DATES)):
+            changed = given.replace("batch_size: 8", "batch_size: 8, train: {mixup: 0.2}")
+            monkeypatch.setattr(f"{__name__}.{name}", changed)
     if key == "model":
         text = f"model: linear\ntask: {task}\noptimizer: adam\n"
     with pytest.raises(ExperimentInvalid) as raised:

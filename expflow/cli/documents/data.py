@@ -6,10 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from expflow.data.dataspec import FieldSpec
 from expflow.data.prepare.prepared import PreparedData
 from expflow.data.shards.summary import read_statistics
 
 DataAction = Literal["build", "verify", "stats", "show"]
+
+
+NO_IMAGE = FieldSpec((), "uint8")
+"""In the place of the images of data that have none."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,7 @@ def data_document(action: DataAction, data: PreparedData, picture: str = "") -> 
         )
         for split, shards in manifest.splits.items()
     }
-    image = spec.fields["image"]
+    image = spec.fields.get("image", NO_IMAGE)
     return DataDocument(
         "data",
         1,

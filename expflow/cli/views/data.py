@@ -84,6 +84,12 @@ def show_build(
 
 def _summary(data: PreparedData) -> str:
     sizes = ", ".join(f"{count:,} {split}" for split, count in data.spec.samples.items())
+    texts = data.manifest.spec.of_kind("text")
+    if texts:
+        fields = (data.manifest.spec.fields[name] for name in texts)
+        return f"{sizes}; " + ", ".join(
+            f"{name} of {len(field.vocabulary)} tokens" for name, field in zip(texts, fields, strict=True)
+        )
     image = data.manifest.spec.fields["image"]
     shape = f"{image.shape[0]} channels, of their own sizes" if image.varies else str(image.shape)
     return f"{sizes}; {data.spec.num_classes} classes; images {shape}"

@@ -173,7 +173,8 @@ class MeasuredModel:
 
         return (
             self.table
-            if data.image_shape == self.table.input and data.num_classes == self.data.num_classes
+            if "image" not in data.fields
+            or (data.image_shape == self.table.input and data.num_classes == self.data.num_classes)
             else layer_table(self.spec, data)
         )
 

@@ -20,6 +20,7 @@ from expflow.data.kinds.label import LabelKind
 from expflow.data.kinds.labels import LabelsKind
 from expflow.data.kinds.mask import MaskKind
 from expflow.data.kinds.numbers import NumbersKind
+from expflow.data.kinds.text import TextKind
 
 __all__ = [
     "CODECS",
@@ -45,6 +46,7 @@ KINDS: dict[str, FieldKind] = {
     "label": LabelKind(),
     "labels": LabelsKind(),
     "numbers": NumbersKind(),
+    "text": TextKind(),
 }
 """Every kind of field that shards hold."""
 

@@ -173,7 +173,7 @@ def _finish(
 
 def _structure_notes(source: SampleSource, total: SampleCounts) -> Iterator[str]:
     """What a user should know of the classes; nothing where samples have numbers and no classes."""
-    if {field.kind for field in source.shapes.values()} - {"image", "numbers"}:
+    if {field.kind for field in source.shapes.values()} - {"image", "numbers", "text"}:
         yield from structure_notes(source.classes, *total.by_class())
 
 
