@@ -41,6 +41,7 @@ from expflow.training.finite_metrics import MeasuredMetrics, decisive_metrics, f
 from expflow.training.isolation import isolated, seed_everything
 from expflow.training.launcher_variables import without_launcher_variables
 from expflow.training.lightning_switches import quiet_arguments
+from expflow.training.manual_steps import step_counting_callbacks
 from expflow.training.memory_limits import explained_out_of_memory, within_gpu_share
 from expflow.training.mixup_cutmix import mixing_callbacks
 from expflow.training.peak_memory import device_peak_bytes, peak_bytes
@@ -212,6 +213,7 @@ class _Training:
         recipe = self.attempt.recipe
         batch_size = source_spec(recipe.data).samples_per_batch
         return [
+            *step_counting_callbacks(recipe, self.task),
             *rank_metric_callbacks(recipe, self.data, self.world),
             CheckpointFolders(self.attempt.folder),
             *recipe_callbacks(recipe, self.data.spec),

@@ -53,7 +53,7 @@ def train_alone(trained, folder):
 @pytest.mark.parametrize(("name", "key", "value"), TRIALS)
 def test_each_is_trained_on_one_rank(name, key, value, tmp_path):
     outcome, reports, artifacts = train_alone(recipe(name, **{key: value}), tmp_path)
-    assert outcome.step == len(reports) * STEPS[1] * (2 if name == "GAN" else 1)  # both optimizers' steps count
+    assert outcome.step == len(reports) * STEPS[1]
     expects(name, reports, [[artifact.name, artifact.step] for artifact in artifacts], tmp_path)
 
 
@@ -61,7 +61,7 @@ def test_each_is_trained_on_one_rank(name, key, value, tmp_path):
 def test_each_is_trained_on_two_ranks(name, key, value, two_ranks, request):
     result = two_ranks[f"{name}-{value}"]
     assert "error" not in result, result
-    assert result["step"] == len(result["reports"]) * STEPS[2] * (2 if name == "GAN" else 1)
+    assert result["step"] == len(result["reports"]) * STEPS[2]
     folder = request.getfixturevalue("tmp_path_factory").getbasetemp()
     expects(name, result["reports"], result["artifacts"], next(folder.glob(f"two*/{name}-{value}")))
 
