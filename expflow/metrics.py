@@ -105,6 +105,9 @@ _TABLE = (
     Metric("l1", "min", per_sample=True, label="L1 distance"),
     Metric("l2", "min", per_sample=True, label="L2 distance"),
     Metric("bits_per_dim", "min", per_sample=True, label="bits per dimension"),
+    Metric("discriminator_loss", "min", label="loss of the discriminator"),
+    Metric("generator_loss", "min", label="loss of the generator"),
+    Metric("swd", "min", label="sliced Wasserstein distance"),
     Metric("fid", "min", label="FID"),
     Metric("kid", "min", label="KID"),
     # features

@@ -29,6 +29,6 @@ def count(slot: Spec | Mapping[str, Spec], data_spec: DataSpec) -> NetworkCost:
     from expflow.architectures.accounting import count_network
 
     if isinstance(slot, Mapping):
-        params = sum(count_network(spec, data_spec, forward=False).params for spec in slot.values())
-        return NetworkCost(params, None)
+        parts = {name: count_network(spec, data_spec, forward=False).params for name, spec in slot.items()}
+        return NetworkCost(sum(parts.values()), None, parts)
     return count_network(slot, data_spec)

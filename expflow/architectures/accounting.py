@@ -13,6 +13,7 @@ from expflow.architectures.building import build
 from expflow.architectures.network_cost import NetworkCost
 from expflow.architectures.operation_observer import OperationObserver, macs_of
 from expflow.architectures.specs.package_models import PackageModelSpec
+from expflow.config.component_specs import input_shape
 from expflow.config.spec import Spec, UserComponent
 from expflow.data.dataspec import DataSpec
 from expflow.errors import ExpflowError, UserError
@@ -47,14 +48,16 @@ def eval_mode(network: nn.Module) -> Iterator[None]:
         network.train(training)
 
 
-def example_inputs(data_spec: DataSpec) -> tuple[torch.Tensor, ...]:
-    """What a network is given of one sample, as zeros on the default device: (1, c, h, w) an image, or (1, t) texts.
+def example_inputs(spec: Spec, data_spec: DataSpec) -> tuple[torch.Tensor, ...]:
+    """What a network is given of one sample, as zeros on the default device: (1, c, h, w) an image, (1, z) a vector of
+    noise, or (1, t) texts.
 
     Args:
+        spec: The network.
         data_spec: The data.
     """
     if "image" in data_spec.fields:
-        return (torch.zeros(1, *data_spec.image_shape),)
+        return (torch.zeros(1, *input_shape(spec, data_spec.image_shape)),)
     return tuple(torch.zeros(1, *data_spec.fields[name].shape, dtype=torch.int64) for name in data_spec.of_kind("text"))
 
 
@@ -142,7 +145,7 @@ def count_network(spec: Spec, data_spec: DataSpec, *, forward: bool = True) -> N
     """
 
     def measure(network: nn.Module) -> NetworkCost:
-        macs = multiply_adds(network, *example_inputs(data_spec)) if forward else None
+        macs = multiply_adds(network, *example_inputs(spec, data_spec)) if forward else None
         return NetworkCost(count_parameters(network), macs)
 
     return measure_network(spec, data_spec, measure)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from expflow.architectures.size_limit import within_size_limit
-from expflow.config.component_specs import ModelSpec
+from expflow.config.component_specs import model_output
 from expflow.config.spec import Spec, UserComponent
 from expflow.data.dataspec import DataSpec
 from expflow.errors import ExpflowError, UserError
@@ -13,6 +13,9 @@ from expflow.registry import construct, load_dotted
 
 if TYPE_CHECKING:
     from torch import nn
+
+WITHOUT_CLASSES = ("images", "centre", "realness")
+"""What networks give that are built for data without classes, too."""
 
 
 def supplied_by(data_spec: DataSpec) -> dict[str, object]:
@@ -62,8 +65,10 @@ def build(spec: Spec, data_spec: DataSpec) -> nn.Module:
 def _construct(spec: Spec, data_spec: DataSpec) -> object:
     if isinstance(spec, UserComponent):
         return construct(spec.name, spec.arguments, supplied_by(data_spec))
-    if isinstance(spec, ModelSpec) and spec.gives == "tokens":
+    if model_output(spec) == "tokens":
         return load_dotted(spec.build)(spec, data_spec)  # it says itself which fields it needs
-    if data_spec.classes and "image" in data_spec.fields:
+    if "image" in data_spec.fields and (data_spec.classes or model_output(spec) in WITHOUT_CLASSES):
         return load_dotted(spec.build)(spec, data_spec)
+    if model_output(spec) in WITHOUT_CLASSES:
+        raise UserError(f"model {spec.name} needs data with the field image")
     raise UserError(f"model {spec.name} needs data with the field image and with classes")

@@ -17,6 +17,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from expflow.architectures.accounting import eval_mode, example_inputs, measure_network
 from expflow.architectures.operation_observer import OperationObserver, macs_of
 from expflow.architectures.receptive_field import Pair, ReceptiveField, SlidingWindow, receptive_field_after, window_of
+from expflow.config.component_specs import input_shape
 from expflow.config.spec import Spec
 from expflow.data.dataspec import DataSpec
 
@@ -135,10 +136,10 @@ def layer_table(spec: Spec, data_spec: DataSpec) -> LayerTable:
     """
 
     def measure(network: nn.Module) -> tuple[LayerRow, ...]:
-        return tuple(layer_rows(network, *example_inputs(data_spec)))
+        return tuple(layer_rows(network, *example_inputs(spec, data_spec)))
 
     first = next(iter(data_spec.fields.values())).shape
-    shape = data_spec.image_shape if "image" in data_spec.fields else first
+    shape = input_shape(spec, data_spec.image_shape) if "image" in data_spec.fields else first
     return LayerTable(spec.name, shape, measure_network(spec, data_spec, measure))
 
 

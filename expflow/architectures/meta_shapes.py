@@ -245,6 +245,12 @@ def _edge_padded(x: Tensor, padding: Sequence[int]) -> Tensor | None:
     return x.new_empty((*x.shape[:2], x.shape[2] + top + bottom, x.shape[3] + left + right))
 
 
+def _reflected(x: Tensor, padding: Sequence[int]) -> Tensor | None:
+    """As :func:`_edge_padded`; less is reflected than there is."""
+    fits = x.ndim == 4 and max(padding[:2]) < x.shape[3] and max(padding[2:]) < x.shape[2]
+    return _edge_padded(x, padding) if fits else None
+
+
 def _zero_padded(x: Tensor, padding: Sequence[int], value: float = 0) -> Tensor | None:
     """``padding``: two numbers for each dimension, the last dimension first; negative ones cut off."""
     if 0 in x.shape or not (_is_meta_float(x) and x.is_contiguous()):
@@ -287,6 +293,7 @@ META_SHAPES: dict[Any, Callable[..., Any]] = {
     aten.avg_pool3d.default: _mean_pooled,
     aten.mean.dim: _mean,
     aten.replication_pad2d.default: _edge_padded,
+    aten.reflection_pad2d.default: _reflected,
     aten.constant_pad_nd.default: _zero_padded,
     aten.cat.default: _cat,
     aten.stack.default: _stacked,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -12,7 +13,9 @@ class NetworkCost:
     Attributes:
         params: Parameters, trainable or not; a shared one counts once.
         macs: Multiply-adds of one forward pass of one sample; None where they are unknown.
+        parts: Parameters of each network by its name, where a recipe names several.
     """
 
     params: int
     macs: int | None
+    parts: Mapping[str, int] = field(default_factory=dict)

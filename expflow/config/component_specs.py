@@ -20,13 +20,19 @@ LIGHTNING_RUNNER = "expflow.training.lightning_runner:run"
 LIGHTNING_DEVICE_NEED = "expflow.training.device_memory:device_need"
 """Dotted path of what measures the GPU memory of trials that :data:`LIGHTNING_RUNNER` trains."""
 
-ModelOutput = Literal["scores", "maps", "boxes", "several", "images", "noise", "patches", "tokens", ""]
+ModelOutput = Literal[
+    "scores", "maps", "boxes", "several", "images", "noise", "patches", "tokens", "centre", "realness", ""
+]
 """What a network gives for an image of a batch: ``scores``, one for each class; ``maps``, a score for each class at
 every pixel, or at fewer that are resized to them; ``boxes``, with classes and scores; ``several``, a vector for each
-field of the data; ``images``, the image again;
-``noise``, what is noise in an image and a step of a diffusion;
-``patches``, an image of some of its patches;
-``tokens``, scores of each next token of a text; "" is not known, as of a network of the user's."""
+field of the data; ``images``, the image again, or one; ``centre``, its middle of half the side; ``noise``, what is
+noise in an image and a step of a diffusion; ``patches``, an image of some of its patches; ``tokens``, scores of each
+next token of a text; ``realness``, how real an image or each part of it looks; "" is not known, as of a network of the
+user's."""
+
+ModelInput = Literal["image", "latent"]
+"""What a network is called with: images of the data (some see two of them, one behind the other), or vectors of noise
+of its key ``latent``."""
 
 TimeUnit = Literal["epoch", "step"]
 BatchSize = int | Literal["all"]
@@ -43,6 +49,10 @@ class TaskSpec(Spec):
         metrics: What it reports for each split that it is evaluated on, by their names in :mod:`expflow.metrics`.
         main_metric: What a sweep is judged by unless the experiment file names another metric.
         needs: What its network has to give; "" where any will do.
+        networks: Of a task with several networks, name to what each takes and gives; the slot ``model`` then holds
+            these names.
+        optimizers: Names of the optimizers of a task with several: its slots ``optimizer`` and ``schedule`` hold one
+            component for all of them, or these names.
     """
 
     runner: ClassVar[str] = LIGHTNING_RUNNER
@@ -52,6 +62,8 @@ class TaskSpec(Spec):
     metrics: ClassVar[tuple[str, ...]] = ()
     main_metric: ClassVar[str] = UNDECLARED_MAIN_METRIC
     needs: ClassVar[ModelOutput] = ""
+    networks: ClassVar[Mapping[str, tuple[ModelInput, ModelOutput]]] = MappingProxyType({})
+    optimizers: ClassVar[tuple[str, ...]] = ()
 
     def conflicts(self, slots: Mapping[str, Any], init: Any) -> Iterable[tuple[str, str]]:
         """What of the rest of a recipe does not go with the task.
@@ -71,14 +83,24 @@ class ModelSpec(Spec):
 
     Attributes:
         gives: What it gives for an image, where that does not depend on its arguments.
+        takes: What it is called with.
     """
 
     gives: ClassVar[ModelOutput] = "scores"
+    takes: ClassVar[ModelInput] = "image"
 
     @property
     def gives_here(self) -> ModelOutput:
         """What this network gives for an image."""
         return self.gives
+
+    def input_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
+        """Shape of one sample that this network is called with.
+
+        Args:
+            image_shape: (channels, height, width) of the data's images.
+        """
+        return image_shape
 
 
 class SearcherSpec(Spec):
@@ -271,6 +293,16 @@ def model_output(model: object) -> ModelOutput:
         model: What the recipe's slot ``model`` holds.
     """
     return model.gives_here if isinstance(model, ModelSpec) else ""
+
+
+def input_shape(model: object, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
+    """Shape of one sample that a network is called with; for one of the user's that of an image.
+
+    Args:
+        model: The network.
+        image_shape: (channels, height, width) of the data's images.
+    """
+    return model.input_shape(image_shape) if isinstance(model, ModelSpec) else image_shape
 
 
 def searcher_spec(searcher: object) -> SearcherSpec:

@@ -13,6 +13,7 @@ from expflow.config.lightning_arguments import refused_arguments
 from expflow.config.merge import as_component, merge
 from expflow.config.nearest_component import nearest_user_component
 from expflow.config.schema import Recipe, Trainer
+from expflow.config.slot_parts import INPUTS, OUTPUTS, check_parts, fitting_networks
 from expflow.config.spec import Spec, UserComponent, with_present_keys
 from expflow.config.tree import Mark, Node, describe_value, from_plain, problem_at
 from expflow.config.user_components import needs_data, resolve_user_component, slots_of_user_task
@@ -223,6 +224,7 @@ def resolve_recipe(tree: Node, context: LoadingContext) -> Recipe | None:
         context.refuse(tree.mark, "task", f"missing; expected one of: {', '.join(accepted_names(SLOTS['task']))}")
     elif isinstance(filled["task"], Spec):
         _check_slots(filled["task"], given, context)
+        check_parts(filled["task"], filled, given, context.refuse)
         _check_output(filled["task"], filled.get("model"), given, context)
     init = _resolve_init(tree.child("init"), filled, trainer, context)
     if isinstance(filled.get("task"), Spec):
@@ -290,33 +292,17 @@ def _check_slots(task: Spec, given: Mapping[str, Node], context: LoadingContext)
         context.refuse(mark, slot, f"the task {task.name} does not use this slot; remove it, or choose another task")
 
 
-_NAMED = 5
-"""Networks that a message names."""
-
-OUTPUTS = {
-    "scores": "one score for each class of an image",
-    "maps": "a score for each class at every pixel",
-    "boxes": "boxes with classes and scores",
-    "images": "an image of its size",
-    "noise": "the noise in an image at a step of a diffusion",
-    "patches": "an image of some of its patches",
-    "tokens": "scores of each next token of a text",
-    "several": "a vector for each field of the data",
-}
-"""What networks give, in words."""
-
-
 def _check_output(task: Spec, model: Any, given: Mapping[str, Node], context: LoadingContext) -> None:
     """A network of ours that gives something else than the task learns from is a problem."""
     needs, gives = task_spec(task).needs, model_output(model)
-    if not (needs and gives) or needs == gives:
+    if not (needs and gives) or (needs == gives and model.takes == "image"):
         return
-    fitting = [name for name in SLOTS["model"].names() if SLOTS["model"].spec(name).gives == needs]
+    what = OUTPUTS[gives] if needs != gives else f"it from {INPUTS[model.takes]}"
     context.refuse(
         given["model"].mark,
         "model",
-        f"{model.name} gives {OUTPUTS[gives]}, and the task {task.name} needs {OUTPUTS[needs]}; choose another network"
-        f" ({', '.join(fitting[:_NAMED])}{', …' if len(fitting) > _NAMED else ''}) or another task",
+        f"{model.name} gives {what}, and the task {task.name} needs {OUTPUTS[needs]}; choose another network"
+        f" ({fitting_networks('image', needs)}) or another task",
     )
 
 

@@ -146,10 +146,13 @@ class _KeptCounts:
         self._around = [package_versions(), _own_code()]
         self._counts = self._read()
 
-    def _read(self) -> dict[str, tuple[int, int | None]]:
+    def _read(self) -> dict[str, NetworkCost]:
         try:
             content = json.loads(self._path.read_bytes())
-            return {str(key): (int(params), macs) for key, (params, macs) in content.items()}
+            return {
+                str(key): NetworkCost(int(params), macs, dict(*parts))
+                for key, (params, macs, *parts) in content.items()
+            }
         except (OSError, ValueError, TypeError, AttributeError):  # nothing, or damaged: it is counted again
             return {}
 
@@ -164,15 +167,16 @@ class _KeptCounts:
 
     def finding(self, check: BuildCheck) -> BuildFinding | None:
         key = self._key(check)
-        return BuildFinding(NetworkCost(*self._counts[key])) if key in self._counts else None
+        return BuildFinding(self._counts[key]) if key in self._counts else None
 
     def add(self, check: BuildCheck, finding: BuildFinding) -> None:
         key = self._key(check)
         if key is not None and finding.cost is not None:
-            self._counts[key] = finding.cost.params, finding.cost.macs
+            self._counts[key] = finding.cost
 
     def save(self) -> None:
-        newest = dict(list(self._counts.items())[-_MOST_KEPT:])
+        items = list(self._counts.items())[-_MOST_KEPT:]
+        newest = {key: [cost.params, cost.macs, *([dict(cost.parts)] if cost.parts else [])] for key, cost in items}
         with contextlib.suppress(OSError):  # a cache that cannot be written costs time and nothing else
             write_atomically(self._path, json.dumps(newest).encode())
 

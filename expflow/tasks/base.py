@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,14 +14,13 @@ from expflow.errors import UserError
 from expflow.losses import Loss
 from expflow.losses.penalties import penalised_weights, penalty
 from expflow.optim import OptimizerFactory, ScheduleFactory
-from expflow.tasks.low_overhead import LowOverheadModule
-from expflow.tasks.mean_accumulator import MeanAccumulator
+from expflow.tasks.measured_task import MeasuredTask
 
 Batch = dict[str, Tensor]
 """``image`` (b, c, h, w) uint8, ``valid`` (b,) bool, false for padding, and what the task compares with."""
 
 
-class ImageTask(LowOverheadModule):
+class ImageTask(MeasuredTask):
     """Trains a network, on images or, where a task has a forward pass of its own, on other fields. A task says what the
     loss of a batch is, and what it counts.
 
@@ -63,8 +61,7 @@ class ImageTask(LowOverheadModule):
         self._penalty, self._penalty_strength = penalty, penalty_strength
         self._optimizer, self._schedule = optimizer, schedule
         self._classes = data_spec.num_classes
-        self._epoch_means, self._train_means = MeanAccumulator(), MeanAccumulator()
-        self._accumulate, self._ranks = 1, 1
+        self._accumulate = 1
         self._group: tuple[Tensor, Tensor] | None = None
         channels = data_spec.in_channels if "image" in data_spec.fields else 0
         scale = 255.0  # the DataSpec's mean and std are of images scaled to 0..1
@@ -81,14 +78,6 @@ class ImageTask(LowOverheadModule):
             batch: The batch.
         """
 
-    @abstractmethod
-    def measured(self, sums: Tensor) -> Mapping[str, Tensor]:
-        """The metrics of an epoch, by name without the split.
-
-        Args:
-            sums: What :meth:`MeanAccumulator.total` gives, over all ranks.
-        """
-
     def forward(self, image_bchw: Tensor) -> Any:
         """(b, c, h, w) uint8 images -> what the network gives."""
         return self.model((image_bchw - self._mean) / self._std)
@@ -101,13 +90,6 @@ class ImageTask(LowOverheadModule):
         """
         return (image_bchw * self._std + self._mean) / 255
 
-    def _log_means(self, prefix: str) -> None:
-        """Log the epoch's metrics over all ranks as ``prefix/name``, and begin anew."""
-        total, self._epoch_means = self._epoch_means.total(), MeanAccumulator()
-        if total is not None:
-            sums: Any = self.trainer.strategy.reduce(total, reduce_op="sum")
-            self.log_dict({f"{prefix}/{name}": value for name, value in self.measured(sums).items()})
-
     def _penalty_value(self) -> Tensor | None:
         """The penalty of the weights as they are now; None without one."""
         if self._penalty == "none":
@@ -116,18 +98,8 @@ class ImageTask(LowOverheadModule):
 
     def on_train_start(self) -> None:
         """Stores how many batches make a step, and how many ranks there are."""
-        self._accumulate, self._ranks = self.trainer.accumulate_grad_batches, self.trainer.world_size
-
-    def _over_ranks(self, loss: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """``loss``, ``weight`` of this rank -> a loss whose mean over ranks is that of all they have, and all weights.
-
-        DDP averages the gradients of ranks as if each had as much; a batch with padding has less on some.
-        """
-        if self._ranks == 1:
-            return loss, weight
-        total = weight.clone()
-        torch.distributed.all_reduce(total)  # Lightning's reduce begins with a barrier, which waits for the device
-        return loss * (weight * self._ranks / total.clamp(min=1)), total
+        super().on_train_start()
+        self._accumulate = self.trainer.accumulate_grad_batches
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The sum of the batch's loss and the penalty; ()."""
@@ -156,34 +128,13 @@ class ImageTask(LowOverheadModule):
             if parameter.grad is not None:
                 parameter.grad.mul_(factor)
 
-    def on_validation_start(self) -> None:
-        """Sets the training means aside: validation happens inside of a training epoch."""
-        self._train_means, self._epoch_means = self._epoch_means, MeanAccumulator()
-
-    def on_validation_epoch_end(self) -> None:
-        """Logs ``val/*`` and takes the training means up again."""
-        self._log_means("val")
-        self._epoch_means = self._train_means
-
     def on_train_epoch_end(self) -> None:
         """Logs ``train/*``, among them the penalty of the weights as they are now."""
-        self._log_means("train")
+        super().on_train_epoch_end()
         with torch.no_grad():
             value = self._penalty_value()
         if value is not None:
             self.log_dict({"train/penalty": value})
-
-    def epoch_state(self) -> dict[str, Any]:
-        """The training means of the epoch so far, for a checkpoint within it."""
-        return self._epoch_means.state_dict()
-
-    def load_epoch_state(self, state: dict[str, Any]) -> None:
-        """Takes the means of an epoch up again.
-
-        Args:
-            state: What :meth:`epoch_state` returned.
-        """
-        self._epoch_means = MeanAccumulator.from_state_dict(state, self.device)
 
     def configure_optimizers(self) -> Any:
         """The recipe's optimizer, its schedule moved once per optimizer step."""

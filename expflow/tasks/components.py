@@ -18,5 +18,8 @@ TASKS = (
     Component("diffusion", "expflow.tasks.generative_specs:DiffusionSpec"),
     Component("mae", "expflow.tasks.generative_specs:MAETaskSpec"),
     Component("seq2seq", "expflow.tasks.seq2seq_spec:Seq2SeqSpec"),
+    Component("gan", "expflow.tasks.adversarial_specs:GANSpec"),
+    Component("pix2pix", "expflow.tasks.adversarial_specs:Pix2PixSpec"),
+    Component("context_encoder", "expflow.tasks.adversarial_specs:ContextEncoderTaskSpec"),
     Component("scripted", "expflow.tasks.specs:ScriptedSpec"),
 )

@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import Callback, Checkpoint, ModelCheckpoint
 from pytorch_lightning.profilers import PassThroughProfiler
 from torch import nn
 
+from expflow.config.component_specs import task_spec
 from expflow.config.schema import Recipe
 from expflow.config.spec import UserComponent
 from expflow.data.dataspec import DataSpec
@@ -88,6 +89,8 @@ def may_have_unused_parameters(recipe: Recipe) -> bool:
     Args:
         recipe: What is trained.
     """
+    if task_spec(recipe.task).networks:  # they move in turns
+        return True
     strategy = recipe.trainer.lightning.get("strategy", "auto")
     if strategy == "auto":
         return isinstance(recipe.task, UserComponent) or frees_later(recipe.init)

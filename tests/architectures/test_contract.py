@@ -14,6 +14,7 @@ from expflow.architectures.layer_table import LayerTable, layer_rows, layer_tabl
 from expflow.architectures.outputs import WithAuxiliary
 from expflow.architectures.specs.package_models import ALIASES
 from expflow.config import load
+from expflow.config.component_specs import input_shape
 from expflow.errors import ExperimentInvalid
 from expflow.registry import MODELS
 
@@ -33,6 +34,12 @@ SMALL = {
     "encoder_decoder": ({"backbone": "resnet", "depth": 8, "width": 4, "decoder_width": 8}, (3, 18, 29)),
     "autoencoder": ({"backbone": "resnet", "depth": 8, "width": 4, "code": 3, "decoder_width": 4}, (3, 18, 13)),
     "ddpm_unet": ({"width": 8, "factors": [1, 2, 2], "blocks": 1, "dropout": 0.0}, (3, 9, 14)),
+    "dcgan_generator": ({"latent": 5, "width": 4}, (1, 28, 20)),
+    "dcgan_discriminator": ({"width": 4, "sees": "pair"}, (1, 28, 20)),
+    "patch_discriminator": ({"width": 4, "layers": 2, "sees": "centre"}, (3, 32, 36)),
+    "pix2pix_generator": ({"width": 4}, (3, 16, 24)),
+    "resnet_generator": ({"width": 4, "blocks": 2}, (3, 8, 12)),
+    "context_encoder": ({"width": 4, "bottleneck": 6}, (1, 28, 20)),
     "multi_head": ({"backbone": "resnet", "depth": 8, "width": 4}, (3, 9, 9)),
     "polynomial": ({"degree": 3}, (1, 2, 3)),
     "segnet": ({"stages": [[1, 4], [2, 8]]}, (3, 9, 14)),
@@ -92,6 +99,10 @@ COMPILED = [*(name for name in NATIVE if name not in DETECTORS), "squeezenet", "
 """Of the packages' networks one each: what we add to them is the same for all."""
 
 
+IMAGES = ("images", "noise", "patches", "centre")
+"""What networks that make images give."""
+
+
 def small(name):
     """(spec, data): small for a family of ours, of the published size for a package's."""
     arguments, shape = SMALL.get(name, ({}, None))
@@ -103,9 +114,17 @@ def shape_of_scores(spec, data, batch):
     """What the network of a spec gives; of a detector on the meta device, all that is there before boxes are chosen."""
     if spec.gives_here == "boxes":
         return (math.prod(build_and_run(spec, data, batch).shape),)
-    if spec.gives_here in ("images", "noise", "patches"):
-        return (batch, *data.image_shape)
+    if spec.gives_here == "realness":
+        return (batch, 1, *build_and_run(spec, data, batch).shape[2:])
+    if spec.gives_here in IMAGES:
+        channels, height, width = data.image_shape
+        return (batch, channels, *((height // 2, width // 2) if spec.gives_here == "centre" else (height, width)))
     return (batch, data.num_classes, *(data.image_size if spec.gives_here == "maps" else ()))
+
+
+def zeros(spec, data, batch):
+    """What its network is called with."""
+    return torch.zeros(batch, *input_shape(spec, data.image_shape))
 
 
 def scores_of(output):
@@ -114,7 +133,7 @@ def scores_of(output):
 
 
 def build_and_run(spec, data, batch):
-    return scores_of(build(spec, data).eval()(torch.zeros(batch, *data.image_shape)))
+    return scores_of(build(spec, data).eval()(zeros(spec, data, batch)))
 
 
 def learnt(network, x_bchw, targets=None):
@@ -146,13 +165,13 @@ def test_it_is_built_counted_trained_and_pickled_without_memory(name):
     spec, data = small(name)
     with torch.device("meta"):
         network = build(spec, data)
-        x_bchw = torch.zeros(1, *data.image_shape)
-        table = LayerTable(name, data.image_shape, tuple(layer_rows(network, x_bchw)))
+        x_bchw = zeros(spec, data, 1)
+        table = LayerTable(name, tuple(x_bchw.shape[1:]), tuple(layer_rows(network, x_bchw)))
         assert table.params == count_parameters(network)
         assert table.macs == multiply_adds(network, x_bchw) > 0
         assert network.training
         assert scores_of(network.eval()(x_bchw)).shape == shape_of_scores(spec, data, 1)
-        assert learnt(network, torch.zeros(2, *data.image_shape)).shape == shape_of_scores(spec, data, 2)
+        assert learnt(network, zeros(spec, data, 2)).shape == shape_of_scores(spec, data, 2)
     without = [path for path, parameter in network.named_parameters() if parameter.grad is None]
     assert not without
     again = pickle.loads(pickle.dumps(network))
@@ -167,7 +186,7 @@ def test_it_is_built_from_its_defaults_for_its_usual_data(name):
     data = usual_data(spec)
     with torch.device("meta"):
         network = build(spec, data).eval()
-        assert scores_of(network(torch.zeros(2, *data.image_shape))).shape == shape_of_scores(spec, data, 2)
+        assert scores_of(network(zeros(spec, data, 2))).shape == shape_of_scores(spec, data, 2)
     assert count(spec, data).params == count_parameters(network) > 0
 
 
@@ -175,7 +194,7 @@ def test_it_is_built_from_its_defaults_for_its_usual_data(name):
 def test_a_small_one_computes_learns_and_comes_back_from_a_pickle(name):
     spec, data = small(name)
     network = build(spec, data)
-    x_bchw = torch.randn(3, *data.image_shape)
+    x_bchw = torch.randn_like(zeros(spec, data, 3))
     targets = objects(*data.image_size) if spec.gives == "boxes" else None
     assert learnt(network, x_bchw, targets).isfinite().all()
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in network.parameters())
@@ -216,7 +235,7 @@ def test_it_survives_the_compiler(name):
     torch.compiler.reset()  # or it counts the networks before this one as recompilations
     spec, data = small(name)
     network = build(spec, data).eval()
-    x_bchw = torch.randn(2, *data.image_shape)
+    x_bchw = torch.randn_like(zeros(spec, data, 2))
     with torch.no_grad():
         # captured whole and lowered, but not made into machine code, which takes half a minute for each
         compiled = torch.compile(network, backend="aot_eager", fullgraph=True)

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from expflow.architectures import build
 from expflow.architectures.accounting import multiply_adds
 from expflow.architectures.meta_shapes import META_SHAPES, call_operation
-from tests.architectures.test_contract import NAMES, SMALL, small
+from tests.architectures.test_contract import NAMES, SMALL, small, zeros
 
 aten = torch.ops.aten
 
@@ -52,7 +52,7 @@ def test_every_outcome_in_every_architecture_is_torchs(name):
     with torch.device("meta"), Compare() as compare:
         network = build(spec, data).eval()
         with torch.no_grad():
-            network(torch.zeros(2, *data.image_shape))
+            network(zeros(spec, data, 2))
     assert compare.different == []
     assert compare.said
 
@@ -61,7 +61,7 @@ def test_every_outcome_in_every_architecture_is_torchs(name):
 def test_the_multiply_adds_are_half_of_what_torch_counts(name):
     spec, data = small(name)
     with torch.device("meta"), torch.no_grad():
-        network, x = build(spec, data).eval(), torch.zeros(1, *data.image_shape)
+        network, x = build(spec, data).eval(), zeros(spec, data, 1)
         with FlopCounterMode(display=False) as theirs:
             network(x)
         ours = multiply_adds(network, x)
@@ -163,6 +163,29 @@ def test_padded_edges_are_as_large_as_torchs(padding, order):
     x = torch.empty(2, 3, 4, 5, device="meta").contiguous(memory_format=order)
     op = aten.replication_pad2d.default
     assert described(call_operation(op, (x, padding), {})) == described(op(x, padding))
+
+
+@pytest.mark.parametrize("padding", [(0, 1, 0, 1), (1, 2, 3, 0), (4, 0, 0, 3)])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_reflected_edges_are_as_large_as_torchs(padding, order):
+    x = torch.empty(2, 3, 4, 5, device="meta").contiguous(memory_format=order)
+    op = aten.reflection_pad2d.default
+    assert described(call_operation(op, (x, padding), {})) == described(op(x, padding))
+
+
+def test_more_than_there_is_cannot_be_reflected():
+    with pytest.raises(RuntimeError):
+        call_operation(aten.reflection_pad2d.default, (torch.empty(2, 3, 4, 5, device="meta"), (5, 0, 0, 0)), {})
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("groups", [1, 3, 6])
+@pytest.mark.parametrize("affine", [True, False])
+def test_normed_groups_have_the_shapes_of_torchs(order, groups, affine):
+    x = torch.empty(2, 6, 4, 5, device="meta").contiguous(memory_format=order)
+    parts = (torch.empty(6, device="meta"),) * 2 if affine else (None, None)
+    op, arguments = aten.native_group_norm.default, (x, *parts, 2, 6, 20, groups, 1e-5)
+    assert described(call_operation(op, arguments, {})) == described(op(*arguments))
 
 
 @pytest.mark.parametrize("places", [5, 6])

@@ -18,6 +18,7 @@ from expflow.registry import LAUNCHERS, MODELS, REGISTRIES, Component, Registry
 COMPONENTS = [(registry, name) for registry in REGISTRIES.values() for name in registry.names()]
 
 NEEDED = {
+    "pix2pix": {"condition": "edges"},
     "densenet": {"depth": 40},
     "fcn": {"depth": 16},
     "deconvnet": {"depth": 16},

@@ -16,6 +16,7 @@ from expflow.metrics import METRICS, metric_of
 from expflow.registry import SLOTS, TASKS, load_dotted
 from expflow.tasks import BUILT_SLOTS, build_task
 from expflow.training import Attempt, World, run_trial
+from expflow.training.manual_steps import StepCounter
 
 CLASSES, BATCH = 7, 4
 IMAGES = DataSpec({"image": FieldSpec((1, 4, 4), "uint8")}, tuple("abcdefg"), mean=(0.5,), std=(0.25,))
@@ -108,6 +109,43 @@ def pairs_of_texts():
     }
 
 
+def numbered_images():
+    """As :func:`labelled_images`, with the numbers of the samples."""
+    return {**labelled_images(), "index": torch.arange(BATCH)}
+
+
+CENTRES = DataSpec({"image": FieldSpec((1, 8, 8), "uint8")}, mean=(0.5,), std=(0.25,))
+PAIRED = DataSpec(
+    {"image": FieldSpec((3, 16, 16), "uint8"), "mask": FieldSpec((16, 16), "uint8", kind="mask")},
+    ("background", "object"),
+    mean=(0.5,) * 3,
+    std=(0.25,) * 3,
+)
+
+
+def images_of(data_spec):
+    """What makes one batch of images with masks; its last sample is padding."""
+
+    def make():
+        generator = torch.Generator().manual_seed(3)
+        shape = (BATCH, *data_spec.image_shape)
+        return {
+            "image": torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8),
+            "mask": torch.randint(0, 2, (BATCH, *data_spec.image_size), generator=generator, dtype=torch.uint8),
+            "valid": torch.arange(BATCH) < BATCH - 1,
+        }
+
+    return make
+
+
+CENTRE_JUDGE = {"name": "dcgan_discriminator", "sees": "centre"}
+
+
+def players(generator, discriminator):
+    """Slots of a task with two networks."""
+    return {"model": {"generator": generator, "discriminator": discriminator}, "optimizer": "sgd"}
+
+
 TRAINED = {
     # name -> what its recipe needs beside its defaults, the data, and a batch of them
     "classification": ({"model": "linear", "optimizer": "sgd"}, IMAGES, labelled_images),
@@ -120,6 +158,9 @@ TRAINED = {
     "mae": ({"model": "mae", "optimizer": "sgd"}, MEASURED, measured_images),
     "seq2seq": ({"model": "transformer", "optimizer": "sgd"}, TEXTS, pairs_of_texts),
     "multitask": ({"model": "multi_head", "optimizer": "sgd"}, MEASURED, measured_images),
+    "gan": (players("dcgan_generator", "dcgan_discriminator"), IMAGES, numbered_images),
+    "pix2pix": (players("pix2pix_generator", "patch_discriminator"), PAIRED, images_of(PAIRED)),
+    "context_encoder": (players("context_encoder", CENTRE_JUDGE), CENTRES, images_of(CENTRES)),
 }
 SMALL = {
     # networks: norms over a batch would let padding have a part in gradients
@@ -144,10 +185,19 @@ SMALL = {
     },
     "transformer": {"width": 4, "depth": 1, "heads": 2, "hidden": 4, "dropout": 0.0},
     "ddpm_unet": {"width": 4, "factors": (1, 2), "blocks": 1, "dropout": 0.0},
+    "dcgan_generator": {"latent": 3, "width": 2, "norm": "none"},
+    "dcgan_discriminator": {"width": 2, "norm": "none"},
+    "pix2pix_generator": {"width": 2, "norm": "none", "dropout": 0.0},
+    "patch_discriminator": {"width": 2, "norm": "none", "layers": 1, "sees": "pair"},
+    "context_encoder": {"width": 2, "bottleneck": 3, "norm": "none"},
     "unet": {"width": 2, "depth": 1},
     "retinanet": {"backbone": "resnet", "layout": (1, 1, 1), "width": 2, "head_width": 4, "smallest_stride": 2},
 }
-TASK_KEYS = {"detection": {"areas": (36.0, 200.0)}, "diffusion": {"timesteps": 20, "sampling_steps": 3}}
+TASK_KEYS = {
+    "detection": {"areas": (36.0, 200.0)},
+    "diffusion": {"timesteps": 20, "sampling_steps": 3},
+    "pix2pix": {"condition": "mask"},
+}
 ONLY_TRAINED = {"detection": {"loss", "classification", "bbox_regression"}}
 """Metrics of train alone: a detector gives losses in train mode, and boxes in eval mode."""
 WITHOUT_TORCH = {"scripted"}
@@ -161,20 +211,30 @@ def spec_of(name):
 def recipe_of(name, **changes):
     cls, needs = TASKS.spec(name), TRAINED[name][0]
     chosen = {**cls.defaults, **needs, **changes}
-    slots = {
-        slot: SLOTS[slot].spec(component)(name=component, **SMALL.get(component, {}))
-        for slot, component in chosen.items()
-        if component
-    }
+    slots = {slot: filled(slot, components) for slot, components in chosen.items() if components}
     return Recipe(task=spec_of(name), **slots)
+
+
+def filled(slot, components):
+    """A slot's component, or its components by their names."""
+    if isinstance(components, dict) and "name" in components:
+        return SLOTS[slot].spec(components["name"])(**SMALL.get(components["name"], {}) | components)
+    if isinstance(components, dict):
+        return {part: filled(slot, component) for part, component in components.items()}
+    return SLOTS[slot].spec(components)(name=components, **SMALL.get(components, {}))
 
 
 def trained(name):
     """The task after one training step and one validation, and the metrics that it logged."""
     _, data_spec, make_batch = TRAINED[name]
-    task = build_task(recipe_of(name), data_spec)
+    return fitted(build_task(recipe_of(name), data_spec), make_batch())
+
+
+def fitted(task, batch):
+    """The task after a step and a validation on one batch, and what it logged."""
     trainer = Trainer(
         max_epochs=1,
+        callbacks=[] if task.automatic_optimization else [StepCounter(all_from_start=True)],
         accelerator="cpu",
         logger=False,
         enable_checkpointing=False,
@@ -182,7 +242,7 @@ def trained(name):
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-    batches = DataLoader([make_batch()], batch_size=None)
+    batches = DataLoader([batch], batch_size=None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice about workers and devices
         trainer.fit(task, batches, batches)
@@ -232,9 +292,15 @@ def test_it_trains_a_step_and_reports_the_metrics_that_it_declares(name):
 
 
 def gradients(name, batch):
-    """The gradient of one training step from the same weights."""
+    """The gradient of one training step from the same weights; of optimizers that it moves, how far they moved."""
     torch.manual_seed(0)
     task = build_task(recipe_of(name), TRAINED[name][1])
+    if not task.automatic_optimization:
+        before = [parameter.detach().clone() for parameter in task.parameters()]
+        after = fitted(task, batch)[0].parameters()
+        moves = [moved.detach() - still for moved, still in zip(after, before, strict=True)]
+        assert all(move.any() for move in moves)
+        return moves
     loss = task.training_step(batch, 0)
     assert loss.ndim == 0
     loss.backward()

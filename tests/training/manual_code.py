@@ -1,5 +1,7 @@
 """Modules that move their optimizers themselves, in different orders."""
 
+from typing import ClassVar
+
 import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.callbacks import Callback
@@ -49,7 +51,7 @@ class Players(LightningModule):
 class Counting(Callback):
     """Writes the step after each batch, as any callback sees it."""
 
-    seen: list[int] = []
+    seen: ClassVar[list[int]] = []
 
     def on_train_start(self, trainer, pl_module):
         Counting.seen = []

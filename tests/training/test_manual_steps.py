@@ -47,7 +47,11 @@ def train(trained, root, folder=None, leave=lambda: False):
         on_notice=notices.append,
         leave=leave,
     )
-    return outcome, [report.step for report in reports], [notice.step for notice in notices if isinstance(notice, Saved)]
+    return (
+        outcome,
+        [report.step for report in reports],
+        [notice.step for notice in notices if isinstance(notice, Saved)],
+    )
 
 
 @pytest.mark.parametrize("order", STEPS)

@@ -27,7 +27,8 @@ class PlannedTrialRow:
         seed: Its seed.
         values: Searched key -> value.
         params: Number of parameters; None where only the user's code knows the network.
-        macs: Multiply-adds of one sample; None likewise.
+        macs: Multiply-adds of one sample; None likewise, and of several networks.
+        parts: Parameters of each network, where the recipe names several.
         seconds: How long it is expected to train; None where that was not measured.
         state: ``done``, ``failed``, ``stopped``, or what is to be done with it.
     """
@@ -38,6 +39,7 @@ class PlannedTrialRow:
     values: Mapping[str, Any]
     params: int | None
     macs: int | None
+    parts: Mapping[str, int]
     seconds: float | None
     state: str
 
@@ -143,6 +145,7 @@ def _row(row: TrialCost, known: SweepState) -> PlannedTrialRow:
         trial.values,
         count.params if count else None,
         count.macs if count else None,
+        count.parts if count else {},
         row.seconds,
         planned_status(trial, known),
     )

@@ -96,6 +96,8 @@ def _totals(console: LiteralConsole, plan: Plan, rows: Sequence[TrialCost], know
         f"\n{plural(len(rows), 'trial')} of {plural(configs, 'config')}, {len(left)} still to run; "
         f"judged by {and_join(f'{metric} ({mode})' for metric, mode in plan.objectives)}",
     )
+    for line in _networks(rows):
+        console.print(line, soft_wrap=True)
     for line in resolvable_lines(plan):
         console.print(line, soft_wrap=True)
     _predict(console, plan, left)
@@ -108,6 +110,14 @@ def _totals(console: LiteralConsole, plan: Plan, rows: Sequence[TrialCost], know
         console.print(f"beside what is there: {changes}")
     console.print(f"results {'lie' if known.trials else 'will lie'} in {plan.folder}", soft_wrap=True)
     _note_changes(console, plan, known)
+
+
+def _networks(rows: Sequence[TrialCost]) -> list[str]:
+    """What networks the configs consist of, where they have several; each set of sizes once."""
+    sizes = [row.count.parts for row in rows[:_MOST_ROWS] if row.count and row.count.parts]
+    return list(
+        dict.fromkeys("networks: " + ", ".join(f"{name} {count:,}" for name, count in parts.items()) for parts in sizes)
+    )
 
 
 def _predict(console: LiteralConsole, plan: Plan, left: Sequence[TrialCost]) -> None:

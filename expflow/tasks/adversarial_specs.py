@@ -1,0 +1,139 @@
+"""Arguments of the tasks with a generator and a discriminator. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
+
+from expflow.config.component_specs import ModelInput, ModelOutput, TaskSpec
+from expflow.config.spec import identity
+
+Objective = Literal["non_saturating", "hinge", "least_squares"]
+"""What discriminators and generators minimise; see expflow.tasks.adversarial_losses."""
+
+
+class AdversarialSpec(TaskSpec):
+    """Base of tasks with generators and discriminators; no task by itself."""
+
+    slots: ClassVar[frozenset[str]] = frozenset({"data", "model", "optimizer", "schedule"})
+    defaults: ClassVar[Mapping[str, str]] = MappingProxyType({"schedule": "constant"})
+    optimizers: ClassVar[tuple[str, ...]] = ("generator", "discriminator")
+    seen: ClassVar[tuple[str, ...]] = ("image",)
+    """What its discriminators may look at (their key ``sees``)."""
+
+    objective: Objective = identity(
+        "non_saturating",
+        description="What both minimise, of logits: non_saturating, cross-entropy with the labels of made images"
+        " swapped for the generator; hinge; least_squares.",
+    )
+    samples: int = identity(
+        64,
+        description="Images that are made at each validation to be looked at; artifacts of the trial, called samples.",
+        ge=1,
+        le=256,
+    )
+
+    def conflicts(self, slots: Mapping[str, Any], init: Any) -> Iterable[tuple[str, str]]:
+        """MixUp and CutMix, kept features of a probe, and discriminators that look at something else."""
+        train = getattr(slots.get("data"), "train", None)
+        for key in ("mixup", "cutmix"):
+            if getattr(train, key, 0):
+                yield f"data.train.{key}", "mixes images, and the mixtures would be taken for real ones; remove it"
+        if init is not None and init.probe:
+            yield (
+                "init.probe",
+                "keeps features of one network beside classes, and nothing is classified here; remove it",
+            )
+        model = slots.get("model")
+        for name, network in model.items() if isinstance(model, Mapping) else ():
+            sees = getattr(network, "sees", self.seen[0])
+            if sees not in self.seen:
+                yield f"model.{name}.sees", f"the task {self.name} shows it: {' or '.join(self.seen)}; found {sees}"
+
+
+class GANSpec(AdversarialSpec):
+    """Images out of noise: a generator against a discriminator that tells made from real ones (Goodfellow et al. 2014).
+
+    val/swd is the sliced Wasserstein distance of the pixels of val to as many made images.
+    """
+
+    build: ClassVar[str] = "expflow.tasks.gan:build"
+    networks: ClassVar[Mapping[str, tuple[ModelInput, ModelOutput]]] = MappingProxyType(
+        {"generator": ("latent", "images"), "discriminator": ("image", "realness")}
+    )
+    metrics: ClassVar[tuple[str, ...]] = ("discriminator_loss", "generator_loss", "swd")
+    main_metric: ClassVar[str] = "val/swd"
+
+    n_critic: int = identity(
+        1, description="Batches on each of which the discriminator moves, before the generator does.", ge=1, le=100
+    )
+
+
+JUDGED: ModelOutput = "realness"
+Condition = Literal["mask", "grey", "edges"]
+"""What a translated image is made from."""
+
+RECONSTRUCTION: tuple[str, ...] = ("l1", "l2", "psnr", "ssim", "sharpness")
+
+
+class Pix2PixSpec(AdversarialSpec):
+    """An image from another picture of the same thing: its classes by pixel, its grey values or its edges.
+
+    What is made has to lie near the true image, and to pass for real (Isola et al. 2017, pix2pix).
+    """
+
+    build: ClassVar[str] = "expflow.tasks.pix2pix:build"
+    networks: ClassVar[Mapping[str, tuple[ModelInput, ModelOutput]]] = MappingProxyType(
+        {"generator": ("image", "images"), "discriminator": ("image", JUDGED)}
+    )
+    metrics: ClassVar[tuple[str, ...]] = (*RECONSTRUCTION, "discriminator_loss", "generator_loss")
+    main_metric: ClassVar[str] = "val/l1"
+    seen: ClassVar[tuple[str, ...]] = ("pair", "image")
+
+    condition: Condition = identity(
+        description="What images are made from: mask, the class of each pixel as a colour; grey, its brightness; edges,"
+        " how much brightness changes there."
+    )
+    l1: float = identity(
+        100.0, description="Lambda: the factor of the mean absolute difference to the true image.", ge=0
+    )
+    adversarial: float = identity(
+        1.0, description="The factor of the generator's adversarial loss; 0 leaves the difference alone.", ge=0
+    )
+    samples: int = identity(
+        16,
+        description="Images of val whose translations are drawn at each validation; artifacts called samples.",
+        ge=1,
+        le=256,
+    )
+
+
+class ContextEncoderTaskSpec(AdversarialSpec):
+    """The missing centre of an image from what is around it (Pathak et al. 2016, context encoders)."""
+
+    build: ClassVar[str] = "expflow.tasks.context_encoding:build"
+    networks: ClassVar[Mapping[str, tuple[ModelInput, ModelOutput]]] = MappingProxyType(
+        {"generator": ("image", "centre"), "discriminator": ("image", JUDGED)}
+    )
+    metrics: ClassVar[tuple[str, ...]] = (*RECONSTRUCTION, "discriminator_loss", "generator_loss")
+    main_metric: ClassVar[str] = "val/l2"
+    seen: ClassVar[tuple[str, ...]] = ("centre",)
+
+    adversarial: float = identity(
+        0.001,
+        description="Share of the adversarial loss; the squared difference has the rest. 0: that alone.",
+        ge=0,
+        le=1,
+    )
+    overlap: int = identity(
+        0,
+        description="Pixels at the hole's edge that the network sees and predicts, where differences count tenfold.",
+        ge=0,
+    )
+    samples: int = identity(
+        16,
+        description="Images of val whose centres are drawn at each validation; artifacts called samples.",
+        ge=1,
+        le=256,
+    )

@@ -1,0 +1,81 @@
+"""What every task of ours has in common: metrics that are exact over an epoch, its ranks and its interruptions."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from expflow.tasks.low_overhead import LowOverheadModule
+from expflow.tasks.mean_accumulator import MeanAccumulator
+
+
+class MeasuredTask(LowOverheadModule):
+    """Sums what its batches count on the device, and logs the metrics of the sums once an epoch.
+
+    ``train/*`` are of train mode while the weights change, ``val/*`` of eval mode; both are over all ranks. A task adds
+    each batch to ``_epoch_means``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._epoch_means, self._train_means = MeanAccumulator(), MeanAccumulator()
+        self._ranks = 1
+
+    @abstractmethod
+    def measured(self, sums: Tensor) -> Mapping[str, Tensor]:
+        """The metrics of an epoch, by name without the split.
+
+        Args:
+            sums: What :meth:`MeanAccumulator.total` gives, over all ranks.
+        """
+
+    def _log_means(self, prefix: str) -> None:
+        """Log the epoch's metrics over all ranks as ``prefix/name``, and begin anew."""
+        total, self._epoch_means = self._epoch_means.total(), MeanAccumulator()
+        if total is not None:
+            sums: Any = self.trainer.strategy.reduce(total, reduce_op="sum")
+            self.log_dict({f"{prefix}/{name}": value for name, value in self.measured(sums).items()})
+
+    def on_train_start(self) -> None:
+        """Stores how many ranks there are."""
+        self._ranks = self.trainer.world_size
+
+    def _over_ranks(self, loss: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """``loss``, ``weight`` of this rank -> a loss whose mean over ranks is that of all they have, and all weights.
+
+        DDP averages the gradients of ranks as if each had as much; a batch with padding has less on some.
+        """
+        if self._ranks == 1:
+            return loss, weight
+        total = weight.clone()
+        torch.distributed.all_reduce(total)  # Lightning's reduce begins with a barrier, which waits for the device
+        return loss * (weight * self._ranks / total.clamp(min=1)), total
+
+    def on_validation_start(self) -> None:
+        """Sets the training means aside: validation happens inside of a training epoch."""
+        self._train_means, self._epoch_means = self._epoch_means, MeanAccumulator()
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs ``val/*`` and takes the training means up again."""
+        self._log_means("val")
+        self._epoch_means = self._train_means
+
+    def on_train_epoch_end(self) -> None:
+        """Logs ``train/*``."""
+        self._log_means("train")
+
+    def epoch_state(self) -> dict[str, Any]:
+        """The training means of the epoch so far, for a checkpoint within it."""
+        return self._epoch_means.state_dict()
+
+    def load_epoch_state(self, state: dict[str, Any]) -> None:
+        """Takes the means of an epoch up again.
+
+        Args:
+            state: What :meth:`epoch_state` returned.
+        """
+        self._epoch_means = MeanAccumulator.from_state_dict(state, self.device)
