@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -16,6 +17,8 @@ BACKBONE = "backbone"
 """Stands for the whole network but its head."""
 NOTHING = "none"
 """``freeze`` of a network that is trained as a whole."""
+SEEDED = re.compile(r"(?P<best>[^/]+/best)@(?P<seed>seed|[0-9]+)")
+"""``from`` of weights of one seed: ``NAME/best@seed`` is that of the trial which asks, ``NAME/best@3`` seed 3."""
 
 Scale = Annotated[float, Field(gt=0)]
 
@@ -26,7 +29,8 @@ class Init(FrozenModel):
     source: str = identity(
         SCRATCH,
         alias="from",
-        description="Whose weights: NAME/best or NAME/3fa9 (a trial), the path of a file of weights or of a checkpoint,"
+        description="Whose weights: NAME/best or NAME/3fa9 (a trial), NAME/best@seed (the best config's trial with the"
+        " same seed: each seed its own pretraining), the path of a file of weights or of a checkpoint,"
         " torchvision/<name of published weights>, or scratch for weights as they are drawn.",
         min_length=1,
     )
@@ -87,6 +91,16 @@ class Init(FrozenModel):
         if self.probe and self.lr_scale:
             raise FieldError("lr_scale", "a linear probe trains the head alone, at optimizer.lr")
         return self
+
+
+def source_of_seed(source: str, seed: int) -> str:
+    """Whose weights a trial begins with: ``NAME/best@seed`` with the number of its seed, anything else as it is.
+
+    Args:
+        source: ``init.from``.
+        seed: The trial's seed.
+    """
+    return f"{source.removesuffix('seed')}{seed}" if SEEDED.fullmatch(source) and source.endswith("@seed") else source
 
 
 def init_conflicts(init: Init, slots: Mapping[str, Any], epochs: int) -> Iterator[tuple[str, str]]:

@@ -23,7 +23,6 @@ from expflow.data.stores.signed_urls import keep_queries, signed_addresses
 from expflow.errors import ExperimentInvalid, GangsLost, UserError
 from expflow.events import GpuSharingMeasured
 from expflow.sweep.conductor import Conductor
-from expflow.sweep.initial_weights import keep_copies
 from expflow.sweep.network_counts import count_recipe
 from expflow.sweep.plan import Plan, PlannedTrial
 from expflow.sweep.rank import import_from
@@ -31,6 +30,7 @@ from expflow.sweep.ray_cluster import RayCluster, cpu_gangs, with_gpu_share
 from expflow.sweep.searchers.model_free import RandomSearch
 from expflow.sweep.searchers.specs import RandomSpec
 from expflow.sweep.trial_expansion import expand_config, planned_trials
+from expflow.sweep.weight_copies import keep_copies
 from expflow.training.contract import Attempt, DeviceNeed, World, device_need
 
 MARGIN = 0.1

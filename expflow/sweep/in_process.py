@@ -17,7 +17,6 @@ from expflow.sweep.conductor import Conductor, PlannedAttempt
 from expflow.sweep.driver import SweepResult, conclude, open_sweep
 from expflow.sweep.event_recorder import Observer
 from expflow.sweep.failures import may_retry
-from expflow.sweep.initial_weights import keep_copies
 from expflow.sweep.messages import (
     AttemptFailedMessage,
     AttemptStartedMessage,
@@ -29,6 +28,7 @@ from expflow.sweep.plan import Plan
 from expflow.sweep.result_files import make_trial_folder
 from expflow.sweep.stop_signals import StoppedLate, signals_noted
 from expflow.sweep.stored_trials import stored_trial
+from expflow.sweep.weight_copies import keep_copies
 from expflow.training.contract import Attempt, Fence, Notice, Outcome, run_trial
 from expflow.training.local_ranks import local_world, run_local_ranks
 

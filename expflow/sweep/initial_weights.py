@@ -2,22 +2,21 @@
 
 The address in ``init.from`` may lead to other weights tomorrow: a sweep gets a better trial, a file is written over, an
 old checkpoint is removed. So a plan turns it into files with their sha256, which enter the ids of the trials; the first
-trial copies the files into ``NAME/weights/<sha256>``, and later drivers begin with those.
+trial copies the files (:mod:`~expflow.sweep.weight_copies`), and later drivers begin with those.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from expflow.architectures.torchvision_weights import PREFIX, hub_folder, weights_file
 from expflow.config.address import NameAddress, parse_address
-from expflow.config.initial_weights import SCRATCH
+from expflow.config.initial_weights import SCRATCH, SEEDED, source_of_seed
 from expflow.config.loading import LoadedExperiment
-from expflow.config.schema import Dimension
+from expflow.config.schema import Dimension, Sweep
 from expflow.config.site import Site
 from expflow.config.tree import Mark, problem_at
 from expflow.errors import (
@@ -28,21 +27,15 @@ from expflow.errors import (
     UserError,
     WeightsMissing,
 )
-from expflow.files import fsync_path
 from expflow.ledger import SweepState, TrialState, exists, load_state
 from expflow.sweep.objective import Objective
 from expflow.sweep.result_location import ResultLocation, find_results
+from expflow.sweep.weight_copies import KEPT, STATE, WEIGHTS, kept_copies
 from expflow.text import command_line
 from expflow.training.checkpoints import list_checkpoints, verify_checkpoint
 from expflow.training.checkpoints.selection import CHECKPOINTS_FOLDER
-from expflow.training.checkpoints.storage import MANIFEST, read_checkpoint_manifest, storage_error
+from expflow.training.checkpoints.storage import MANIFEST, read_checkpoint_manifest
 from expflow.training.transfer.pretrained import PretrainedWeights, sha256_of
-
-KEPT = "weights"
-"""Where an experiment's folder keeps what its trials begin with."""
-
-WEIGHTS, STATE = "weights.pt", "state-0.pt"
-"""Files of a checkpoint; the second holds the mean of the weights, where one was kept."""
 
 _FILES = (".pt", ".pth", ".ckpt", ".bin", ".tar")
 
@@ -57,8 +50,20 @@ class InitialWeights:
     def __init__(self, weights: Mapping[str, PretrainedWeights]) -> None:
         self._by_source = dict(weights)
 
-    def __getitem__(self, source: str) -> PretrainedWeights:
-        return self._by_source[source]
+    def of(self, source: str, seed: int) -> PretrainedWeights:
+        """What a trial begins with.
+
+        Args:
+            source: Its ``init.from``.
+            seed: Its seed.
+
+        Raises:
+            UserError: Each seed has its own, and this one was not looked up.
+        """
+        weights = self._by_source.get(source_of_seed(source, seed))
+        if weights is None:
+            raise UserError(f"init.from: {source} was not looked up for seed {seed}: it is none of the sweep's seeds")
+        return weights
 
     @property
     def files(self) -> list[Path]:
@@ -76,14 +81,12 @@ def _facts(weights: PretrainedWeights) -> dict[str, Any]:
     return {"id": weights.id, "origin": weights.origin, "trial": weights.trial, "files": hashes}
 
 
-def resolve_all(
-    loaded: LoadedExperiment, space: tuple[Dimension, ...], *, site: Site, storage: Path, folder: Path
-) -> InitialWeights:
-    """Look up every ``init.from`` of an experiment.
+def resolve_all(loaded: LoadedExperiment, sweep: Sweep, *, site: Site, storage: Path, folder: Path) -> InitialWeights:
+    """Look up every ``init.from`` of an experiment, of each seed where each has its own.
 
     Args:
         loaded: The experiment as it was read.
-        space: The searched dimensions.
+        sweep: What is searched, with which seeds.
         site: What differs between machines.
         storage: The folder of all results.
         folder: The experiment's folder.
@@ -94,21 +97,37 @@ def resolve_all(
         CheckpointDamaged: A checkpoint does not verify.
         LedgerMismatch: One leads to other weights than the results began with.
     """
-    written = dict(_written(loaded, space))
+    written = {
+        source_of_seed(source, seed): mark for source, mark in _written(loaded, sweep.space) for seed in _seeds(sweep)
+    }
     before = load_state(folder) if written and exists(folder) else SweepState()
+    recorded = before.header.weights if before.header is not None else {}
     weights: dict[str, PretrainedWeights] = {}
     for source, mark in written.items():
-        known = before.header.weights.get(source) if before.header is not None else None
+        known = recorded.get(source)
         copies = kept_copies(folder, known) if known is not None else None
-        weights[source] = copies or _resolved(source, mark, loaded, storage, site)
+        siblings = [facts["trial"] for other, facts in recorded.items() if _base(other) == _base(source)]
+        weights[source] = copies or _resolved(source, mark, loaded, storage, site, siblings)
         if known is not None and before.trials:
             _check_same(source, known, weights[source], folder)
     return InitialWeights(weights)
 
 
-def _resolved(source: str, mark: Mark, loaded: LoadedExperiment, storage: Path, site: Site) -> PretrainedWeights:
+def _seeds(sweep: Sweep) -> tuple[int, ...]:
+    return (*sweep.seeds, *(sweep.confirm.seeds if sweep.confirm else ()))
+
+
+def _base(source: str) -> str:
+    """``NAME/best`` of ``NAME/best@3``; "" of anything else, which has no other seeds."""
+    match = SEEDED.fullmatch(source)
+    return match["best"] if match else ""
+
+
+def _resolved(
+    source: str, mark: Mark, loaded: LoadedExperiment, storage: Path, site: Site, siblings: Sequence[str]
+) -> PretrainedWeights:
     try:
-        return resolve(source, folder=loaded.experiment.file.parent, storage=storage, site=site)
+        return resolve(source, folder=loaded.experiment.file.parent, storage=storage, site=site, siblings=siblings)
     except UserError as error:
         raise ExperimentInvalid([problem_at(mark, "init.from", str(error))]) from error
 
@@ -135,14 +154,15 @@ def _written(loaded: LoadedExperiment, space: tuple[Dimension, ...]) -> Iterator
                 yield source, loaded.location_of_value(dimension.key, value, "from")
 
 
-def resolve(source: str, *, folder: Path, storage: Path, site: Site) -> PretrainedWeights:
+def resolve(source: str, *, folder: Path, storage: Path, site: Site, siblings: Sequence[str] = ()) -> PretrainedWeights:
     """The weights that an ``init.from`` leads to today.
 
     Args:
-        source: Its text.
+        source: Its text; ``NAME/best@3`` is the trial with seed 3 of the best config.
         folder: Folder of the YAML file, from which relative paths are seen.
         storage: The folder of all results.
         site: What differs between machines.
+        siblings: Trials that other seeds begin with: the config that is taken is theirs, whatever is best today.
 
     Raises:
         UserError: It leads nowhere.
@@ -151,6 +171,8 @@ def resolve(source: str, *, folder: Path, storage: Path, site: Site) -> Pretrain
     """
     if source.startswith(PREFIX):
         return _published(source, site)
+    if match := SEEDED.fullmatch(source):
+        return _of_seed(source, match["best"], int(match["seed"]), folder, storage, siblings)
     path = folder / Path(source).expanduser()
     if source.startswith((".", "/", "~")) or path.suffix in _FILES:
         return _of_path(path, source)
@@ -160,8 +182,8 @@ def resolve(source: str, *, folder: Path, storage: Path, site: Site) -> Pretrain
         if path.exists():
             return _of_path(path, source)
         raise UserError(
-            f"expected NAME/best, NAME/ and the first characters of a trial's id, the path of a file of weights, or "
-            f"{PREFIX}<name of weights>; found {source!r}"
+            f"expected NAME/best, NAME/best@seed, NAME/ and the first characters of a trial's id, the path of a file"
+            f" of weights, or {PREFIX}<name of weights>; found {source!r}"
         ) from error
     if not isinstance(address, NameAddress):
         raise UserError(f"expected a trial's weights; found {source!r}, which names none (NAME/best does)")
@@ -205,17 +227,50 @@ def _published(source: str, site: Site) -> PretrainedWeights:
 def _of_trial(source: str, address: NameAddress, folder: Path, storage: Path) -> PretrainedWeights:
     if address.which is None:
         raise UserError(f"{source}: which of its trials? {source}/best, or {source}/3fa9")
-    try:
-        results = find_results(source, storage)
-    except AddressUnknown as error:
-        file = folder / f"{address.name}.yaml"
-        if not file.is_file():
-            raise
-        how = f"first run: {command_line('sweep', os.path.relpath(file))}"
-        raise UserError(f"there are no results of {address.name} in {storage} yet; {how}") from error
+    results = _results(source, address.name, folder, storage)
     trial = best_trial(results.state) if address.which == "best" else results.trial()
     if trial is None:
         raise UserError(f"{source}: no trial of {address.name} has finished yet; its sweep has to end first")
+    return _of_finished(source, results, trial)
+
+
+def _of_seed(
+    source: str, best: str, seed: int, folder: Path, storage: Path, siblings: Sequence[str]
+) -> PretrainedWeights:
+    """The trial of a seed, of the config that other seeds have begun with, else of the best."""
+    name = best.removesuffix("/best")
+    results = _results(best, name, folder, storage)
+    of_config = [results.state.trials[trial] for trial in siblings if trial in results.state.trials]
+    leader = of_config[0] if of_config else best_trial(results.state)
+    if leader is None:
+        raise UserError(f"{source}: no trial of {name} has finished yet; its sweep has to end first")
+    seeds = {trial.seed: trial for trial in results.state.plan_trials() if trial.config == leader.config}
+    if seed not in seeds:
+        there = ", ".join(map(str, sorted(seeds)))
+        raise UserError(
+            f"{source}: of its best config, {name} has trials with seeds {there} and none with seed {seed}; each"
+            f" seed begins with the pretraining of its own number. Train {name} with it (sweep.seeds)"
+        )
+    return _of_finished(source, results, seeds[seed])
+
+
+def _results(source: str, name: str, folder: Path, storage: Path) -> ResultLocation:
+    """The results that an address speaks of.
+
+    Raises:
+        UserError: There are none yet, with the command that makes them where its file is here.
+    """
+    try:
+        return find_results(source, storage)
+    except AddressUnknown as error:
+        file = folder / f"{name}.yaml"
+        if not file.is_file():
+            raise
+        how = f"first run: {command_line('sweep', os.path.relpath(file))}"
+        raise UserError(f"there are no results of {name} in {storage} yet; {how}") from error
+
+
+def _of_finished(source: str, results: ResultLocation, trial: TrialState) -> PretrainedWeights:
     if trial.status != "done":
         raise UserError(
             f"{source}: trial {trial.trial} is {trial.status}; only a finished one's weights are taken over"
@@ -266,71 +321,3 @@ def _checkpoint_files(path: Path, *, averaged: bool) -> tuple[tuple[Path, str], 
     if missing := [name for name in names if name not in files]:
         raise CheckpointDamaged(f"{path} is a checkpoint without {' and '.join(missing)}")
     return tuple((path / name, files[name]["sha256"]) for name in names)
-
-
-def _folder_of(folder: Path, hashes: list[str]) -> Path:
-    return folder / KEPT / "-".join(sha256[:16] for sha256 in hashes)
-
-
-def kept_copies(folder: Path, known: Mapping[str, Any]) -> PretrainedWeights | None:
-    """The weights that an earlier driver began with, where their copy is still there. Its content is checked when it is
-    read.
-
-    Args:
-        folder: The experiment's folder.
-        known: What the ledger's header holds of them.
-    """
-    copies = _folder_of(folder, list(known["files"]))
-    files = tuple((copies / name, sha256) for name, sha256 in zip((WEIGHTS, STATE), known["files"], strict=False))
-    return PretrainedWeights(files, known["origin"], known["trial"]) if copies.is_dir() else None
-
-
-def keep_copies(weights: PretrainedWeights | None, folder: Path) -> PretrainedWeights | None:
-    """Weights as copies in the results that begin with them; None for none.
-
-    A checkpoint of ours is linked where the file system can.
-
-    Args:
-        weights: The weights.
-        folder: The experiment's folder.
-
-    Raises:
-        DiskFull: There is no room.
-        StorageUnwritable: The folder cannot be written to.
-    """
-    if weights is None:
-        return None
-    target = _folder_of(folder, [sha256 for _, sha256 in weights.files])
-    copies = tuple((target / name, sha256) for name, (_, sha256) in zip((WEIGHTS, STATE), weights.files, strict=False))
-    if not target.is_dir():
-        try:
-            _copy(weights, copies, target)
-        except OSError as error:
-            raise storage_error(target, error) from error
-    return PretrainedWeights(copies, weights.origin, weights.trial)
-
-
-def _copy(weights: PretrainedWeights, copies: tuple[tuple[Path, str], ...], target: Path) -> None:
-    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    for leftover in target.parent.glob(f".{target.name}.*.tmp"):  # of a driver that was killed; there is one at a time
-        shutil.rmtree(leftover, ignore_errors=True)
-    draft.mkdir(parents=True)
-    for (source, _), (copy, _) in zip(weights.files, copies, strict=True):
-        _link(source, draft / copy.name, whole=bool(weights.trial))
-    draft.rename(target)
-    fsync_path(target.parent)
-
-
-def _link(source: Path, target: Path, *, whole: bool) -> None:
-    """Link files that are never written to again; copy all others."""
-    if whole:
-        try:
-            os.link(source, target)
-        except OSError:  # another file system, or one without links
-            pass
-        else:
-            return
-    with source.open("rb") as theirs, target.open("wb") as ours:
-        shutil.copyfileobj(theirs, ours)
-        ours.flush()
-        os.fsync(ours.fileno())

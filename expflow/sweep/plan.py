@@ -246,7 +246,7 @@ def make_plan(
     sources = InitialWeights({})
     if not elsewhere:
         sweep = with_children(sweep, folder, folder / name)
-        sources = resolve_all(loaded, sweep.space, site=site, storage=folder, folder=folder / name)
+        sources = resolve_all(loaded, sweep, site=site, storage=folder, folder=folder / name)
     return Plan(loaded, site, name, folder, sweep, sources, command)
 
 

@@ -18,11 +18,11 @@ from expflow.data.stores.signed_urls import signed_addresses
 from expflow.errors import DiskFull, StorageUnwritable
 from expflow.sweep.assignment import Assignment
 from expflow.sweep.conductor import Conductor, PlannedAttempt
-from expflow.sweep.initial_weights import keep_copies
 from expflow.sweep.messages import Message, ReportMessage, TrialEndedMessage, WireMessage, from_wire
 from expflow.sweep.plan import Plan
 from expflow.sweep.result_files import make_trial_folder
 from expflow.sweep.stored_trials import stored_trial
+from expflow.sweep.weight_copies import keep_copies
 
 DRIVER = "driver"
 """The driver's name as a reader of the dispatcher's messages."""

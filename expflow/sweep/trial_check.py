@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from expflow.config import load_site
+from expflow.config.initial_weights import source_of_seed
 from expflow.config.loading import changed_resources
 from expflow.config.schema import Recipe, Resources
 from expflow.data.prepare.prepared import PreparedData
@@ -18,10 +19,10 @@ from expflow.errors import AddressUnknown, CheckpointDamaged, UserError
 from expflow.events import Report
 from expflow.ledger import TrialState
 from expflow.sweep.finished_trial import recorded_data, recorded_recipe
-from expflow.sweep.initial_weights import kept_copies
 from expflow.sweep.kept_code import start_of
 from expflow.sweep.provenance import package_versions
 from expflow.sweep.result_location import ResultLocation
+from expflow.sweep.weight_copies import kept_copies
 from expflow.training.checkpoints import list_checkpoints, verify_checkpoint
 from expflow.training.checkpoints.selection import CHECKPOINTS_FOLDER
 from expflow.training.checkpoints.storage import checkpoint_step
@@ -167,7 +168,7 @@ def _recorded(results: ResultLocation) -> _Recorded:
     weights = None
     if recipe.init is not None and recipe.init.pretrained:
         header = start_of(results.state, trial)
-        known = header.weights.get(recipe.init.source) if header is not None else None
+        known = header.weights.get(source_of_seed(recipe.init.source, trial.seed)) if header is not None else None
         weights = kept_copies(results.folder, known) if known else None
         if weights is None:
             raise UserError(f"{name} began with the weights of {recipe.init.source}, whose copy is not there any more")

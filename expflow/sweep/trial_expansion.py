@@ -74,11 +74,12 @@ def expand_config(plan: Plan, values: Values, seeds: Sequence[int] | None = None
     """
     recipe = plan.loaded.configure(values)
     config, budget = config_id(recipe), budget_of(recipe)
-    weights = plan.sources[recipe.init.source] if recipe.init is not None and recipe.init.pretrained else None
-    weights_id = weights.id if weights is not None else ""
+    source = recipe.init.source if recipe.init is not None and recipe.init.pretrained else ""
     trials = []
     for seed in plan.sweep.seeds if seeds is None else seeds:
         data = prepared_data(plan, recipe, seed)
+        weights = plan.sources.of(source, seed) if source else None
+        weights_id = weights.id if weights is not None else ""
         name = trial_id(config, seed, data.key if data is not None else own_data_key(recipe), weights_id)
         trials.append(PlannedTrial(name, config, seed, values, budget, data, plan.loaded.configure, weights))
     return trials

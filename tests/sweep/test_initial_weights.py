@@ -19,6 +19,7 @@ from expflow.sweep.in_process import run_in_process
 from expflow.sweep.initial_weights import best_trial, resolve
 from expflow.sweep.plan import Plan, make_plan
 from expflow.sweep.result_location import find_results
+from expflow.sweep.trial_check import check_trial
 from expflow.sweep.trial_expansion import planned_trial, planned_trials
 
 PRETRAINING = """
@@ -160,6 +161,45 @@ def test_the_ways_to_transfer_are_a_sweep(place):
     trials = result.state.plan_trials()
     assert [trial.status for trial in trials] == ["done"] * 4
     assert len({trial.weights for trial in trials}) == 4
+
+
+# each seed its own
+
+SEEDED = TRANSFER.replace("pre/best", "pre/best@seed") + "sweep: {seeds: 2}\n"
+
+
+def test_each_seed_begins_with_the_pretraining_of_its_own_seed(place):
+    best = best_trial(pre(place))
+    of_best = {trial.seed: trial.trial for trial in pre(place).plan_trials() if trial.config == best.config}
+    made = plan(place, SEEDED)
+    assert {trial.seed: trial.weights.trial for trial in planned_trials(made)} == of_best
+    [first, second] = planned_trials(plan(place, SEEDED.replace("@seed", "@1")))
+    assert first.weights.trial == second.weights.trial == of_best[1]
+    result = run_in_process(made)
+    assert [trial.status for trial in result.state.plan_trials()] == ["done", "done"]
+    recorded = load_state(place / "runs" / "exp").header.weights
+    assert {source: facts["trial"] for source, facts in recorded.items()} == {
+        f"pre/best@{seed}": trial for seed, trial in of_best.items()
+    }
+    for trial in result.state.plan_trials():
+        assert check_trial(find_results(f"exp/{trial.trial}", None)).equal
+
+
+def test_further_seeds_begin_with_the_config_that_the_first_ones_began_with(place):
+    """Another config that is best by now would make the seeds of one config different trainings."""
+    run_in_process(plan(place, SEEDED))
+    config = best_trial(pre(place)).config
+    (place / "pre.yaml").write_text(PRETRAINING.replace("0.001, 0.1", "0.1, 0.2").replace("seeds: 2", "seeds: 3"))
+    run_in_process(make_plan(place / "pre.yaml"))
+    assert best_trial(pre(place)).config != config
+    trials = list(planned_trials(plan(place, SEEDED.replace("seeds: 2", "seeds: 3"))))
+    assert [pre(place).trials[trial.weights.trial].config for trial in trials] == [config] * 3
+
+
+def test_a_seed_without_a_pretraining_is_refused_with_the_seeds_that_have_one(place):
+    message = said(place, SEEDED.replace("seeds: 2", "seeds: 3"))
+    assert message.startswith("exp.yaml:7:14: init.from: pre/best@2: ")
+    assert "pre has trials with seeds 0, 1 and none with seed 2" in message
 
 
 # places
