@@ -351,6 +351,7 @@ class SplitEvaluated(Event):
         members: The trials that ensemble and soups are made of.
         val: Metric to value on val, of ensemble and soups.
         when: When, in UTC, as text.
+        views: The views of each image that probabilities were averaged over, as ``--augment`` said; "" for none.
     """
 
     kind: ClassVar[str] = "looked"
@@ -364,6 +365,7 @@ class SplitEvaluated(Event):
     members: dict[str, list[str]] = field(default_factory=dict)
     val: dict[str, dict[str, float]] = field(default_factory=dict)
     when: str = ""
+    views: str = ""
 
 
 @dataclass(frozen=True)

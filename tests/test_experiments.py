@@ -4,6 +4,8 @@ import random
 from pathlib import Path
 
 import pytest
+import torch
+from torchvision.models import alexnet
 
 from expflow import cli
 from expflow.architectures import count
@@ -11,6 +13,7 @@ from expflow.architectures.catalogue import image_data_spec, text_data_spec
 from expflow.config import load
 from expflow.config.identity import canonical_json, dump
 from expflow.config.space import sample
+from tests.data.sources.labelled_sets import write_voc
 
 FOLDER = Path(__file__).parents[1] / "experiments"
 EXPERIMENTS = sorted(FOLDER.glob("*.yaml"))
@@ -27,6 +30,16 @@ SHAPES = {
     "coco": ((3, 800, 800), 80),
     "tree_crowns": ((3, 128, 128), 1),
 }
+
+
+BEGIN_WITH_OTHERS = (
+    "mae_pretraining",
+    "transfer_digits_to_fashion",
+    "transfer_fashion_to_digits",
+    "segmentation_pretrained",
+    "synthetic_to_real",
+)
+"""Those that begin with what another experiment has learned."""
 
 
 def recipes(name):
@@ -78,10 +91,14 @@ def test_plan_shows_an_experiment_or_says_where_its_data_come_from(path, tmp_pat
         cli.main(["plan", str(path), "--no-time", "--no-check"])
     out, err = capsys.readouterr()
     experiment = load(path).experiment
-    if path.stem.startswith("transfer") or path.stem == "mae_pretraining":
+    if path.stem in BEGIN_WITH_OTHERS:
         assert left.value.code == 2
         assert "init" in err
         assert "expflow sweep" in err
+    elif path.stem == "voc_multilabel_pretraining":  # says of the published weights where to get them, too
+        assert left.value.code == 3
+        assert "torchvision/AlexNet_Weights.IMAGENET1K_V1" in err
+        assert "get it from https://" in err
     elif source(path).name in ("digits", "digit_scenes", "noisy_curve", "written_dates"):
         assert (left.value.code, err) == (0, "")
         number = (
@@ -166,3 +183,19 @@ def test_separable_convolutions_cost_8_times_less():
     costs = counted("mobile_width")
     by_values = {(values["model"]["width_factor"], values["model"]["convolution"]): cost.macs for values, cost in costs}
     assert 7 < by_values[0.25, "full"] / by_values[0.25, "separable"] < 9
+
+
+def test_multilabel_pretraining_plans_where_photographs_and_weights_are_there(tmp_path, monkeypatch, capsys):
+    """The photographs are a few small ones, and the weights those of a network that was just drawn."""
+    monkeypatch.setenv("EXPFLOW_CACHE", str(tmp_path / "cache"))
+    write_voc(tmp_path / "voc", 8)
+    torch.save(alexnet().state_dict(), tmp_path / "alexnet.pth")
+    text = (FOLDER / "voc_multilabel_pretraining.yaml").read_text()
+    (tmp_path / "voc.yaml").write_text(text.replace("torchvision/AlexNet_Weights.IMAGENET1K_V1", "alexnet.pth"))
+    monkeypatch.chdir(tmp_path)
+    words = ["--set", f"data.path={tmp_path / 'voc'}", "--set", "data.val_fraction=0.25", "--no-time", "--no-check"]
+    with pytest.raises(SystemExit) as left:
+        cli.main(["plan", "voc.yaml", *words])
+    out, err = capsys.readouterr()
+    assert (left.value.code, err) == (0, "")
+    assert "12 trials of 4 configs" in out

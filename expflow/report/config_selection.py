@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from expflow.errors import AddressUnknown, UserError, nearest
 from expflow.ledger import TrialState
 from expflow.report.leaderboard import selected_row
 from expflow.report.trial_results import ConfigTrials, configs
 from expflow.sweep.result_location import ResultLocation
 from expflow.sweep.trial_evaluation import EvaluationRequest
+from expflow.training.evaluation.augmented_views import parse_views
 
 
 def first_selected_trial(location: ResultLocation) -> TrialState:
@@ -26,6 +29,7 @@ def evaluation_request(
     ensemble: bool = False,
     soup: bool = False,
     members: str = "config",
+    augment: Sequence[str] = (),
 ) -> EvaluationRequest:
     """The selected config, or a named one, with the trials of it that finished.
 
@@ -35,10 +39,11 @@ def evaluation_request(
         ensemble: Whether the mean of the trials' probabilities is evaluated, too.
         soup: Whether means of the trials' weights are evaluated, too.
         members: What an ensemble or a soup is made of: ``config`` (its seeds) or ``all`` finished trials.
+        augment: The views of each image that probabilities are averaged over, as ``--augment`` names them.
 
     Raises:
         AddressUnknown: There is no such config.
-        UserError: None of its trials has finished, or ``members`` is another word.
+        UserError: None of its trials has finished, or ``members`` or ``augment`` is another word.
     """
     if members not in ("config", "all"):
         raise UserError(f"--members {members}: `config` (its seeds) or `all` (every finished trial)")
@@ -47,7 +52,8 @@ def evaluation_request(
     if not done:
         raise UserError(f"{location.name}: no trial of {chosen.label} is at its full budget")
     finished = tuple(trial for trial in location.state.plan_trials() if trial.status == "done")
-    return EvaluationRequest(chosen.config, done, ensemble, soup, finished if members == "all" else ())
+    combined = finished if members == "all" else ()
+    return EvaluationRequest(chosen.config, done, ensemble, soup, combined, parse_views(augment))
 
 
 def _selected(location: ResultLocation) -> ConfigTrials:

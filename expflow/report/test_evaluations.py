@@ -117,12 +117,16 @@ def evaluation_outcomes(evaluation: SplitEvaluated, state: SweepState, folder: P
     outcomes = []
     if trials:
         count = formatting.plural(len(trials), "seed")
-        what = f"mean of {count}" if len(trials) > 1 else count
+        what = (f"mean of {count}" if len(trials) > 1 else count) + _on_views(evaluation)
         outcomes.append(_outcome(what, trials, evaluation, state, folder))
     for name in (name for name in evaluation.metrics if name in COMBINED):
-        what = f"{COMBINED_NAMES[name]} of {len(evaluation.members.get(name, ()))}"
+        what = f"{COMBINED_NAMES[name]} of {len(evaluation.members.get(name, ()))}{_on_views(evaluation)}"
         outcomes.append(_outcome(what, [name], evaluation, state, folder))
     return outcomes
+
+
+def _on_views(evaluation: SplitEvaluated) -> str:
+    return f", {evaluation.views}" if evaluation.views else ""
 
 
 def _outcome(
@@ -216,6 +220,11 @@ def _notes(evaluations: list[SplitEvaluated], state: SweepState, metric: str) ->
     if any(name in COMBINED for evaluation in evaluations for name in evaluation.metrics):
         notes.append(
             "An ensemble averages probabilities, a soup weights; a greedy soup takes in whom val gets no worse by."
+        )
+    if any(evaluation.views for evaluation in evaluations):
+        notes.append(
+            "flip, scales and windows: probabilities are averaged over these views of each image; val is on the image"
+            " alone."
         )
     if metric != f"test/{trial_results.header_of(state).metric.rpartition('/')[2]}":
         notes.append(f"The task does not measure the sweep's metric on test; {metric} is shown.")

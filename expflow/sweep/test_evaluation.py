@@ -92,7 +92,7 @@ def evaluate_on_test(
         before = test_evaluations_of(replace(results, state=load_state(results.folder)), data)
         _refuse(results, before, again)
         evaluated = evaluate(results, request, SPLIT, on_trial=on_trial)
-        record = _record(results, request.config, data, before, evaluated)
+        record = _record(results, request, data, before, evaluated)
         _send_predictions(results, evaluated.measured)
         ledger.append(record)
     publish_predictions(replace(results, state=load_state(results.folder)))
@@ -101,12 +101,16 @@ def evaluate_on_test(
 
 
 def _record(
-    results: ResultLocation, config: str, data: str, before: Sequence[SplitEvaluated], evaluated: EvaluationResult
+    results: ResultLocation,
+    request: EvaluationRequest,
+    data: str,
+    before: Sequence[SplitEvaluated],
+    evaluated: EvaluationResult,
 ) -> SplitEvaluated:
     """The record of an evaluation; its predictions are on the disk when this returns."""
     number = max((earlier.number for earlier in before), default=0) + 1
     return SplitEvaluated(
-        config=config,
+        config=request.config,
         split=SPLIT,
         data=data,
         number=number,
@@ -116,6 +120,7 @@ def _record(
         members=evaluated.members,
         val={name: dict(measured.metrics) for name, measured in evaluated.val.items()},
         when=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        views=request.views.text if request.views is not None else "",
     )
 
 

@@ -14,6 +14,7 @@ from expflow.ledger import SweepState, TrialState
 from expflow.metrics import UNDECLARED_MAIN_METRIC, metric_mode
 from expflow.sweep.finished_trial import FinishedTrial, load_finished_trial
 from expflow.sweep.result_location import ResultLocation
+from expflow.training.evaluation.augmented_views import AugmentedViews
 
 if TYPE_CHECKING:
     from expflow.training.evaluation.ensembles import Soup
@@ -34,6 +35,7 @@ class EvaluationRequest:
         ensemble: Whether the mean of the members' predictions is evaluated, too.
         soup: Whether the mean of the members' weights is evaluated, too.
         members: The trials that an ensemble and soups are made of; none: those of the config.
+        views: The views of each image that probabilities are averaged over; None: the image alone.
     """
 
     config: str
@@ -41,6 +43,7 @@ class EvaluationRequest:
     ensemble: bool = False
     soup: bool = False
     members: tuple[TrialState, ...] = ()
+    views: AugmentedViews | None = None
 
     @property
     def combined(self) -> tuple[TrialState, ...]:
@@ -89,6 +92,7 @@ def evaluate(
         if on_trial is not None:
             on_trial(name)
         with finished.open_evaluator() as evaluator:
+            evaluator.views = request.views
             weights[name] = finished.load_weights(evaluator).weights
             result.measured[name] = evaluator.evaluate(weights[name], split, rows=name in in_ensemble)
             if name in in_ensemble and split != "val" and finished.has_val:
@@ -98,7 +102,10 @@ def evaluate(
     if request.ensemble:
         _ensemble(result, names, on_val)
     if request.soup:
-        _soups(result, results, ready[names[0]], {name: weights[name] for name in names}, split)
+        with ready[names[0]].open_evaluator() as evaluator:
+            evaluator.views = request.views
+            in_soup = {name: weights[name] for name in names}
+            _soups(result, results.state, evaluator, in_soup, split, has_val=ready[names[0]].has_val)
     for name in set(names) - {trial.trial for trial in request.trials}:  # evaluated for the ensemble alone
         del result.measured[name]
     return result
@@ -122,16 +129,21 @@ def _ensemble(result: EvaluationResult, names: Sequence[str], on_val: Mapping[st
 
 
 def _soups(
-    result: EvaluationResult, results: ResultLocation, first: FinishedTrial, weights: Mapping[str, Weights], split: str
+    result: EvaluationResult,
+    state: SweepState,
+    evaluator: Evaluator,
+    weights: Mapping[str, Weights],
+    split: str,
+    *,
+    has_val: bool,
 ) -> None:
     from expflow.training.evaluation.ensembles import greedy_soup, uniform_soup
 
-    metric = _val_metric(results.state)
-    with first.open_evaluator() as evaluator:
-        _put_soup(result, UNIFORM_SOUP, uniform_soup(evaluator, weights, val=first.has_val), evaluator, split)
-        if first.has_val:
-            soup = greedy_soup(evaluator, weights, metric, better=_mode(results.state, metric))
-            _put_soup(result, GREEDY_SOUP, soup, evaluator, split)
+    metric = _val_metric(state)
+    _put_soup(result, UNIFORM_SOUP, uniform_soup(evaluator, weights, val=has_val), evaluator, split)
+    if has_val:
+        soup = greedy_soup(evaluator, weights, metric, better=_mode(state, metric))
+        _put_soup(result, GREEDY_SOUP, soup, evaluator, split)
 
 
 def _put_soup(result: EvaluationResult, name: str, soup: Soup, evaluator: Evaluator, split: str) -> None:

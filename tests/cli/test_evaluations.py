@@ -191,6 +191,26 @@ def test_ensemble_and_soups_are_part_of_a_test_evaluation(place, call):
     ]
 
 
+def test_views_are_part_of_a_test_evaluation(place, call):
+    code, out, _ = call("test", "digits", "--augment", "flip", "--ensemble")
+    assert code == 0
+    (evaluation,) = evaluations(place)
+    assert evaluation.views == "flip"
+    assert "mean of 2 seeds, flip" in out
+    assert "ensemble of 2, flip" in out
+
+
+def test_show_measures_views_on_val_beside_the_image_alone(place, call):
+    code, out, _ = call("show", "digits/best", "--augment", "flip")
+    assert code == 0
+    assert "averaged over views of each image: flip" in out
+    assert out.count("(on the image alone: val/top1 ") == 2
+    assert evaluations(place) == []
+    code, _, err = call("show", "digits/best", "--augment", "scales=2")
+    assert code == 2
+    assert "--augment scales=2: the network does not take a view of 16x16 pixels" in err
+
+
 def test_all_finished_trials_may_be_members(place, call):
     code, _, _ = call("test", "digits", "--ensemble", "--members", "all")
     assert code == 0

@@ -14,6 +14,9 @@ from expflow.data.prepare.build import prepare
 from expflow.errors import Preempted
 from expflow.events import Report
 from expflow.training import Attempt, World, run_trial
+from expflow.training.checkpoints import list_checkpoints
+from expflow.training.evaluation.augmented_views import AugmentedViews
+from expflow.training.evaluation.evaluator import open_evaluator
 from expflow.training.evaluation.overlaps import load_overlaps, overlap_metric
 from expflow.training.local_ranks import run_local_ranks
 from tests.training.comparing import comparable
@@ -86,3 +89,23 @@ def test_a_trial_that_was_cut_is_the_trial_that_was_not(
     again, reports = train(Attempt(recipe, 0, root, tmp_path))
     assert again.weights == whole.weights
     assert comparable(reports[-1].metrics) == comparable(expected[-1].metrics)
+
+
+def test_views_of_validation_images_are_measured_by_the_same_sums(scenes: tuple[Recipe, Path], tmp_path: Path) -> None:
+    """One view, the image itself, gives what the trial reported; mirrored images count with it."""
+    recipe, root = scenes
+    attempt = Attempt(recipe, 0, root, tmp_path / "trial")
+    _, reports = train(attempt)
+    with open_evaluator(recipe, 0, root, World()) as evaluator:
+        weights = evaluator.load_weights(list_checkpoints(tmp_path / "trial" / "checkpoints")[0]).weights
+        for views in (AugmentedViews(), AugmentedViews(window=16)):
+            evaluator.views = views
+            measured = evaluator.evaluate(weights, "val").metrics
+            for name in ("val/miou", "val/pixel_accuracy", "val/loss"):
+                assert measured[name] == pytest.approx(reports[-1].metrics[name], rel=1e-5)
+        evaluator.views = AugmentedViews(flip=True, scales=(1, 1.5), window=12)
+        augmented = evaluator.evaluate(weights, "val").metrics
+        assert augmented.keys() == measured.keys()
+        assert augmented["val/loss"] != measured["val/loss"]
+        evaluator.views = None
+        assert evaluator.evaluate(weights, "val").metrics["val/miou"] == pytest.approx(measured["val/miou"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -159,6 +159,15 @@ Worst = Annotated[
     bool, typer.Option("--worst", help="Draw the best, worst and most confidently wrong predictions on val.")
 ]
 EnsembleOnVal = Annotated[bool, typer.Option("--ensemble", help="Measure the mean of the seeds' probabilities on val.")]
+Augment = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="VIEWS",
+        help="Average probabilities over views of each image: flip, scales=0.75,1,1.25 or windows=64 (pixels). May be"
+        " given several times.",
+        show_default=False,
+    ),
+]
 SoupOnVal = Annotated[bool, typer.Option("--soup", help="Measure means of the seeds' weights on val.")]
 OfCode = Annotated[
     bool, typer.Option("--code", help="Print the source of your modules that it was made with, as it was then.")
@@ -188,6 +197,7 @@ def show(
     worst: Worst = False,
     ensemble: EnsembleOnVal = False,
     soup: SoupOnVal = False,
+    augment: Augment = None,
     code: OfCode = False,
     out: OutFolder = None,
     register_as: Register = None,
@@ -195,7 +205,7 @@ def show(
     storage: Storage = None,
 ) -> None:
     """Show one result and its recipe: the selected config's of NAME (as NAME/best does) or one trial's, NAME/3fa9."""
-    pictures, together = filters or confusion or worst, ensemble or soup
+    pictures, together = filters or confusion or worst, ensemble or soup or bool(augment)
     drawn = pictures or together or register_as is not None
     _check_show(out if not (pictures or code) else None, other if drawn or code else None, as_json and drawn)
     if code:
@@ -211,7 +221,7 @@ def show(
 
         show_result(name, storage)
     if together:
-        _show_together(name, storage, ensemble, soup)
+        _show_together(name, storage, ensemble, soup, augment or [])
     if pictures:
         from expflow.cli.views.pictures import show_pictures
 
@@ -222,10 +232,10 @@ def show(
         register_result(name, register_as, storage)
 
 
-def _show_together(name: str, storage: str | None, ensemble: bool, soup: bool) -> None:
+def _show_together(name: str, storage: str | None, ensemble: bool, soup: bool, augment: list[str]) -> None:
     from expflow.cli.views.test_evaluation import show_on_val
 
-    show_on_val(name, storage, ensemble=ensemble, soup=soup)
+    show_on_val(name, storage, ensemble=ensemble, soup=soup, augment=augment)
 
 
 def _check_show(out: Path | None, other: str | None, as_json: bool) -> None:
@@ -263,6 +273,7 @@ def evaluate_on_test(
     members: Annotated[
         str, typer.Option(help="Whom an ensemble or a soup is made of: `config` (its seeds) or `all` finished trials.")
     ] = "config",
+    augment: Augment = None,
     as_json: AsJson = False,
     storage: Storage = None,
 ) -> None:
@@ -270,14 +281,22 @@ def evaluate_on_test(
 
     Every test evaluation is recorded with its date and numbers. The test set is for the number that one quotes.
     """
+    asked: dict[str, Any] = {
+        "again": again,
+        "config": config,
+        "ensemble": ensemble,
+        "soup": soup,
+        "members": members,
+        "augment": augment or [],
+    }
     if as_json:
         from expflow.cli.views.programs import print_test
 
-        print_test(name, storage, again=again, config=config, ensemble=ensemble, soup=soup, members=members)
+        print_test(name, storage, **asked)
         return
     from expflow.cli.views.test_evaluation import show_test
 
-    show_test(name, storage, again=again, config=config, ensemble=ensemble, soup=soup, members=members)
+    show_test(name, storage, **asked)
 
 
 @_group.command()

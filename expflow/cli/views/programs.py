@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from expflow.cli.documents.printing import print_document
@@ -84,7 +85,15 @@ def print_plan(plan: Plan, *, measure: bool, check: bool) -> None:
 
 
 def print_test(
-    name: str, storage: str | None, *, again: bool, config: str | None, ensemble: bool, soup: bool, members: str
+    name: str,
+    storage: str | None,
+    *,
+    again: bool,
+    config: str | None,
+    ensemble: bool,
+    soup: bool,
+    members: str,
+    augment: Sequence[str],
 ) -> None:
     """Evaluate a config on the test split, record it, and print the report, which has what it gave.
 
@@ -96,6 +105,7 @@ def print_test(
         ensemble: Whether the mean of the seeds' probabilities is evaluated, too.
         soup: Whether means of the seeds' weights are evaluated, too.
         members: What an ensemble or a soup is made of: ``config`` or ``all``.
+        augment: The views that probabilities are averaged over.
 
     Raises:
         AddressUnknown: The address names one trial.
@@ -112,7 +122,7 @@ def print_test(
     from expflow.tracking.follower import catch_up
 
     location = tested_results(name, storage)
-    request = evaluation_request(location, config, ensemble=ensemble, soup=soup, members=members)
+    request = evaluation_request(location, config, ensemble=ensemble, soup=soup, members=members, augment=augment)
     evaluate_on_test(location, request, again=again)
     location = replace(location, state=load_state(location.folder))
     _print_written(location)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from expflow.cli.views.report import show_page
@@ -39,7 +39,15 @@ def tested_results(name: str, storage: str | None) -> ResultLocation:
 
 
 def show_test(
-    name: str, storage: str | None, *, again: bool, config: str | None, ensemble: bool, soup: bool, members: str
+    name: str,
+    storage: str | None,
+    *,
+    again: bool,
+    config: str | None,
+    ensemble: bool,
+    soup: bool,
+    members: str,
+    augment: Sequence[str],
 ) -> None:
     """Evaluate a config on the test split, record it, and show what it gave and how many evaluations there were.
 
@@ -51,12 +59,13 @@ def show_test(
         ensemble: Whether the mean of the seeds' probabilities is evaluated, too.
         soup: Whether means of the seeds' weights are evaluated, too.
         members: What an ensemble or a soup is made of: ``config`` or ``all``.
+        augment: The views that probabilities are averaged over.
 
     Raises:
         AddressUnknown: The address names one trial.
     """
     console, location = LiteralConsole(), tested_results(name, storage)
-    request = evaluation_request(location, config, ensemble=ensemble, soup=soup, members=members)
+    request = evaluation_request(location, config, ensemble=ensemble, soup=soup, members=members, augment=augment)
     record = evaluate_on_test(location, request, again=again, on_trial=_announcer(console, location))
     location = replace(location, state=load_state(location.folder))
     files = write_report(location.folder, location.state)
@@ -71,18 +80,21 @@ def show_test(
     catch_up_mlflow(console, location)
 
 
-def show_on_val(name: str, storage: str | None, *, ensemble: bool, soup: bool) -> None:
-    """Evaluate an ensemble and soups of a config's seeds on val. Nothing of the test split is read.
+def show_on_val(name: str, storage: str | None, *, ensemble: bool, soup: bool, augment: Sequence[str]) -> None:
+    """Evaluate an ensemble and soups of a config's seeds on val, or its trials on several views of each image.
+
+    Nothing of the test split is read.
 
     Args:
         name: Address of an experiment or of one of its trials, whose config is taken.
         storage: The folder of all results; None: the site's.
         ensemble: Whether the mean of the seeds' probabilities is evaluated.
         soup: Whether means of the seeds' weights are evaluated.
+        augment: The views that probabilities are averaged over.
     """
     console, location = LiteralConsole(), find_results(name, storage)
     config = None if location.which in (None, "best") else location.trial().config
-    request = evaluation_request(location, config, ensemble=ensemble, soup=soup)
+    request = evaluation_request(location, config, ensemble=ensemble, soup=soup, augment=augment)
     evaluated = evaluate(location, request, "val", on_trial=_announcer(console, location))
     _print_val(console, location, request, evaluated)
 
@@ -104,13 +116,17 @@ def _print_val(
     header, trials = location.state.header, location.state.trials
     wanted = header.metric if header is not None else UNDECLARED_MAIN_METRIC
     rows = [(_label(trials[name]), name) for name in evaluated.measured if name not in COMBINED]
+    if request.views is not None:
+        console.print(f"probabilities averaged over views of each image: {request.views.text}", style="bold")
     rows += [(f"{COMBINED_NAMES[name]} of {len(evaluated.members[name])}", name) for name in evaluated.members]
     width = max(len(label) for label, _ in rows)
     for label, name in rows:
         metrics = evaluated.measured[name].metrics
         shown = [wanted, *(metric for metric in sorted(metrics) if metric != wanted)]
         values = "  ".join(f"{metric} {metric_value(metric, metrics[metric])}" for metric in shown if metric in metrics)
-        console.print(f"  {label:{width}}  {values}", soft_wrap=True)
+        alone = trials[name].metrics.get(wanted) if request.views is not None and name in trials else None
+        note = "" if alone is None else f"  (on the image alone: {wanted} {metric_value(wanted, alone)})"
+        console.print(f"  {label:{width}}  {values}{note}", soft_wrap=True)
     taken = evaluated.members.get("greedy_soup")
     if taken is not None and len(taken) < len(request.combined):
         seeds = ", ".join(f"s{trials[name].seed}" for name in taken)

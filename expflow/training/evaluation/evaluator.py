@@ -30,9 +30,11 @@ from expflow.training.checkpoints.tensor_files import (
 )
 from expflow.training.checkpoints.writer import TrialCheckpointIO
 from expflow.training.contract import Attempt, World
+from expflow.training.evaluation.augmented_views import AugmentedViews
 from expflow.training.evaluation.batchnorm_recalibration import BatchNormRecalibration, batch_norms
 from expflow.training.evaluation.prediction_recorder import PredictionRecorder
 from expflow.training.evaluation.predictions import Predictions
+from expflow.training.evaluation.view_averaging import averaged_views
 from expflow.training.finite_metrics import finite
 from expflow.training.isolation import isolated, seed_everything
 from expflow.training.lightning_switches import quiet_arguments
@@ -80,7 +82,13 @@ class Evaluator:
     Args:
         attempt: The recipe, a seed, and the folder of prepared shards.
         world: What this process may use.
+
+    Attributes:
+        task: The recipe's module.
+        views: The views of each image that ``evaluate`` averages probabilities over; None: the image alone.
     """
+
+    views: AugmentedViews | None = None
 
     def __init__(self, attempt: Attempt, world: World) -> None:
         self._attempt, self._world = attempt, world
@@ -131,7 +139,7 @@ class Evaluator:
             rows: Whether all probabilities are kept.
 
         Raises:
-            UserError: The data have no such split, or the task cannot be evaluated.
+            UserError: The data have no such split, or the task cannot be evaluated, or not on such views.
             CheckpointMismatch: The weights are of another architecture.
         """
         self.put_weights(weights, "these weights")
@@ -141,7 +149,7 @@ class Evaluator:
         has_test_step = split == "test" and type(self.task).test_step is not LightningModule.test_step
         if not has_test_step and type(self.task).validation_step is LightningModule.validation_step:
             raise UserError("the task has neither a test_step nor a validation_step: there is nothing to measure")
-        with precision_and_compilation(self._attempt.recipe, self.task):
+        with averaged_views(self.task, self.views), precision_and_compilation(self._attempt.recipe, self.task):
             run = trainer.test if has_test_step else trainer.validate
             run(self.task, batches, verbose=False)
         predictions = recorder.predictions(split, self._world)
