@@ -20,7 +20,9 @@ Origin = Path | str | None
 class ShardedSourceSpec(AugmentedSourceSpec):
     """A source that becomes shards: what every data source takes."""
 
-    at_use: ClassVar[frozenset[str]] = frozenset({"batch_size", "limit", "last", "on_bad_sample", "skip_limit"})
+    at_use: ClassVar[frozenset[str]] = frozenset(
+        {"batch_size", "limit", "last", "sampling", "on_bad_sample", "skip_limit"}
+    )
     """Identity fields that choose among prepared samples, or change them when they are read: they need no other shards.
     A base class may name more."""
     described: ClassVar[frozenset[str]] = frozenset()
@@ -63,6 +65,11 @@ class ShardedSourceSpec(AugmentedSourceSpec):
         "keep",
         description="A last, short batch of training: keep it as it is; pad it to full size with samples that do not"
         " count; drop it.",
+    )
+    sampling: Literal["natural", "balanced"] = identity(
+        "natural",
+        description="Training images: natural takes each once in an epoch; balanced draws as many, but each class"
+        " equally often, images of rare classes repeatedly.",
     )
     on_bad_sample: Literal["fail", "skip"] = identity(
         "fail", description="A stored sample that is damaged: fail the trial, or skip it and count it."

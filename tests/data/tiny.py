@@ -30,14 +30,20 @@ def tar_of(members: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def tiny_shards(root: Path, sizes: list[int], bad: tuple[int, ...] = ()) -> Path:
-    """A folder of one split, ``train``, with ``sizes`` samples in its shards; those of ``bad`` hold no images."""
+def tiny_shards(root: Path, sizes: list[int], bad: tuple[int, ...] = (), labels: list[int] | None = None) -> Path:
+    """A folder of one split, ``train``, with ``sizes`` samples in its shards; those of ``bad`` hold no images.
+
+    ``labels`` are the samples' classes; by default each one's own number.
+    """
     root.mkdir(parents=True)
     shards, first = [], 0
     for number, size in enumerate(sizes):
         members = {}
         for i in range(first, first + size):
-            members |= {f"{i:06d}.png": b"no image" if i in bad else PNGS[i % 256], f"{i:06d}.cls": str(i).encode()}
+            members |= {
+                f"{i:06d}.png": b"no image" if i in bad else PNGS[i % 256],
+                f"{i:06d}.cls": str(labels[i] if labels else i).encode(),
+            }
         content = tar_of(members)
         name = f"train-{number:06d}.tar"
         (root / name).write_bytes(content)
@@ -51,5 +57,7 @@ def tiny_shards(root: Path, sizes: list[int], bad: tuple[int, ...] = ()) -> Path
         std=(0.2,),
     )
     fields = {"image": "png", "label": "cls"}
-    write_manifest(root, ShardManifest("tiny", {}, fields, {"train": tuple(shards)}, spec, f"{sizes}{bad}"))
+    write_manifest(
+        root, ShardManifest("tiny", {}, fields, {"train": tuple(shards)}, spec, f"{sizes}{bad}{labels or ''}")
+    )
     return root

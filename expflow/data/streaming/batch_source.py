@@ -32,7 +32,7 @@ class SamplePipeline(Protocol):
         Args:
             values: The encoded bytes of each field.
             epoch: The epoch's number, from 0.
-            id: The sample's position in its split.
+            id: What its random numbers follow from: the sample's position in its split, unless it came before.
             out: Where each field is written.
         """
 
@@ -42,7 +42,7 @@ class SamplePipeline(Protocol):
         Args:
             arrays: The decoded fields, (n, …) each.
             epoch: The epoch's number, from 0.
-            ids: The samples' positions in their split, (n,).
+            ids: What their random numbers follow from: the samples' positions in their split, unless they came before.
         """
 
 
@@ -54,12 +54,15 @@ class PlannedBatch:
         first: The global batch's first position in the epoch.
         stop: The position behind its last one.
         ids: The rank's samples, (n,).
+        draws: What is random follows from these, (n,): the ids, plus the number of samples for each time one came
+            before in the epoch.
         valid: True for the first so many of ``ids``, (n,); the rest repeats the batch's last sample.
     """
 
     first: int
     stop: int
     ids: Ids
+    draws: Ids
     valid: NDArray[np.bool_]
 
 

@@ -42,7 +42,7 @@ class DecodedBatches(BatchSource):
 
     def _batch(self, epoch: int, plan: PlannedBatch) -> FinishedBatch:
         chosen = {name: values[plan.ids] for name, values in self.arrays.items()}
-        changed = self._pipeline.batch(chosen, epoch, plan.ids)
+        changed = self._pipeline.batch(chosen, epoch, plan.draws)
         tensors = {name: torch.from_numpy(values) for name, values in changed.items()}
         if trains_on_gpu():
             tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}

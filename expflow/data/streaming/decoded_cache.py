@@ -94,7 +94,9 @@ def _decode_pieces(shards: SplitShards, threads: int, skip: bool) -> Iterator[tu
     order = EpochOrder(shards.sizes, 0, 0, shuffle=False)
     bounds = ((first, min(first + PIECE_SAMPLES, shards.samples)) for first in range(0, shards.samples, PIECE_SAMPLES))
     plans = (
-        PlannedBatch(first, stop, order.ids(first, stop), np.ones(stop - first, dtype=np.bool_))
+        PlannedBatch(
+            first, stop, order.draws(first, stop), order.draws(first, stop), np.ones(stop - first, dtype=np.bool_)
+        )
         for first, stop in bounds
     )
     for batch in StreamedBatches(shards, pipeline, threads=threads, skip=skip).batches(order, 0, plans):

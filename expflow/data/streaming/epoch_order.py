@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from expflow.data.permutation import Ids, permutation
+from expflow.data.streaming.balanced_sampling import balanced_draws
 
 WINDOW_SHARDS = 8
 """Shards whose samples are mixed with each other; a loader holds this many, so it bounds memory, not only the order."""
@@ -17,16 +18,27 @@ class EpochOrder:
     """The order of one epoch, worked out window by window: a million samples cost nothing before they are needed.
 
     Shards are shuffled, then samples within windows of WINDOW_SHARDS shards: up to that many it is one full
-    permutation. Ranks, workers and batch size have no part in it. For one thread.
+    permutation. Classes are balanced within windows, too. Ranks, workers and batch size have no part in it. For one
+    thread.
 
     Args:
         sizes: The number of samples of each shard. Ids count from 0 through the shards.
         seed: The recipe's seed.
         epoch: The epoch's number, from 0.
         shuffle: False leaves the ids in ascending order.
+        labels: The class of each sample, by id, where every class is to come equally often; None: every sample once.
     """
 
-    def __init__(self, sizes: Sequence[int], seed: int, epoch: int, *, shuffle: bool = True) -> None:
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        seed: int,
+        epoch: int,
+        *,
+        shuffle: bool = True,
+        labels: NDArray[np.int64] | None = None,
+    ) -> None:
+        self._labels = labels
         self._seed, self._epoch, self._shuffle = seed, epoch, shuffle
         counts = np.asarray(sizes, dtype=np.int64)
         self._counts, self._starts = counts, np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
@@ -51,8 +63,8 @@ class EpochOrder:
             int(np.searchsorted(self.ends, first, side="right")), int(np.searchsorted(self.ends, stop, side="left")) + 1
         )
 
-    def ids(self, first: int, stop: int) -> Ids:
-        """The ids of the samples at a range of positions.
+    def draws(self, first: int, stop: int) -> Ids:
+        """The samples at a range of positions: their ids, plus the number of samples for each time one came before.
 
         Args:
             first: First position in the epoch.
@@ -76,6 +88,8 @@ class EpochOrder:
             shards = self.windows[number]
             starts, counts = self._starts[shards], self._counts[shards]
             ids = np.concatenate([np.arange(start, start + count) for start, count in zip(starts, counts, strict=True)])
+            if self._labels is not None:
+                ids = balanced_draws(ids, self._labels, len(self), self._seed, self._epoch, 1 + number)
             if self._shuffle:
                 ids = ids[permutation(len(ids), self._seed, self._epoch, 1 + number)]
             self._last = number, ids

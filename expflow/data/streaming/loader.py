@@ -17,6 +17,7 @@ from expflow.data.dataspec import DataSpec
 from expflow.data.shards.manifest import ShardManifest, read_manifest
 from expflow.data.source_spec import ShardedSourceSpec
 from expflow.data.stores import ShardCache
+from expflow.data.streaming.balanced_sampling import labels_of
 from expflow.data.streaming.batch_source import BatchSource, FinishedBatch, PlannedBatch
 from expflow.data.streaming.decoded_batches import DecodedBatches
 from expflow.data.streaming.decoded_cache import MAX_DECODED_BYTES, DecodedSplit, decoded_bytes, open_decoded_split
@@ -62,6 +63,7 @@ class LoaderConfig:
         skip_bad: Whether a sample that cannot be read comes as not ``valid`` instead of failing the pass.
         skip_limit: The share of what the rank reads in an epoch above which skipped samples fail the pass.
         cache: The node's folder for shards from elsewhere; by default the one in which the prepared data lie.
+        balanced: Whether classes come equally often rather than samples.
     """
 
     root: Path
@@ -80,12 +82,14 @@ class LoaderConfig:
     skip_bad: bool = False
     skip_limit: float = SKIP_LIMIT
     cache: ShardCache | None = None
+    balanced: bool = False
 
 
 class Loader:
     """Iterates over one split's batches on one rank.
 
-    Every sample comes exactly once per epoch over all ranks. Global batches do not depend on the number of ranks.
+    Every sample comes exactly once per epoch over all ranks, unless classes are balanced. Global batches do not depend
+    on the number of ranks.
     ``bad_samples`` counts the samples that this rank skipped in its current epoch.
 
     Args:
@@ -115,6 +119,10 @@ class Loader:
         shards = SplitShards(config.root, manifest, config.split, self.samples, cache)
         self._sizes = shards.sizes
         self._source = _batch_source(config, manifest, shards)
+        self._labels = None
+        if config.balanced:
+            in_memory = self._source.arrays if isinstance(self._source, DecodedBatches) else None
+            self._labels = labels_of(in_memory, shards)
 
     def drawing_from(self, decoded: DecodedSplit) -> Loader:
         """A loader of the same batches with other fields in the place of the stored ones.
@@ -140,7 +148,7 @@ class Loader:
         first = self.sampler.begin(len(self))
         epoch = self.sampler.epoch
         self.bad_samples, self._bad_before = self._bad_before if first else 0, 0
-        order = EpochOrder(self._sizes, self.config.seed, epoch, shuffle=self.config.shuffle)
+        order = EpochOrder(self._sizes, self.config.seed, epoch, shuffle=self.config.shuffle, labels=self._labels)
         plans = map(partial(self._plan, order), range(first, len(self)))
         for number, batch in enumerate(self._source.batches(order, epoch, plans), start=first):
             valid = self._valid(batch)
@@ -155,8 +163,8 @@ class Loader:
         config = self.config
         first, stop = number * config.batch_size, min((number + 1) * config.batch_size, self.samples)
         size = config.batch_size if config.last == "pad" else 0
-        ids, valid = rank_share(order.ids(first, stop), config.rank, config.ranks, size=size)
-        return PlannedBatch(first, stop, ids, valid)
+        draws, valid = rank_share(order.draws(first, stop), config.rank, config.ranks, size=size)
+        return PlannedBatch(first, stop, draws % max(self.samples, 1), draws, valid)
 
     def _valid(self, batch: FinishedBatch) -> torch.Tensor:
         """Which samples of a batch count. Raises ShardCorrupt where too many were bad, or none may be."""
@@ -264,6 +272,7 @@ def _configured(config: LoaderConfig, spec: ShardedSourceSpec, threads: int) -> 
         training=shuffle,
         skip_bad=spec.on_bad_sample == "skip",
         skip_limit=spec.skip_limit,
+        balanced=shuffle and spec.sampling == "balanced",
     )
 
 

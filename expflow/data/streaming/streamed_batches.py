@@ -108,7 +108,7 @@ class _StreamedPass:
             out = {name: values[slot, ...] for name, values in arrays.items()}
             try:
                 shard = self.window.get(numbers[slot])
-                self._decode_sample(shard, rows[slot], int(plan.ids[slot]), out)
+                self._decode_sample(shard, rows[slot], int(plan.draws[slot]), out)
             except ShardCorrupt as error:
                 if not self.skip:
                     raise

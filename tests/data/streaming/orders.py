@@ -11,4 +11,4 @@ from expflow.data.streaming.epoch_order import EpochOrder
 def epoch_order(sizes: int | Sequence[int], seed: int, epoch: int) -> Ids:
     """Ids of all samples in the order of one epoch; an int stands for one shard."""
     order = EpochOrder([sizes] if isinstance(sizes, int) else sizes, seed, epoch)
-    return order.ids(0, len(order))
+    return order.draws(0, len(order))
