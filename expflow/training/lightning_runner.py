@@ -34,6 +34,8 @@ from expflow.training.empty_hooks import without_empty_hooks
 from expflow.training.evaluation.confusion import write_confusion_table
 from expflow.training.evaluation.detection_recorder import DetectionRecorder
 from expflow.training.evaluation.kept_detections import write_ap_table
+from expflow.training.evaluation.label_score_recorder import LabelScoreRecorder
+from expflow.training.evaluation.label_scores import write_label_table
 from expflow.training.evaluation.overlap_recorder import OverlapRecorder
 from expflow.training.evaluation.overlaps import write_iou_table
 from expflow.training.evaluation.prediction_recorder import PredictionRecorder
@@ -152,16 +154,13 @@ class _Recorders:
     """What keeps something of each sample of a validation, for the trial's folder and for tables."""
 
     def __init__(self) -> None:
-        self.predictions, self._overlaps, self._detections = (
-            PredictionRecorder(),
-            OverlapRecorder(),
-            DetectionRecorder(),
-        )
+        self.predictions, self._overlaps = PredictionRecorder(), OverlapRecorder()
+        self._detections, self._labels = DetectionRecorder(), LabelScoreRecorder()
 
     @property
     def all(self) -> tuple[Callback, ...]:
         """All of them, as callbacks."""
-        return self.predictions, self._overlaps, self._detections
+        return self.predictions, self._overlaps, self._detections, self._labels
 
     def save(
         self, attempt: Attempt, world: World, classes: Sequence[str], artifacts: ArtifactWriter, step: int
@@ -176,6 +175,9 @@ class _Recorders:
         detections = self._detections.save(attempt, world)
         if detections is not None:
             write_ap_table(detections, classes, "val", artifacts, step)
+        labels = self._labels.save(attempt, world)
+        if labels is not None:
+            write_label_table(labels, classes, artifacts, step)
 
 
 @dataclass(frozen=True)

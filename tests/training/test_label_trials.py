@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from expflow.config import load
@@ -11,6 +13,7 @@ from expflow.config.schema import Recipe
 from expflow.data.prepare.build import prepare
 from expflow.errors import Preempted
 from expflow.training import Attempt
+from expflow.training.evaluation.label_scores import class_average_precisions, load_label_scores
 from tests.training.comparing import comparable
 from tests.training.test_segmentation_trials import train
 
@@ -56,3 +59,18 @@ def test_a_trial_that_was_cut_is_the_trial_that_was_not(text: str, tmp_path: Pat
     again, reports = train(Attempt(recipe, 0, root, tmp_path / "trial"))
     assert again.weights == whole.weights
     assert comparable(reports[-1].metrics) == comparable(expected[-1].metrics)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_scores_of_each_image_are_kept_with_a_table_of_classes(ranks: int, tmp_path: Path) -> None:
+    recipe, root = prepared(MULTILABEL, tmp_path)
+    _, reports = train(Attempt(recipe, 0, root, tmp_path / "trial"), ranks=ranks)
+    kept = load_label_scores(tmp_path / "trial" / "label-scores-val.npz")
+    assert len(kept) == 21
+    of_classes = class_average_precisions(kept)[0]
+    assert np.nanmean(of_classes) == pytest.approx(reports[-1].metrics["val/map"], abs=1e-6)
+    [table] = (tmp_path / "trial").glob("artifacts/**/ap-val*")
+    rows = list(csv.DictReader(table.open()))
+    assert [row["class"] for row in rows] == [str(digit) for digit in range(10)]
+    assert [row["ap"] for row in rows] == ["" if np.isnan(ap) else f"{ap:.6f}" for ap in of_classes]
+    assert all(int(row["yes"]) + int(row["no"]) + int(row["not known"]) == 21 for row in rows)
