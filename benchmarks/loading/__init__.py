@@ -1,1 +1,1 @@
-"""What benchmarks/loader.py measures with, beside itself."""
+"""What benchmarks/loader.py and segmentation_loader.py measure with, beside themselves."""

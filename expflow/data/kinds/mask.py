@@ -112,7 +112,7 @@ def taken_of_map(pixels_hw: NDArray[Any], geometry: SampleGeometry, fill: int) -
     rows, columns = (
         axis[first : first + length] for axis, first, length in zip((rows, columns), view.at, view.out, strict=True)
     )
-    part = pixels_hw[rows[:, None], columns]
+    part = pixels_hw[rows][:, columns]  # several times as fast as with both at once
     if geometry.pad:
         top, left = geometry.pad_at
         part = np.pad(part, geometry.pad, constant_values=fill)[top : top + view.out[0], left : left + view.out[1]]
