@@ -2,11 +2,11 @@
 
 Both get the same JPEGs (500x375, 64 to 110 KB) with masks of 21 classes (PNG with a palette, as VOC's), decode both,
 take one RandomResizedCrop of 224 pixels and one flip for both, and make batches of 64 in uint8. Two columns: in one
-process on one core (expflow: one decoding thread), and with two workers (expflow: two threads) on all cores. Each loader
-lives in a process of its own, and they take short turns, one pass over all images each, after a pass that is not timed.
-What is claimed is the median over the rounds of the ratio within a round. The peer reads as torchvision's VOCSegmentation
-does. expflow takes part twice: with the files as they are, and, where jpegtran is installed, with restart markers put
-in by the build, which change no pixel.
+process on one core (expflow: one decoding thread), and with two workers (expflow: two threads) on all cores. Each
+loader lives in a process of its own, and they take short turns, one pass over all images each, after a pass that is
+not timed. What is claimed is the median over the rounds of the ratio within a round. The peer reads as torchvision's
+VOCSegmentation does. expflow takes part twice: with the files as they are, and, where jpegtran is installed, with
+restart markers put in by the build, which change no pixel.
 
     python benchmarks/segmentation_loader.py [--images 500] [--rounds 7]
 """

@@ -1,5 +1,7 @@
-"""benchmarks/loader.py and segmentation_loader.py at their smallest: they run, and their last lines are what they say. The
-numbers mean nothing here."""
+"""benchmarks/loader.py and segmentation_loader.py at their smallest: they run, and their last lines are what they say.
+
+The numbers mean nothing here.
+"""
 
 import json
 import subprocess
