@@ -69,8 +69,8 @@ def test_scores_of_each_image_are_kept_with_a_table_of_classes(ranks: int, tmp_p
     assert len(kept) == 21
     of_classes = class_average_precisions(kept)[0]
     assert np.nanmean(of_classes) == pytest.approx(reports[-1].metrics["val/map"], abs=1e-6)
-    [table] = (tmp_path / "trial").glob("artifacts/**/ap-val*")
-    rows = list(csv.DictReader(table.open()))
+    [table] = (tmp_path / "trial").glob("artifacts/ap-val/*.csv")
+    rows = list(csv.DictReader(table.read_text().splitlines()))
     assert [row["class"] for row in rows] == [str(digit) for digit in range(10)]
     assert [row["ap"] for row in rows] == ["" if np.isnan(ap) else f"{ap:.6f}" for ap in of_classes]
     assert all(int(row["yes"]) + int(row["no"]) + int(row["not known"]) == 21 for row in rows)
