@@ -102,10 +102,7 @@ def evaluate(
     if request.ensemble:
         _ensemble(result, names, on_val)
     if request.soup:
-        with ready[names[0]].open_evaluator() as evaluator:
-            evaluator.views = request.views
-            in_soup = {name: weights[name] for name in names}
-            _soups(result, results.state, evaluator, in_soup, split, has_val=ready[names[0]].has_val)
+        _soups(result, results.state, request, ready[names[0]], {name: weights[name] for name in names}, split)
     for name in set(names) - {trial.trial for trial in request.trials}:  # evaluated for the ensemble alone
         del result.measured[name]
     return result
@@ -131,19 +128,20 @@ def _ensemble(result: EvaluationResult, names: Sequence[str], on_val: Mapping[st
 def _soups(
     result: EvaluationResult,
     state: SweepState,
-    evaluator: Evaluator,
+    request: EvaluationRequest,
+    first: FinishedTrial,
     weights: Mapping[str, Weights],
     split: str,
-    *,
-    has_val: bool,
 ) -> None:
     from expflow.training.evaluation.ensembles import greedy_soup, uniform_soup
 
     metric = _val_metric(state)
-    _put_soup(result, UNIFORM_SOUP, uniform_soup(evaluator, weights, val=has_val), evaluator, split)
-    if has_val:
-        soup = greedy_soup(evaluator, weights, metric, better=_mode(state, metric))
-        _put_soup(result, GREEDY_SOUP, soup, evaluator, split)
+    with first.open_evaluator() as evaluator:
+        evaluator.views = request.views
+        _put_soup(result, UNIFORM_SOUP, uniform_soup(evaluator, weights, val=first.has_val), evaluator, split)
+        if first.has_val:
+            soup = greedy_soup(evaluator, weights, metric, better=_mode(state, metric))
+            _put_soup(result, GREEDY_SOUP, soup, evaluator, split)
 
 
 def _put_soup(result: EvaluationResult, name: str, soup: Soup, evaluator: Evaluator, split: str) -> None:

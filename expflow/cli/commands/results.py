@@ -227,9 +227,13 @@ def show(
 
         show_pictures(name, storage, out, filters=filters, confusion=confusion, worst=worst)
     if register_as is not None:
-        from expflow.cli.views.registration import register_result
+        _register(name, register_as, storage)
 
-        register_result(name, register_as, storage)
+
+def _register(name: str, register_as: str, storage: str | None) -> None:
+    from expflow.cli.views.registration import register_result
+
+    register_result(name, register_as, storage)
 
 
 def _show_together(name: str, storage: str | None, ensemble: bool, soup: bool, augment: list[str]) -> None:
@@ -251,28 +255,33 @@ def _check_show(out: Path | None, other: str | None, as_json: bool) -> None:
         )
 
 
+Again = Annotated[
+    bool,
+    typer.Option("--again", help="Evaluate although there was a test evaluation before; this one is counted, too."),
+]
+OtherConfig = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ID",
+        help="Another config than the selected one, by the first characters of its id.",
+        show_default=False,
+    ),
+]
+EnsembleOnTest = Annotated[bool, typer.Option("--ensemble", help="Also the mean of the seeds' probabilities.")]
+SoupOnTest = Annotated[bool, typer.Option("--soup", help="Also the mean of the seeds' weights, uniform and greedy.")]
+Members = Annotated[
+    str, typer.Option(help="Whom an ensemble or a soup is made of: `config` (its seeds) or `all` finished trials.")
+]
+
+
 @_group.command("test")  # a function of that name would be one of pytest's
 def evaluate_on_test(
     name: Result,
-    again: Annotated[
-        bool,
-        typer.Option("--again", help="Evaluate although there was a test evaluation before; this one is counted, too."),
-    ] = False,
-    config: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ID",
-            help="Another config than the selected one, by the first characters of its id.",
-            show_default=False,
-        ),
-    ] = None,
-    ensemble: Annotated[bool, typer.Option("--ensemble", help="Also the mean of the seeds' probabilities.")] = False,
-    soup: Annotated[
-        bool, typer.Option("--soup", help="Also the mean of the seeds' weights, uniform and greedy.")
-    ] = False,
-    members: Annotated[
-        str, typer.Option(help="Whom an ensemble or a soup is made of: `config` (its seeds) or `all` finished trials.")
-    ] = "config",
+    again: Again = False,
+    config: OtherConfig = None,
+    ensemble: EnsembleOnTest = False,
+    soup: SoupOnTest = False,
+    members: Members = "config",
     augment: Augment = None,
     as_json: AsJson = False,
     storage: Storage = None,

@@ -110,21 +110,27 @@ def print_test(
     Raises:
         AddressUnknown: The address names one trial.
     """
-    import contextlib
-    import os
-
     from expflow.cli.views.test_evaluation import tested_results
-    from expflow.config import load_site
     from expflow.ledger import load_state
     from expflow.report.config_selection import evaluation_request
     from expflow.sweep.test_evaluation import evaluate_on_test
-    from expflow.tracking import resolve_uri
-    from expflow.tracking.follower import catch_up
 
     location = tested_results(name, storage)
     request = evaluation_request(location, config, ensemble=ensemble, soup=soup, members=members, augment=augment)
     evaluate_on_test(location, request, again=again)
     location = replace(location, state=load_state(location.folder))
     _print_written(location)
+    _follow_up(location)
+
+
+def _follow_up(location: ResultLocation) -> None:
+    """Bring MLflow up to the ledger."""
+    import contextlib
+    import os
+
+    from expflow.config import load_site
+    from expflow.tracking import resolve_uri
+    from expflow.tracking.follower import catch_up
+
     with contextlib.suppress(ServerUnreachable):  # nothing is lost: the next follower writes it
         catch_up(location.folder, resolve_uri(location.folder.parent, environ=os.environ, site=load_site().mlflow))
