@@ -113,7 +113,7 @@ class SearchedCell(nn.Module):
         read = {source: before[source] for source in range(INPUTS) if cell.reads(source)}
         halvings = max(entering.halvings for entering in read.values())
         self.preprocess = nn.ModuleDict(
-            {str(source): _fitted(entering, halvings, width, act) for source, entering in read.items()}
+            {str(source): fitted_input(entering, halvings, width, act) for source, entering in read.items()}
         )
         self.operations = nn.ModuleList(
             make_operation(name, width, stride if source < INPUTS else 1, act)
@@ -143,8 +143,15 @@ class SearchedCell(nn.Module):
         return torch.cat([maps[source] for source in self.cell.outputs], 1)
 
 
-def _fitted(entering: MapSize, halvings: int, width: int, act: str) -> nn.Module:
-    """What gives an input of a cell the cell's width and size."""
+def fitted_input(entering: MapSize, halvings: int, width: int, act: str) -> nn.Module:
+    """What gives an input of a cell the cell's width and size.
+
+    Args:
+        entering: The size of the input.
+        halvings: How often the cell's maps were halved.
+        width: Channels of the cell's nodes.
+        act: Name of the activation.
+    """
     missing = halvings - entering.halvings
     if not missing:
         return pointwise(entering.channels, width, act)

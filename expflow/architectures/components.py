@@ -49,6 +49,7 @@ MODELS = (
     Component("mixer", "expflow.architectures.specs.mixer:MixerSpec"),
     Component("gmlp", "expflow.architectures.specs.gmlp:GMLPSpec"),
     Component("convmixer", "expflow.architectures.specs.convmixer:ConvMixerSpec"),
+    Component("supernet", "expflow.architectures.specs.supernet:SupernetSpec"),
     Component("child", "expflow.architectures.specs.child:ChildSpec"),
     Component("squeezenet", "expflow.architectures.specs.package_models:SqueezeNetSpec"),
     Component("inception_v3", "expflow.architectures.specs.package_models:InceptionV3Spec"),

@@ -6,19 +6,21 @@ later drivers take them from its ledger as long as the file asks for the same ar
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from expflow.config.identity import canonical_json
 from expflow.config.schema import Dimension, Sweep
 from expflow.errors import UserError
-from expflow.ledger import SweepState, TrialState, exists, load_state
+from expflow.ledger import SweepState, exists, load_state
 from expflow.ledger.header import Header
 from expflow.ledger.trial_values import counted_value, rank_by_mean
 from expflow.search.specs import BY_HAND, RANDOM_CHILDREN, RANDOM_SEARCH, SEARCH, ArmsSpec, ResolvedArmsSpec
-from expflow.sweep.result_location import find_results
+from expflow.sweep.result_location import ResultLocation, find_results
+from expflow.tasks.specs import CHILD
 
 
 def with_children(sweep: Sweep, storage: Path, folder: Path) -> Sweep:
@@ -66,9 +68,9 @@ def _looked_up(spec: ArmsSpec, storage: Path) -> tuple[list[dict[str, Any]], dic
     children, sources = [], dict[str, Any]()
     for arm, names in ((SEARCH, spec.searches), (RANDOM_SEARCH, spec.random_searches)):
         for name in names:
-            state = _ended(name, storage)
-            sources[name] = _facts(state)
-            children.append(_chosen(arm, name, state))
+            results = _ended(name, storage)
+            sources[name] = _facts(results.state)
+            children.append(_chosen(arm, name, results))
     if spec.random_children and spec.random_searches:
         name = spec.random_searches[0]
         children += _drawn(name, _ended(name, storage), spec)
@@ -77,25 +79,44 @@ def _looked_up(spec: ArmsSpec, storage: Path) -> tuple[list[dict[str, Any]], dic
     return children, sources
 
 
-def _ended(name: str, storage: Path) -> SweepState:
-    state = find_results(name, storage).state
-    left = [trial for trial in state.plan_trials() if not trial.ended]
+def _ended(name: str, storage: Path) -> ResultLocation:
+    results = find_results(name, storage)
+    left = [trial for trial in results.state.plan_trials() if not trial.ended]
     if left:
         raise UserError(f"sweep.searcher: {name} has {len(left)} trials to go; a search has to end before its proof")
-    return state
+    return results
 
 
-def _chosen(arm: str, name: str, state: SweepState) -> dict[str, Any]:
-    """The child that a search selects: the first of its leaderboard."""
-    best = rank_by_mean(state)[:1]
+def _chosen(arm: str, name: str, results: ResultLocation) -> dict[str, Any]:
+    """The child that a search selects: the first of its leaderboard, or what that wrote as its child."""
+    best = rank_by_mean(results.state)[:1]
     if not best:
         raise UserError(f"sweep.searcher: no trial of {name} has a value, so it chose nothing")
-    return _child(arm, name, state, best[0])
+    child = _child(arm, name, results.state, best[0])
+    return child | {"values": values} if (values := _written_child(results, best[0])) else child
 
 
-def _drawn(name: str, state: SweepState, spec: ArmsSpec) -> list[dict[str, Any]]:
+def _written_child(results: ResultLocation, config: str) -> dict[str, Any]:
+    """The child of a one-shot search, as its best trial wrote it; empty where trials are children themselves."""
+    header = results.state.header or Header("", "", "")
+    trials = [trial for trial in results.state.plan_trials() if trial.config == config]
+    scored = [(value, trial) for trial in trials if (value := counted_value(trial, header.metric, header)) is not None]
+    sign = 1.0 if header.mode == "max" else -1.0
+    trial = max(scored, key=lambda pair: (sign * pair[0], -pair[1].seed))[1]
+    written = [artifact for artifact in trial.artifacts.values() if artifact.name == CHILD]
+    if not written:
+        return {}
+    newest = max(written, key=lambda artifact: artifact.step)
+    path = results.folder / newest.path
+    text = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(text).hexdigest() != newest.sha256:
+        raise UserError(f"sweep.searcher: {path}, the child of {results.name}, is missing or was changed since")
+    return {str(key): str(value) for key, value in json.loads(text).items()}
+
+
+def _drawn(name: str, results: ResultLocation, spec: ArmsSpec) -> list[dict[str, Any]]:
     """Children of a random search, drawn whatever they gave: the average of the space within the limits."""
-    configs = rank_by_mean(state)
+    state, configs = results.state, rank_by_mean(results.state)
     if state.header is not None and state.header.searcher != "random":
         raise UserError(
             f"sweep.searcher.random_search: {name} was searched by {state.header.searcher}; random children are those "
@@ -131,20 +152,4 @@ def _facts(state: SweepState) -> dict[str, Any]:
         "versions": dict(header.versions),
         "code": dict(header.code),
         "samples": header.samples,
-        "unequal": _failed(trials),
     }
-
-
-def _failed(trials: Sequence[TrialState]) -> int:
-    return sum(trial.status == "failed" for trial in trials)
-
-
-def facts_of(arms: Mapping[str, Any], arm: str) -> list[Mapping[str, Any]]:
-    """The searches of an arm, as the header has them.
-
-    Args:
-        arms: The header's ``arms``.
-        arm: The arm.
-    """
-    names = dict.fromkeys(child["source"] for child in arms["children"] if child["arm"] == arm)
-    return [arms["sources"][name] for name in names]

@@ -9,6 +9,7 @@ from expflow.registry import Component
 
 TASKS = (
     Component("classification", "expflow.tasks.specs:ClassificationSpec"),
+    Component("one_shot", "expflow.tasks.specs:OneShotSpec"),
     Component("segmentation", "expflow.tasks.specs:SegmentationSpec"),
     Component("detection", "expflow.tasks.specs:DetectionSpec"),
     Component("multilabel", "expflow.tasks.specs:MultilabelSpec"),

@@ -43,6 +43,51 @@ class ClassificationSpec(PenalisedTaskSpec):
     )
 
 
+CHILD = "child"
+"""Name of the text that a one-shot search writes: its child as a recipe's keys and values, in JSON."""
+
+
+class OneShotSpec(PenalisedTaskSpec):
+    """One-shot architecture search (DARTS): a supernet's weights and its architecture weights learn in turn."""
+
+    build: ClassVar[str] = "expflow.tasks.one_shot:build"
+    metrics: ClassVar[tuple[str, ...]] = ("loss", "top1", "top5")
+    main_metric: ClassVar[str] = "val/top1"
+    needs: ClassVar[ModelOutput] = "scores"
+
+    share: float = identity(
+        0.5,
+        description="Share of the training samples that the architecture learns on, and the weights do not.",
+        gt=0,
+        lt=1,
+    )
+    order: Literal[1, 2] = identity(
+        1, description="Gradient of the architecture at the present weights (1), or after a step of theirs (2)."
+    )
+    warmup: int = identity(0, description="Epochs before the architecture begins to learn.", ge=0)
+    architecture_lr: float = identity(3e-4, description="Learning rate of the architecture (Adam).", gt=0)
+    architecture_decay: float = identity(1e-3, description="Weight decay of the architecture.", ge=0)
+    betas: tuple[float, float] = identity((0.5, 0.999), description="Decays of Adam's two moments.")
+
+    @model_validator(mode="after")
+    def _decays_are_below_one(self) -> Self:
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise FieldError("betas", f"expected two numbers from 0 to below 1, found {list(self.betas)}")
+        return self
+
+    def conflicts(self, slots: Mapping[str, Any], init: Any) -> Iterable[tuple[str, str]]:
+        """Another network than a supernet, mixed images, which belong to both sides, and a probe."""
+        model = slots.get("model")
+        if getattr(model, "name", "supernet") != "supernet":
+            yield "model", "a one-shot search needs the network of all children: {name: supernet}"
+        train = getattr(slots.get("data"), "train", None)
+        for key in ("mixup", "cutmix"):
+            if getattr(train, key, 0):
+                yield f"data.train.{key}", "mixes samples of the weights with those of the architecture; remove it"
+        if init is not None and init.probe:
+            yield "init.probe", "keeps features of a network that the search changes; remove it"
+
+
 class SegmentationSpec(PenalisedTaskSpec):
     """The class of each pixel: loss, mean intersection over union over the data set, and pixel accuracy."""
 
