@@ -113,6 +113,12 @@ _TABLE = (
     # features
     Metric("probe_top1", "max", "share", label="linear probe's top-1 accuracy"),
     Metric("knn_top1", "max", "share", label="nearest neighbours' top-1 accuracy"),
+    # one-shot architecture search
+    Metric("discrete_top1", "max", "share", label="top-1 accuracy of the discrete child"),
+    Metric("gap", "min", "share", label="what the discrete child lacks"),
+    Metric("skips", "min", "share", label="edges that only pass on"),
+    Metric("eigenvalue", "min", label="dominant eigenvalue"),
+    Metric("entropy", "min", label="entropy of the mixtures"),
     # costs
     Metric("seconds", "min", "seconds", label="seconds"),
     Metric("peak_bytes", "min", "bytes", label="peak memory"),

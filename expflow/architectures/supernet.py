@@ -124,10 +124,7 @@ class Supernet(nn.Module):
     def __init__(self, spec: SupernetSpec, data_spec: DataSpec) -> None:
         super().__init__()
         self.operation_names, self.nodes = spec.operation_names, spec.nodes
-        strides = [
-            2 if spec.cells > 2 and place in (spec.cells // 3, 2 * spec.cells // 3) else 1
-            for place in range(spec.cells)
-        ]
+        strides = [2 if place in (spec.cells // 3, 2 * spec.cells // 3) else 1 for place in range(spec.cells)]
         width = spec.stem_factor * spec.width
         self.stem = nn.Sequential(
             nn.Conv2d(data_spec.in_channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)

@@ -111,7 +111,7 @@ def _written_child(results: ResultLocation, config: str) -> dict[str, Any]:
     text = path.read_bytes() if path.is_file() else b""
     if hashlib.sha256(text).hexdigest() != newest.sha256:
         raise UserError(f"sweep.searcher: {path}, the child of {results.name}, is missing or was changed since")
-    return {str(key): str(value) for key, value in json.loads(text).items()}
+    return {str(key): value for key, value in json.loads(text).items()}
 
 
 def _drawn(name: str, results: ResultLocation, spec: ArmsSpec) -> list[dict[str, Any]]:

@@ -29,6 +29,8 @@ from expflow.tasks.specs import CHILD, OneShotSpec
 
 _POWER_STEPS = 10
 _EPSILON = 1e-8
+_LEAST = 2
+"""Samples of each side that a batch needs: batch norms have no variance of one."""
 
 LossOf = Callable[[Sequence[Tensor], Mapping[str, Tensor]], Tensor]
 """Architecture weights, network's weights -> mean loss ()."""
@@ -80,9 +82,10 @@ class OneShot(Classification):
 
     Every sample belongs to one of the two sides for good. The architecture weights are buffers of the network; they
     are stepped by Adam, whose state is buffers of the task, so a checkpoint holds both. After each epoch the child that
-    they stand for is written as a text, and ``architecture/*`` tells how the search fares: ``skips``, the share of
-    edges that only pass on (a collapse, where it nears 1); ``eigenvalue``, the largest curvature of the loss;
-    ``entropy``. ``val/discrete_top1`` is the child's by the shared weights, and ``val/gap`` what it lacks.
+    they stand for is written as a text. How the search fares is measured, too: ``train/skips``, the share of edges that
+    only pass on (a collapse, where it nears 1); ``train/eigenvalue``, the largest curvature of val's loss on its first
+    batch; ``train/entropy`` of the mixtures; ``val/discrete_top1`` of the child alone, by the shared weights, and
+    ``val/gap``, what it lacks. A batch that is too small for both sides is passed over.
 
     Args:
         spec: What the user chose.
@@ -123,10 +126,22 @@ class OneShot(Classification):
     def training_loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """A step of the architecture on its samples; then the weights' mean loss () on theirs, and their number ()."""
         side = architecture_side(batch["index"], self._spec.share)
-        held, own = _rows(batch, side), _rows(batch, ~side)
+        held, own = _rows(batch, side & batch["valid"]), _rows(batch, ~side & batch["valid"])
+        if self._fewest(len(held["valid"]), len(own["valid"])) < _LEAST:
+            nothing = torch.stack([parameter.sum() for parameter in self.model.parameters()]).sum() * 0.0
+            return nothing, own["valid"].sum() * 0
         if self.current_epoch >= self._spec.warmup:
             self._step_architecture(self._architecture_gradient(held, own))
         return super().training_loss(own)
+
+    def _fewest(self, *counts: int) -> int:
+        """The smallest of some numbers over all ranks, so that all of them do the same with their batch."""
+        fewest = min(counts)
+        if self._ranks > 1:
+            shared = torch.tensor(fewest, device=self.device)
+            torch.distributed.all_reduce(shared, op=torch.distributed.ReduceOp.MIN)
+            fewest = int(shared)
+        return fewest
 
     def _loss_on(self, batch: Batch) -> LossOf:
         """The loss of a batch as a function of both kinds of weights, over all ranks."""
@@ -198,14 +213,15 @@ class OneShot(Classification):
         kept = [names[operation] for weights in mixing for _, operation in chosen_edges(self.model, weights)]
         entropy = torch.stack([_entropy(weights) for weights in self.model.architecture]).mean()
         facts: dict[str, Tensor | float] = {
-            "architecture/skips": kept.count("skip_connect") / len(kept),
-            "architecture/entropy": entropy,
+            "train/skips": kept.count("skip_connect") / len(kept),
+            "train/entropy": entropy,
         }
         if self._watched:
-            facts["architecture/eigenvalue"] = self.dominant_eigenvalue(self._watched)
+            facts["train/eigenvalue"] = self.dominant_eigenvalue(self._watched)
         self.log_dict(dict(facts))
         text = json.dumps(child_texts(self.model), indent=1)
-        self.trainer.artifacts.write_text(CHILD, text, step=self.global_step)  # type: ignore[attr-defined]
+        if (artifacts := getattr(self.trainer, "artifacts", None)) is not None:  # a Trainer of somebody else's has none
+            artifacts.write_text(CHILD, text, step=self.global_step)
 
     def dominant_eigenvalue(self, batch: Batch) -> float:
         """The largest eigenvalue, by its size, of the loss's second derivatives by the architecture weights.

@@ -51,7 +51,7 @@ class OneShotSpec(PenalisedTaskSpec):
     """One-shot architecture search (DARTS): a supernet's weights and its architecture weights learn in turn."""
 
     build: ClassVar[str] = "expflow.tasks.one_shot:build"
-    metrics: ClassVar[tuple[str, ...]] = ("loss", "top1", "top5")
+    metrics: ClassVar[tuple[str, ...]] = ("loss", "top1", "top5", "discrete_top1", "gap")
     main_metric: ClassVar[str] = "val/top1"
     needs: ClassVar[ModelOutput] = "scores"
 

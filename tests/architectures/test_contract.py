@@ -28,6 +28,7 @@ SMALL = {
         {"normal": "max_pool_3x3(0) + conv_1x3_3x1(1), sep_conv_3x3(2) + skip_connect(0)", "cells": 3, "width": 4},
         (3, 8, 9),
     ),
+    "supernet": ({"nodes": 2, "operations": ["max_pool_3x3", "conv_3x3"], "cells": 3, "width": 4}, (3, 8, 9)),
     "convmixer": ({"patch": 2, "depth": 2, "width": 8, "kernel": 3}, (3, 8, 8)),
     "fcn": ({"stages": [[1, 4], [1, 8]], "head": [8], "kernel": 3, "skips": 1}, (3, 9, 14)),
     "deconvnet": ({"stages": [[1, 4], [2, 8]], "head": [8, 6], "kernel": 2}, (3, 9, 14)),

@@ -1,10 +1,12 @@
 """The proof of a search: which children it retrains, when they are settled, and what is refused."""
 
+import hashlib
 import json
 
 import pytest
 
 from expflow.errors import AddressUnknown, ExperimentInvalid, UserError
+from expflow.events import ArtifactWritten
 from expflow.ledger.header import Header
 from expflow.search.arms import ArmSearch
 from expflow.search.specs import ResolvedArmsSpec
@@ -128,6 +130,27 @@ def test_a_search_that_is_missing_or_has_not_ended_is_named(results):
     half.save("half")
     with pytest.raises(UserError, match="half has 1 trials to go; a search has to end before its proof"):
         proof(folder, "search: half, random_children: 0").plan()
+
+
+def test_the_child_that_a_one_shot_search_wrote_is_its_arm(results):
+    folder, _ = results
+    stage = Stage(folder, SEARCHED.format(searcher="{name: random, trials: 2}"))
+    stage.run()
+    best = max(stage.state().plan_trials(), key=lambda trial: trial.metrics["val/top1"])
+    for step, value in ((1, 0.25), (2, 0.75)):
+        text = json.dumps({"task.value": value}).encode()
+        path = f"trials/x/artifacts/child/step-{step}.txt"
+        file = folder / "runs" / "shot" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(text)
+        digest = hashlib.sha256(text).hexdigest()
+        stage.ledger.append(ArtifactWritten(best.trial, 1, step, "child", path, "text", digest, len(text)))
+    stage.save("shot")
+    (child,) = children_of(header_of(proof(folder, "search: shot, random_children: 0")), "search")
+    assert (child["values"], child["score"]) == ({"task.value": 0.75}, best.metrics["val/top1"])
+    file.write_bytes(b"{}")
+    with pytest.raises(UserError, match="the child of shot, is missing or was changed since"):
+        proof(folder, "search: shot, random_children: 0").plan()
 
 
 def test_a_child_that_may_not_be_trained_is_an_error_and_no_empty_arm():

@@ -146,9 +146,24 @@ def players(generator, discriminator):
     return {"model": {"generator": generator, "discriminator": discriminator}, "optimizer": "sgd"}
 
 
+NUMBERED = DataSpec({**IMAGES.fields, "image": FieldSpec((1, 8, 8), "uint8")}, IMAGES.classes, mean=(0.5,), std=(0.25,))
+
+
+def two_sided_images():
+    """One batch of images with labels and their numbers, some of either side of a search; its last one is padding."""
+    generator, count = torch.Generator().manual_seed(3), 12
+    return {
+        "image": torch.randint(0, 256, (count, 1, 8, 8), generator=generator, dtype=torch.uint8),
+        "label": torch.randint(0, CLASSES, (count,), generator=generator),
+        "index": torch.arange(count),
+        "valid": torch.arange(count) < count - 1,
+    }
+
+
 TRAINED = {
     # name -> what its recipe needs beside its defaults, the data, and a batch of them
     "classification": ({"model": "linear", "optimizer": "sgd"}, IMAGES, labelled_images),
+    "one_shot": ({"model": "supernet", "optimizer": "sgd"}, NUMBERED, two_sided_images),
     "segmentation": ({"model": "unet", "optimizer": "sgd"}, SCENES, masked_images),
     "detection": ({"model": "retinanet", "optimizer": "sgd"}, PLACES, boxed_images),
     "multilabel": ({"model": "linear", "optimizer": "sgd"}, MEASURED, measured_images),
@@ -174,6 +189,7 @@ SMALL = {
         "decoder_norm": "layer",
     },
     "multi_head": {"backbone": "linear"},
+    "supernet": {"nodes": 2, "operations": ("max_pool_3x3", "conv_3x3"), "cells": 3, "width": 4},
     "mae": {
         "patch": 2,
         "depth": 1,
@@ -198,7 +214,10 @@ TASK_KEYS = {
     "diffusion": {"timesteps": 20, "sampling_steps": 3},
     "pix2pix": {"condition": "mask"},
 }
-ONLY_TRAINED = {"detection": {"loss", "classification", "bbox_regression"}}
+ONLY_TRAINED = {
+    "detection": {"loss", "classification", "bbox_regression"},
+    "one_shot": {"loss", "top1", "skips", "entropy", "eigenvalue"},
+}
 """Metrics of train alone: a detector gives losses in train mode, and boxes in eval mode."""
 WITHOUT_TORCH = {"scripted"}
 """Tasks that build nothing: their runner alone knows what they do."""

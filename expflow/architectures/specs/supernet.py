@@ -24,7 +24,7 @@ class SupernetSpec(ModelSpec):
         "darts", description="Operations that each edge mixes: darts, nasnet, or a list. None at all is one more."
     )
     cells: int = identity(
-        8, ge=1, le=1000, description="Number of cells; those after a third and two thirds of them halve the size."
+        8, ge=3, le=1000, description="Number of cells; those after a third and two thirds of them halve the size."
     )
     width: int = identity(16, ge=2, le=MAX_CHANNELS, description="Channels of the first cells; each reduction doubles.")
     stem_factor: int = identity(
