@@ -1,63 +1,39 @@
 """What searchers of architectures lack to the best child of a table, after as many evaluations each.
 
-A real sweep first trains every child of a toy space (three layers on digits' 8x8 pixels: height, width, stride and
-filters of each, 4,096 children) with three seeds, by the command that users type: some hours on two cores. It is a
-sweep like any other, so a second call with the same ``--storage`` continues it. The table is what its ledger holds.
+The table holds every child of a toy space, trained with three seeds; ``nas_table.py`` makes it, once.
 
-Then each searcher is played over the table, with two children under way at a time. A search sees one seed's score of
+Each searcher is played over the table, with two children under way at a time. A search sees one seed's score of
 each child; it hands over the one with the best score that it saw, and its regret is what that child's mean over three
 seeds lacks to the best mean of the table, in points of val top-1 (397 images). Runs are paired: run n of every searcher
 sees the same seed's scores. Arguments are the searchers' defaults, which were fixed on another space (a formula, in the
 tests of the searchers); evolution's population is 20.
 
-    python benchmarks/nas_regret.py --storage FOLDER [--runs 200] [--layers 3]
+    python benchmarks/nas_regret.py --table nas_table.json.gz [--runs 200]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import random
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from expflow.config.schema import Dimension
-from expflow.ledger import load_state
+from nas_table import Scores, Space, read_table
+
 from expflow.search.choices import ChoiceSpace
 from expflow.search.controller import ControllerSearch
 from expflow.search.evolution import EvolutionSearch
 from expflow.search.local_search import LocalSearch
 from expflow.search.predictor import PredictorSearch
 from expflow.search.specs import ControllerSpec, EvolutionSpec, LocalSpec, PredictorSpec
-from expflow.sweep.plan import make_plan
 from expflow.sweep.searchers import Learned, SearchAlgorithm
 from expflow.sweep.searchers.model_free import RandomSearch
 from expflow.sweep.searchers.specs import RandomSpec
 
-TABLE = """
-data: {{name: digits, batch_size: 64}}
-model: {{name: child}}
-task: classification
-loss: cross_entropy
-optimizer: {{name: sgd, lr: 0.05, momentum: 0.9, weight_decay: 1e-4}}
-schedule: one_cycle
-trainer: {{epochs: 2, checkpoint: {{at_end: false, every_seconds: null}}}}
-sweep:
-  space:
-    model.layers: {{layers: {{count: {layers}, height: [1, 3], width: [1, 3], stride: [1, 2], filters: [4, 8]}}}}
-  seeds: 3
-  searcher: grid
-  metric: val/top1
-report: {{figures: []}}
-"""
 AT = (50, 100, 200)
 SLOTS = 2
-Scores = dict[str, list[float]]
-Space = tuple[Dimension, ...]
 Maker = Callable[[int, Space], SearchAlgorithm]
 
 SEARCHERS: dict[str, Maker] = {
@@ -67,20 +43,6 @@ SEARCHERS: dict[str, Maker] = {
     "controller": lambda seed, space: ControllerSearch(ControllerSpec(trials=AT[-1], seed=seed), space, "max"),
     "predictor": lambda seed, space: PredictorSearch(PredictorSpec(trials=AT[-1], seed=seed), space, "max"),
 }
-
-
-def table(folder: Path, layers: int) -> tuple[Space, Scores]:
-    """The space, and each child's scores by seed, from a real sweep over all of them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"nas_table_{layers}.yaml"
-    file.write_text(TABLE.format(layers=layers))
-    subprocess.run([sys.executable, "-m", "expflow", "sweep", file.name], cwd=folder, check=True)
-    plan = make_plan(file, storage=folder / "runs")
-    choices, scores = ChoiceSpace(plan.sweep.space), Scores()
-    for trial in load_state(plan.folder).plan_trials():
-        score = plan.objective.value(trial)
-        scores.setdefault(choices.network(trial.values), []).append(math.nan if score is None else score)
-    return plan.sweep.space, scores
 
 
 def regrets(make: Maker, space: Space, scores: Scores, run: int) -> list[float]:
@@ -111,15 +73,18 @@ def interval(differences: Sequence[float]) -> tuple[float, float]:
 def main() -> None:
     """Train what is missing of the table, play the searches, print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--storage", type=Path, help="folder of the table's sweep")
+    parser.add_argument("--table", type=Path, help="the table that nas_table.py has made")
     parser.add_argument("--runs", type=int, default=200)
-    parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--searchers", nargs="*", default=[*SEARCHERS])
     arguments = parser.parse_args()
-    if arguments.storage is None:
-        print("the table takes hours: name a folder for it, --storage FOLDER, and it is trained, or read, there")
+    if arguments.table is None:
+        print("the table takes hours: make it with nas_table.py, and name it, --table FILE")
         return
-    space, scores = table(arguments.storage, arguments.layers)
+    table = read_table(arguments.table)
+    space, scores = table.space, table.scores
+    size = ChoiceSpace(space).size
+    if not AT[-1] < len(scores) == size:
+        raise SystemExit(f"the table holds {len(scores):,} of {size:,} children; searches of {AT[-1]} need a whole one")
     print(f"{len(scores):,} children; the best has {100 * max(map(statistics.mean, scores.values())):.2f} %")
     of = {
         name: [regrets(SEARCHERS[name], space, scores, run) for run in range(arguments.runs)]
