@@ -8,32 +8,35 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
 
 from expflow.config.identity import canonical_json
 from expflow.config.schema import Dimension, Sweep
-from expflow.errors import UserError
+from expflow.errors import AddressUnknown, UserError
 from expflow.ledger import SweepState, exists, load_state
 from expflow.ledger.header import Header
 from expflow.ledger.trial_values import counted_value, rank_by_mean
 from expflow.search.specs import BY_HAND, RANDOM_CHILDREN, RANDOM_SEARCH, SEARCH, ArmsSpec, ResolvedArmsSpec
 from expflow.sweep.result_location import ResultLocation, find_results
 from expflow.tasks.specs import CHILD
+from expflow.text import command_line
 
 
-def with_children(sweep: Sweep, storage: Path, folder: Path) -> Sweep:
+def with_children(sweep: Sweep, storage: Path, folder: Path, beside: Path) -> Sweep:
     """A sweep whose arms have their children; any other as it is.
 
     Args:
         sweep: The sweep.
         storage: The folder of all results.
         folder: The folder of this sweep's own results.
+        beside: The folder of the experiment's file, where those of the searches may lie.
 
     Raises:
-        AddressUnknown: There are no such results.
-        UserError: A search has not ended, or has nothing to choose from.
+        AddressUnknown: There are no such results, and no file of that name to make them.
+        UserError: A search has not been run or has not ended, or has nothing to choose from.
     """
     spec = sweep.searcher
     if not isinstance(spec, ArmsSpec) or isinstance(spec, ResolvedArmsSpec):
@@ -43,7 +46,7 @@ def with_children(sweep: Sweep, storage: Path, folder: Path) -> Sweep:
     if known is not None and canonical_json(known.arms.get("asked")) == canonical_json(asked):
         children, sources = known.arms["children"], known.arms["sources"]
     else:
-        children, sources = _looked_up(spec, storage)
+        children, sources = _looked_up(spec, storage, beside)
     resolved = ResolvedArmsSpec.model_validate({**asked, "children": children, "sources": sources})
     spaces = [dimension for source in sources.values() for dimension in source["space"]]
     space = {str(one["key"]): Dimension.model_validate(one) for one in reversed(spaces)}
@@ -64,23 +67,30 @@ def recorded_arms(sweep: Sweep) -> dict[str, Any]:
     return {"asked": facts, "children": children, "sources": sources}
 
 
-def _looked_up(spec: ArmsSpec, storage: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _looked_up(spec: ArmsSpec, storage: Path, beside: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     children, sources = [], dict[str, Any]()
     for arm, names in ((SEARCH, spec.searches), (RANDOM_SEARCH, spec.random_searches)):
         for name in names:
-            results = _ended(name, storage)
+            results = _ended(name, storage, beside)
             sources[name] = _facts(results.state)
             children.append(_chosen(arm, name, results))
     if spec.random_children and spec.random_searches:
         name = spec.random_searches[0]
-        children += _drawn(name, _ended(name, storage), spec)
+        children += _drawn(name, _ended(name, storage, beside), spec)
     if spec.by_hand:
         children.append({"arm": BY_HAND, "source": "", "values": dict(spec.by_hand), "score": None})
     return children, sources
 
 
-def _ended(name: str, storage: Path) -> ResultLocation:
-    results = find_results(name, storage)
+def _ended(name: str, storage: Path, beside: Path) -> ResultLocation:
+    try:
+        results = find_results(name, storage)
+    except AddressUnknown as error:
+        file = beside / f"{name}.yaml"
+        if not file.is_file():
+            raise
+        how = f"first run: {command_line('sweep', os.path.relpath(file))}"
+        raise UserError(f"sweep.searcher: there are no results of {name} in {storage} yet; {how}") from error
     left = [trial for trial in results.state.plan_trials() if not trial.ended]
     if left:
         raise UserError(f"sweep.searcher: {name} has {len(left)} trials to go; a search has to end before its proof")

@@ -245,7 +245,7 @@ def make_plan(
     command = redacted(os.environ.get(CONTINUE_VARIABLE) or shlex.join(words))
     sources = InitialWeights({})
     if not elsewhere:
-        sweep = with_children(sweep, folder, folder / name)
+        sweep = with_children(sweep, folder, folder / name, experiment.file.parent)
         sources = resolve_all(loaded, sweep, site=site, storage=folder, folder=folder / name)
     return Plan(loaded, site, name, folder, sweep, sources, command)
 
