@@ -100,6 +100,7 @@ _TABLE = (
     Metric("medr", "min", label="median rank"),
     # reconstruction and generation
     Metric("psnr", "max", per_sample=True, label="PSNR (dB)"),
+    Metric("psnr_gain", "max", label="gain in PSNR (dB)"),
     Metric("ssim", "max", per_sample=True, label="SSIM"),
     Metric("sharpness", "max", label="sharpness"),
     Metric("l1", "min", per_sample=True, label="L1 distance"),

@@ -46,6 +46,7 @@ MODELS = (
     Component("vit", "expflow.architectures.specs.vit:ViTSpec"),
     Component("mae", "expflow.architectures.specs.mae:MAESpec"),
     Component("transformer", "expflow.architectures.specs.transformer:TransformerSpec"),
+    Component("srcnn", "expflow.architectures.specs.srcnn:SRCNNSpec"),
     Component("mixer", "expflow.architectures.specs.mixer:MixerSpec"),
     Component("gmlp", "expflow.architectures.specs.gmlp:GMLPSpec"),
     Component("convmixer", "expflow.architectures.specs.convmixer:ConvMixerSpec"),

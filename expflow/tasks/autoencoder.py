@@ -55,20 +55,37 @@ class AutoencoderTask(ImageTask):
         Raises:
             UserError: The network gives something else than images of the same size.
         """
-        output = self(image_bchw)
+        output = self(self.seen(image_bchw))
         if not isinstance(output, Tensor) or output.shape != image_bchw.shape:
             given = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else f"type {type(output).__name__}"
             raise UserError(
-                f"the network gives an output of {given} for images of shape {tuple(image_bchw.shape)}; the task"
-                " autoencoder needs images of the same shape"
+                f"the network gives an output of {given} for images of shape {tuple(image_bchw.shape)}; the task needs"
+                " images of the same shape"
             )
         return self.pixels(at_least_single(output))
+
+    def seen(self, image_bchw: Tensor) -> Tensor:
+        """(b, c, h, w) images of 0 to 255 -> what the network sees of them, of the same size and range.
+
+        Args:
+            image_bchw: The images.
+        """
+        return image_bchw
+
+    def further_sums(self, batch: Batch) -> tuple[Tensor, ...]:
+        """What a task that derives from this one adds up besides, over the batch's valid images.
+
+        Args:
+            batch: The batch.
+        """
+        return ()
 
     def _add(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The batch's mean loss (), and its samples (); adds it to the epoch's sums."""
         image, target = self.reconstructed(batch["image"]), batch["image"].float() / 255
         loss, samples = mean_over_valid(self.loss, image.flatten(1), target.flatten(1), batch["valid"])
-        self._epoch_means.add(samples, loss.detach(), reconstruction_sums(image, target, batch["valid"]))
+        sums = (reconstruction_sums(image, target, batch["valid"]), *self.further_sums(batch))
+        self._epoch_means.add(samples, loss.detach(), torch.cat(sums))
         return loss, samples
 
     def training_loss(self, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -22,5 +22,7 @@ TASKS = (
     Component("gan", "expflow.tasks.adversarial_specs:GANSpec"),
     Component("pix2pix", "expflow.tasks.adversarial_specs:Pix2PixSpec"),
     Component("context_encoder", "expflow.tasks.adversarial_specs:ContextEncoderTaskSpec"),
+    Component("super_resolution", "expflow.tasks.generative_specs:SuperResolutionSpec"),
+    Component("anomaly", "expflow.tasks.generative_specs:AnomalySpec"),
     Component("scripted", "expflow.tasks.specs:ScriptedSpec"),
 )

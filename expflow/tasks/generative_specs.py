@@ -131,3 +131,25 @@ class MAETaskSpec(PenalisedTaskSpec):
     def conflicts(self, slots: Mapping[str, Any], init: Any) -> Iterable[tuple[str, str]]:
         """MixUp and CutMix, and a probe's kept features."""
         return label_conflicts(slots, init)
+
+
+class SuperResolutionSpec(AutoencoderTaskSpec):
+    """An image from one that was shrunk: what an autoencoder measures, and the gain over enlarging alone."""
+
+    build: ClassVar[str] = "expflow.tasks.super_resolution:build"
+    metrics: ClassVar[tuple[str, ...]] = (*AutoencoderTaskSpec.metrics, "psnr_gain")
+    main_metric: ClassVar[str] = "val/psnr"
+
+    factor: int = identity(
+        2, description="By which height and width are divided before the network sees the image.", ge=2, le=16
+    )
+
+
+class AnomalySpec(AutoencoderTaskSpec):
+    """Images of a class that was left out of the training, by the error with which they are given again."""
+
+    build: ClassVar[str] = "expflow.tasks.anomaly:build"
+    metrics: ClassVar[tuple[str, ...]] = (*AutoencoderTaskSpec.metrics, "auroc")
+    main_metric: ClassVar[str] = "val/auroc"
+
+    left_out: str = identity(description="Name of the class that is left out of the training and to be told apart.")

@@ -43,6 +43,7 @@ SMALL = {
     "context_encoder": ({"width": 4, "bottleneck": 6}, (1, 28, 20)),
     "multi_head": ({"backbone": "resnet", "depth": 8, "width": 4}, (3, 9, 9)),
     "polynomial": ({"degree": 3}, (1, 2, 3)),
+    "srcnn": ({"channels": [4, 3], "kernels": [3, 1, 3]}, (3, 9, 14)),
     "segnet": ({"stages": [[1, 4], [2, 8]]}, (3, 9, 14)),
     "detr": (
         {**BACKBONE, "features": 8, "attention_heads": 2, "layers": 2, "feedforward": 8, "queries": 5},

@@ -170,6 +170,8 @@ TRAINED = {
     "regression": ({"model": "linear", "optimizer": "sgd"}, MEASURED, measured_images),
     "autoencoder": ({"model": "autoencoder", "optimizer": "sgd"}, IMAGES, labelled_images),
     "diffusion": ({"model": "ddpm_unet", "optimizer": "sgd"}, IMAGES, labelled_images),
+    "super_resolution": ({"model": "srcnn", "optimizer": "sgd"}, IMAGES, labelled_images),
+    "anomaly": ({"model": "autoencoder", "optimizer": "sgd"}, MEASURED, measured_images),
     "mae": ({"model": "mae", "optimizer": "sgd"}, MEASURED, measured_images),
     "seq2seq": ({"model": "transformer", "optimizer": "sgd"}, TEXTS, pairs_of_texts),
     "multitask": ({"model": "multi_head", "optimizer": "sgd"}, MEASURED, measured_images),
@@ -213,6 +215,7 @@ TASK_KEYS = {
     "detection": {"areas": (36.0, 200.0)},
     "diffusion": {"timesteps": 20, "sampling_steps": 3},
     "pix2pix": {"condition": "mask"},
+    "anomaly": {"left_out": "b"},
 }
 ONLY_TRAINED = {
     "detection": {"loss", "classification", "bbox_regression"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 
 from expflow.config import load
 from expflow.config.schema import Recipe
+from expflow.data.dataspec import FieldSpec
 from expflow.data.prepare.build import prepare
 from expflow.errors import ExperimentInvalid, Preempted
 from expflow.events import Report
@@ -49,11 +51,23 @@ model: {name: transformer, width: 8, depth: 1, heads: 2, hidden: 8, dropout: 0.0
 task: {name: seq2seq, samples: 5}
 optimizer: {name: adam, lr: 3e-3}
 """
+TRIALS["super_resolution"] = """
+model: {name: srcnn, channels: [4, 4], kernels: [3, 1, 3]}
+task: {name: super_resolution, factor: 2, samples: 5}
+optimizer: {name: adam, lr: 3e-3}
+"""
+TRIALS["anomaly"] = TRIALS["autoencoder"].replace("{name: autoencoder, samples: 5}", "{name: anomaly, left_out: '1'}")
+LABELLED = replace(IMAGES, fields={**IMAGES.fields, "label": FieldSpec((), "int64")}, classes=tuple("0123456789"))
 DATES = "{name: written_dates, train_dates: 45, val_dates: 9, test_dates: 1, batch_size: 8}"
 DATA = "data: {name: digits, limit: 45, batch_size: 8}\ntrainer: {epochs: 2, accumulate: 2}\n"
 """45 images in batches of 8: the last batch, of 5, does not divide by two ranks."""
 
 REFUSED = {
+    "super_resolution": [
+        ("loss: cross_entropy\n", "loss", "compares scores with classes"),
+        ("", "model", "gives one score for each class of an image"),
+    ],
+    "anomaly": [("loss: cross_entropy\n", "loss", "compares scores with classes")],
     "seq2seq": [
         ("loss: squared\n", "loss", "gives no value for each token"),
         ("", "data.train.mixup", "changes images, and these data are texts"),
@@ -164,7 +178,7 @@ def test_samples_are_pictures_that_training_does_not_see(
 
 def test_it_is_built_and_counted_without_memory(trial: tuple[Recipe, Path]) -> None:
     recipe, _ = trial
-    spec = TEXTS if isinstance(recipe.task, Seq2SeqSpec) else IMAGES
+    spec = TEXTS if isinstance(recipe.task, Seq2SeqSpec) else LABELLED
     with torch.device("meta"):
         task = build_task(recipe, spec)
     assert {parameter.device.type for parameter in task.parameters()} == {"meta"}
