@@ -1,4 +1,4 @@
-"""Pictures and tables that trials of the selected config wrote: read from their files, and verified before."""
+"""Pictures and tables that trials of the selected config wrote, and samples of the others, verified as they are read."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ from expflow.files import PNG_SIGNATURE
 from expflow.ledger.state import SweepState, TrialState
 from expflow.report.costs import quantity
 from expflow.report.formatting import plural, trial_label
-from expflow.report.leaderboard import selected_row
+from expflow.report.leaderboard import rank_configs, selected_row
 from expflow.report.text_table import TableColumn, TextTable
 
 IMAGE_BYTES = 20_000_000
 """Bytes of images that a page embeds; a browser takes long to open a larger one."""
+SAMPLES = "samples"
+"""Artifact of which the page shows one of each config."""
+MOST_OTHERS = 12
+"""Configs besides the selected one whose samples are shown."""
 TABLE_BYTES = 1_000_000
 """Bytes of a table's file that is shown."""
 TABLE_ROWS = 100
@@ -118,7 +122,7 @@ def read_artifact(folder: Path, artifact: ArtifactWritten) -> bytes:
 
 
 def artifact_section(folder: Path, state: SweepState) -> ArtifactSection:
-    """The pictures and tables of the selected config's trials.
+    """The pictures and tables of the selected config's trials, and the samples of one trial of each other config.
 
     Args:
         folder: The results folder.
@@ -131,10 +135,18 @@ def artifact_section(folder: Path, state: SweepState) -> ArtifactSection:
     if row is None:
         return ArtifactSection()
     written = [(trial, artifact) for trial in row.trials for artifact in newest_artifacts(trial)]
+    written += _samples_of_others(state, row.config)
     notes: list[str] = []
     images = _images(folder, [pair for pair in written if pair[1].artifact_kind == "image"], notes)
     tables = _tables(folder, [pair for pair in written if pair[1].artifact_kind == "table"], notes)
     return ArtifactSection(tuple(images), tuple(tables), tuple(notes))
+
+
+def _samples_of_others(state: SweepState, selected: str) -> list[tuple[TrialState, ArtifactWritten]]:
+    """The newest samples of the first trial of each other config, the best configs first: to be compared by eye."""
+    rows = [row for row in rank_configs(state).rows if row.config != selected]
+    trials = [row.trials[0] for row in rows[:MOST_OTHERS] if row.trials]
+    return [(trial, artifact) for trial in trials for artifact in newest_artifacts(trial) if artifact.name == SAMPLES]
 
 
 def _title(trial: TrialState, artifact: ArtifactWritten) -> str:

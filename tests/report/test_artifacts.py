@@ -70,6 +70,16 @@ def test_the_newest_step_of_each_name_of_the_selected_config_is_on_the_page(tmp_
     assert '<td class="right">7</td>' in page
 
 
+def test_of_the_other_configs_one_trials_samples_are_shown(tmp_path, state):
+    first, _, other, fourth = state.plan_trials()
+    for member in (first, other, fourth):
+        written(tmp_path, member, "samples", png(4), step=1)
+        written(tmp_path, member, "samples", png(8), step=2)
+        written(tmp_path, member, "filters", png(16))
+    titles = [image.title for image in artifact_section(tmp_path, state).images]
+    assert titles == ["samples of a=1 s0, step 2", "filters of a=1 s0, step 1", "samples of a=2 s0, step 2"]
+
+
 def test_a_missing_and_a_changed_file_are_named_and_not_shown(tmp_path, state):
     first = state.plan_trials()[0]
     written(tmp_path, first, "gone", png()).unlink()
