@@ -1,4 +1,4 @@
-"""Pictures and tables that trials of the selected config wrote, and samples of the others, verified as they are read."""
+"""Pictures and tables that trials of the selected config wrote, and samples of the others; files are verified."""
 
 from __future__ import annotations
 
