@@ -35,9 +35,8 @@ def sample_keys(batch: Mapping[str, Tensor], seed: int, epoch: int) -> Tensor:
     index = batch.get("index")
     if index is None:
         index = torch.arange(len(valid), device=valid.device)
-    start = torch.tensor([_signed(seed % 2**64), epoch], dtype=torch.int64, device=valid.device)
-    begun = _mixed(_mixed(start[:1]) + start[1:] * _signed(_STEP))
-    return _mixed(begun + index.to(torch.int64) * _signed(_STEP))
+    begun = _mixed_number(_mixed_number(seed) + epoch * _STEP)
+    return _mixed(index.to(torch.int64) * _signed(_STEP) + _signed(begun))
 
 
 def keyed_uniform(keys_b: Tensor, numbers: int, stream: int) -> Tensor:
@@ -80,6 +79,14 @@ def _mixed(x: Tensor) -> Tensor:
     x = (x ^ _shifted(x, 30)) * _signed(_FIRST)
     x = (x ^ _shifted(x, 27)) * _signed(_SECOND)
     return x ^ _shifted(x, 31)
+
+
+def _mixed_number(x: int) -> int:
+    """:func:`_mixed` of one number of 64 bits, on the host: nothing is copied to a device for it."""
+    x %= 2**64
+    x = (x ^ (x >> 30)) * _FIRST % 2**64
+    x = (x ^ (x >> 27)) * _SECOND % 2**64
+    return x ^ (x >> 31)
 
 
 def _shifted(x: Tensor, by: int) -> Tensor:
