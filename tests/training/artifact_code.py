@@ -1,8 +1,12 @@
 """A user's module and callback that write artifacts."""
 
+import random
+
 import numpy as np
+import torch
 from pytorch_lightning.callbacks import Callback
 
+from expflow.tasks.samples import SampleTable
 from tests.training.user_code import Plain
 
 
@@ -20,3 +24,25 @@ class Pictured(Plain):
 class Noting(Callback):
     def on_train_end(self, trainer, pl_module):
         trainer.artifacts.write_text("note", f"{trainer.current_epoch} epochs", step=trainer.global_step)
+
+
+class Drawing(Plain):
+    """Draws pictures at each validation, of noise from the generator and from everywhere else."""
+
+    def draw_samples(self, generator):
+        careless = torch.rand(3, 1, 8, 8) + float(np.random.rand()) + random.random()
+        return (torch.rand(3, 1, 8, 8, generator=generator) + careless) / 4
+
+
+class Telling(Plain):
+    """Samples that are text."""
+
+    def draw_samples(self, generator):
+        return SampleTable(["epoch", "text"], [[str(self.current_epoch), "a, b"]])
+
+
+class Wrong(Plain):
+    """Samples that are none."""
+
+    def draw_samples(self, generator):
+        return [1, 2]

@@ -152,6 +152,25 @@ def test_modules_and_callbacks_write_by_the_trainer(tmp_path):
     assert [np.asarray(Image.open(notice.path)).max() for notice in written[:2]] == [0, 1]
 
 
+def test_a_module_of_the_users_draws_samples_of_the_same_noise_that_training_does_not_see(tmp_path):
+    task = f"{artifact_code.__name__}:"
+    drawing = plain(2).model_copy(update={"task": UserComponent(name=f"{task}Drawing")})
+    samples = [notice for notice in notices_of(drawing, tmp_path / "a") if isinstance(notice, Artifact)]
+    assert [(notice.name, notice.kind, notice.step) for notice in samples] == [
+        ("samples", "image", 4),
+        ("samples", "image", 8),
+    ]
+    assert samples[0].sha256 == samples[1].sha256
+    same = [run_trial(Attempt(made, 0), World(), lambda report: True) for made in (drawing, plain(2))]
+    assert same[0].weights == same[1].weights
+    telling = plain(2).model_copy(update={"task": UserComponent(name=f"{task}Telling")})
+    tables = [notice for notice in notices_of(telling, tmp_path / "b") if isinstance(notice, Artifact)]
+    assert [notice.path.read_text() for notice in tables] == ['epoch,text\n0,"a, b"\n', 'epoch,text\n1,"a, b"\n']
+    wrong = plain(2).model_copy(update={"task": UserComponent(name=f"{task}Wrong")})
+    with pytest.raises(UserError, match="draw_samples gave list; expected a tensor of pictures, a SampleTable or None"):
+        notices_of(wrong, tmp_path / "c")
+
+
 def test_a_classification_leaves_its_confusion_on_val(digits, tmp_path):  # noqa: F811
     notices = notices_of(on_digits(), tmp_path, data_root=digits.root)
     [written] = [notice for notice in notices if isinstance(notice, Artifact)]
