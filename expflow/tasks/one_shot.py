@@ -194,14 +194,15 @@ class OneShot(Classification):
             self._watched = batch
         scores = self.model((batch["image"] - self._mean) / self._std, discrete_mixing(self.model))
         hits = self._hits(scores, batch, 1)
-        self._discrete_hits.add(batch["valid"].sum(), hits, self._hits(output["scores"], batch, 1))
+        samples, no_loss = batch["valid"].sum(), scores.new_zeros(())
+        self._discrete_hits.add(samples, no_loss, hits, self._hits(output["scores"], batch, 1))
         return output
 
     def on_validation_epoch_end(self) -> None:
         """Logs ``val/*``, among them what the child lacks to the network of all of them."""
         total, self._discrete_hits = self._discrete_hits.total(), MeanAccumulator()
         if total is not None:
-            samples, discrete, mixed = self.trainer.strategy.reduce(total, reduce_op="sum")
+            samples, _, discrete, mixed = self.trainer.strategy.reduce(total, reduce_op="sum")
             self.log_dict({"val/discrete_top1": discrete / samples, "val/gap": (mixed - discrete) / samples})
         super().on_validation_epoch_end()
 

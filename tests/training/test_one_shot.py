@@ -107,6 +107,7 @@ def test_what_comes_out_is_a_child_and_signs_of_collapse(root: Path, tmp_path: P
     _, reports = train(Attempt(recipe_of(tmp_path), 0, root, tmp_path))
     metrics = reports[-1].metrics
     assert {"train/skips", "train/entropy", "train/eigenvalue", "val/gap"} <= metrics.keys()
+    assert 0 <= metrics["val/discrete_top1"] <= 1
     assert metrics["val/gap"] == pytest.approx(metrics["val/top1"] - metrics["val/discrete_top1"], abs=1e-6)
     texts = sorted((tmp_path / "artifacts" / "child").iterdir())
     assert len(texts) == 2
