@@ -17,6 +17,12 @@ from expflow.metrics import UNDECLARED_MAIN_METRIC
 LIGHTNING_RUNNER = "expflow.training.lightning_runner:run"
 """Dotted path of what trains a LightningModule."""
 
+FITTING_RUNNER = "expflow.training.fitting_runner:run"
+"""Dotted path of what trains a LightningModule that is fitted once, by arithmetic of its own."""
+
+MODULE_RUNNERS = (LIGHTNING_RUNNER, FITTING_RUNNER)
+"""Runners of LightningModules: what they train can be evaluated from its checkpoints."""
+
 LIGHTNING_DEVICE_NEED = "expflow.training.device_memory:device_need"
 """Dotted path of what measures the GPU memory of trials that :data:`LIGHTNING_RUNNER` trains."""
 

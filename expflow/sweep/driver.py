@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from expflow.config.component_specs import LIGHTNING_RUNNER
+from expflow.config.component_specs import MODULE_RUNNERS
 from expflow.config.identity import folder_name
 from expflow.errors import GangsLost, Interrupted, StaleDriver
 from expflow.events import DriverStopped
@@ -243,7 +243,7 @@ def new_template(plan: Plan) -> RankTemplate:
         plan: The sweep's plan.
     """
     experiment = plan.loaded.experiment
-    return RankTemplate((str(experiment.file.parent),), wanted=runner_of(experiment.recipe) == LIGHTNING_RUNNER)
+    return RankTemplate((str(experiment.file.parent),), wanted=runner_of(experiment.recipe) in MODULE_RUNNERS)
 
 
 def _run_on_ray(plan: Plan, conductor: Conductor, template: RankTemplate, on_slots: Callable[[int], None]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from expflow.config import load_site
-from expflow.config.component_specs import LIGHTNING_RUNNER
+from expflow.config.component_specs import MODULE_RUNNERS
 from expflow.config.components import recipe_from
 from expflow.config.identity import config_id, recipe_from_identity
 from expflow.config.merge import merge, tree_of_values
@@ -117,8 +117,8 @@ def load_finished_trial(results: ResultLocation, trial: TrialState) -> FinishedT
     if trial.status != "done":
         raise UserError(f"{name} is {trial.status}: only trials at their full budget are evaluated")
     recipe = recorded_recipe(results, trial)
-    if runner_of(recipe) != LIGHTNING_RUNNER:
-        raise UserError(f"{name} was not trained by Lightning ({runner_of(recipe)}): it keeps no weights to evaluate")
+    if runner_of(recipe) not in MODULE_RUNNERS:
+        raise UserError(f"{name} is no LightningModule ({runner_of(recipe)}): it keeps no weights to evaluate")
     own = results.trial_folder(trial, checkpoints=True)
     return FinishedTrial(
         trial, recipe, recorded_data(results, recipe, trial.seed), own, _checkpoint(results, trial, own)

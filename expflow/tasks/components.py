@@ -24,5 +24,6 @@ TASKS = (
     Component("context_encoder", "expflow.tasks.adversarial_specs:ContextEncoderTaskSpec"),
     Component("super_resolution", "expflow.tasks.generative_specs:SuperResolutionSpec"),
     Component("anomaly", "expflow.tasks.generative_specs:AnomalySpec"),
+    Component("bovw", "expflow.tasks.bovw_spec:BovwSpec"),
     Component("scripted", "expflow.tasks.specs:ScriptedSpec"),
 )
