@@ -71,8 +71,8 @@ class BovwTask(LowOverheadModule):
         self.features = pyramid_cells(spec.pyramid) * words * of_word
         if self.features > MOST_FEATURES:
             raise UserError(
-                f"task bovw makes {self.features:,} numbers of an image, and at most {MOST_FEATURES:,} are allowed; take"
-                " fewer words or levels of the pyramid"
+                f"task bovw makes {self.features:,} numbers of an image, and at most {MOST_FEATURES:,} are allowed;"
+                " take fewer words or levels of the pyramid"
             )
         self.centres = _fixed(words, width)
         """(k, d) the words, or the means of the mixture."""
@@ -147,8 +147,8 @@ class BovwTask(LowOverheadModule):
     def _make_vocabulary(self, values_nd: Tensor, seed: int) -> None:
         if len(values_nd) < self.spec.words:
             raise UserError(
-                f"the training images give {len(values_nd)} descriptors, too few for {self.spec.words} words; take fewer"
-                " words, or a smaller stride"
+                f"the training images give {len(values_nd)} descriptors, too few for {self.spec.words} words; take"
+                " fewer words, or a smaller stride"
             )
         values, number = values_nd.double().numpy(), seed % 2**32
         with _logged_warnings("the vocabulary"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ ORIENTATIONS = 9
 SIFT_WIDTH = 128
 SIFT_CELLS = 6.0
 """Width of a SIFT descriptor in units of its keypoint's size: 4 cells of 3 scales, where the size is 2 scales."""
+LIBRARY_PATH = "LD_LIBRARY_PATH"
 GREY = (0.299, 0.587, 0.114)
 """Shares of red, green and blue in a grey value (ITU-R BT.601)."""
 
@@ -138,10 +140,7 @@ def _hog(images_bchw: Tensor, spec: BovwSpec) -> LocalDescriptors:
 
 
 def _sift(images_bchw: Tensor, spec: BovwSpec) -> LocalDescriptors:
-    try:
-        import cv2
-    except ImportError as error:
-        raise _missing("sift", "opencv-python-headless") from error
+    cv2 = _opencv()
     cv2.setNumThreads(1)  # the trial's threads are counted, and images this small gain nothing
     sift: Any = cv2.SIFT_create()
     height, width = images_bchw.shape[2:]
@@ -162,6 +161,20 @@ def _sift(images_bchw: Tensor, spec: BovwSpec) -> LocalDescriptors:
         torch.stack([functional.pad(place, (0, 0, 0, most - len(place))) for place in places]),
         torch.stack([torch.arange(most) < len(row) for row in rows]),
     )
+
+
+def _opencv() -> Any:
+    """OpenCV. As it is imported it changes the path of libraries, for processes that this one may start."""
+    before = os.environ.get(LIBRARY_PATH)
+    try:
+        import cv2
+    except ImportError as error:
+        raise _missing("sift", "opencv-python-headless") from error
+    if before is None:
+        os.environ.pop(LIBRARY_PATH, None)
+    else:
+        os.environ[LIBRARY_PATH] = before
+    return cv2
 
 
 def _missing(descriptor: str, package: str) -> PackageMissing:

@@ -222,6 +222,8 @@ ONLY_TRAINED = {
     "one_shot": {"loss", "top1", "skips", "entropy", "eigenvalue"},
 }
 """Metrics of train alone: a detector gives losses in train mode, and boxes in eval mode."""
+FITTED = {"bovw"}
+"""Tasks that are fitted once, without steps (tests/training/test_bovw_trials.py)."""
 WITHOUT_TORCH = {"scripted"}
 """Tasks that build nothing: their runner alone knows what they do."""
 
@@ -273,7 +275,7 @@ def fitted(task, batch):
 
 
 def test_every_task_has_a_case():
-    assert {*TRAINED, *WITHOUT_TORCH} == set(TASKS.names())
+    assert {*TRAINED, *FITTED, *WITHOUT_TORCH} == set(TASKS.names())
 
 
 @pytest.mark.parametrize("name", TASKS.names())
@@ -281,7 +283,7 @@ def test_its_declarations_lead_somewhere(name):
     cls = TASKS.spec(name)
     assert cls.slots <= SLOTS.keys()
     assert callable(load_dotted(cls.runner))
-    assert bool(cls.build) == (name in TRAINED)
+    assert bool(cls.build) == (name in {*TRAINED, *FITTED})
     for slot, component in cls.defaults.items():
         assert slot in cls.slots
         assert component in SLOTS[slot]
