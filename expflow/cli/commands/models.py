@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -87,6 +87,10 @@ def show(
         Path | None,
         typer.Option(metavar="FILE", help="Draw memory, parameters and multiply-adds of each layer (.png or .svg)."),
     ] = None,
+    receptive: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw how the receptive field grows from layer to layer (.png or .svg)."),
+    ] = None,
 ) -> None:
     """Show the layers of one architecture: sizes, memory, parameters, multiply-adds, receptive field.
 
@@ -95,7 +99,8 @@ def show(
     """
     from expflow.cli.views.models import show_model
 
-    show_model(name, set_ or (), input_, classes, form="json" if as_json else "csv" if as_csv else "table", bars=bars)
+    form: Literal["table", "json", "csv"] = "json" if as_json else "csv" if as_csv else "table"
+    show_model(name, set_ or (), input_, classes, form=form, bars=bars, receptive=receptive)
 
 
 @_group.command()

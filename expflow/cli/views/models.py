@@ -204,6 +204,7 @@ def show_model(
     *,
     form: Literal["table", "json", "csv"],
     bars: Path | None,
+    receptive: Path | None,
 ) -> None:
     """Print one architecture, layer by layer.
 
@@ -214,8 +215,10 @@ def show_model(
         classes: Number of classes; None: the usual one.
         form: What is printed.
         bars: A file for a chart of the layers; None: no chart.
+        receptive: A file for a picture of the receptive fields; None: no picture.
     """
     check_drawable(bars, "--bars")
+    check_drawable(receptive, "--receptive")
     model = measure_model(name, sets, shape, classes)
     table = model.table
     if form == "json":
@@ -229,6 +232,10 @@ def show_model(
         from expflow.report.cost_figures import layer_bars
 
         write_figure(layer_bars(table, ",".join((name, *sets))), bars, quiet=form != "table")
+    if receptive is not None:
+        from expflow.report.receptive_figure import receptive_figure
+
+        write_figure(receptive_figure(table, ",".join((name, *sets))), receptive, quiet=form != "table")
 
 
 def _print_model(model: MeasuredModel) -> None:
