@@ -164,6 +164,26 @@ def layer_rows(network: nn.Module, *inputs: Tensor) -> list[LayerRow]:
     return recorder.rows
 
 
+def layer_field(network: nn.Module, x_1chw: Tensor, layer: str) -> ReceptiveField | None:
+    """What one position of a module's output sees of the image; None where that cannot be told.
+
+    Args:
+        network: The network; it keeps its mode.
+        x_1chw: One image (1, c, h, w) on the network's device.
+        layer: Dotted path of a module that has an output tensor.
+    """
+    recorder, fields = _LayerRecorder(x_1chw), list[ReceptiveField | None]()
+    with ExitStack() as stack:
+        stack.enter_context(eval_mode(network))
+        hook = network.get_submodule(layer).register_forward_hook(
+            lambda module, args, out: fields.append(recorder.field_of(out))
+        )
+        stack.callback(hook.remove)
+        stack.enter_context(OperationObserver(recorder.record))
+        network(x_1chw)
+    return fields[-1] if fields else None
+
+
 def _joined(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
@@ -279,6 +299,11 @@ class _LayerRecorder:
             name = _FUNCTIONS.get(name, name)
             done = _RunningLayer([window] if window is not None else [], macs)
             self._add(_joined(self._paths[-1], name), name, args, out, done, 0)
+
+    def field_of(self, out: Any) -> ReceptiveField | None:
+        """The receptive field of what a module returned."""
+        tensor = next(_tensors(out), None)
+        return self._receptive.get(tensor) if tensor is not None else None
 
     def _record_receptive_field(self, op: Any, args: Any, out: Any) -> None:
         seen = [(tensor, self._receptive[tensor]) for tensor in _tensors(args) if tensor in self._receptive]

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 Pair = tuple[int, int]
+Point = tuple[float, float]
 
 aten: Any = torch.ops.aten
 CONVOLUTIONS = (aten.convolution,)
@@ -113,11 +114,24 @@ class ReceptiveField:
         jump: By how many pixels what its neighbour sees is further on.
         layout: Where the positions are: ``chw`` (b, c, h, w), ``hwc`` (b, h, w, c) or its rows (b h w, c), and
             ``vector`` (b, n) for one position alone.
+        start: The middle of what the first position sees, in pixels from that of the image's first pixel.
     """
 
     field: Pair
     jump: Pair = (1, 1)
     layout: Literal["chw", "hwc", "vector"] = "chw"
+    start: Point = field(default=(0.0, 0.0), compare=False)
+
+    def box(self, row: int, column: int) -> tuple[int, int, int, int]:
+        """Top, left, bottom and right (ends excluded) of what a position sees; it may reach over the image's border.
+
+        Args:
+            row: The position's row in its map.
+            column: Its column.
+        """
+        middle = [start + at * jump for start, at, jump in zip(self.start, (row, column), self.jump, strict=True)]
+        top, left = (math.floor(m - (f - 1) / 2 + 0.5) for m, f in zip(middle, self.field, strict=True))
+        return top, left, top + self.field[0], left + self.field[1]
 
 
 ImageInputs = Sequence[tuple[Tensor, ReceptiveField | None]]
@@ -164,14 +178,17 @@ def _through(receptive: ReceptiveField, window: SlidingWindow) -> ReceptiveField
     reaches = [(k - 1) * d for k, d in zip(window.kernel, window.dilation, strict=True)]
     grown = [f + reach * j for f, reach, j in zip(receptive.field, reaches, receptive.jump, strict=True)]
     jumps = [j * s for j, s in zip(receptive.jump, window.stride, strict=True)]
-    return replace(receptive, field=_pair(grown), jump=_pair(jumps))
+    moved = [(reach / 2 - p) * j for reach, p, j in zip(reaches, window.padding, receptive.jump, strict=True)]
+    start = (receptive.start[0] + moved[0], receptive.start[1] + moved[1])
+    return replace(receptive, field=_pair(grown), jump=_pair(jumps), start=start)
 
 
 def _seeing_all(receptive: ReceptiveField, size: Pair, out: Tensor, image: Pair) -> ReceptiveField:
     """One position that sees all that the ``size`` positions of a map see, but not more than the image."""
     seen = [f + (n - 1) * j for f, n, j in zip(receptive.field, size, receptive.jump, strict=True)]
     field = _pair([min(s, i) for s, i in zip(seen, image, strict=True)])
-    return ReceptiveField(field, image, "chw" if out.ndim == 4 else "vector")
+    middle = ((image[0] - 1) / 2, (image[1] - 1) / 2)
+    return ReceptiveField(field, image, "chw" if out.ndim == 4 else "vector", middle)
 
 
 def _reduced(
@@ -192,7 +209,9 @@ def _widest(branches: Sequence[ReceptiveField], first: ReceptiveField) -> Recept
     """Branches that meet in a sum, a product or a concatenation."""
     fields = zip(*(receptive.field for receptive in branches), strict=True)
     jumps = zip(*(receptive.jump for receptive in branches), strict=True)
-    return ReceptiveField(_pair([max(sizes) for sizes in fields]), _pair([max(sizes) for sizes in jumps]), first.layout)
+    widest = max(branches, key=lambda receptive: receptive.field)
+    sides, steps = ([max(sizes) for sizes in pairs] for pairs in (fields, jumps))
+    return ReceptiveField(_pair(sides), _pair(steps), first.layout, widest.start)
 
 
 def _reshaped(receptive: ReceptiveField, before: Tensor, after: Tensor, image: Pair) -> ReceptiveField | None:

@@ -45,8 +45,35 @@ class SavedPicture:
     alt: str
 
 
+@dataclass(frozen=True)
+class InsidePictures:
+    """What is drawn of the inside of a network; nothing where nothing is named.
+
+    Attributes:
+        top_patches: A layer, of whose feature maps the most exciting patches are drawn.
+        invert: A layer whose units are projected back to the pixels.
+        dream: A class or a layer that an image is made for.
+        attention: Whether the attention of a vision transformer is drawn.
+    """
+
+    top_patches: str | None = None
+    invert: str | None = None
+    dream: str | None = None
+    attention: bool = False
+
+    def __bool__(self) -> bool:
+        """Whether anything is drawn."""
+        return self != InsidePictures()
+
+
 def draw_trial_pictures(
-    location: ResultLocation, trial: TrialState, *, filters: bool, confusion: bool, worst: bool
+    location: ResultLocation,
+    trial: TrialState,
+    *,
+    filters: bool,
+    confusion: bool,
+    worst: bool,
+    inside: InsidePictures | None = None,
 ) -> list[RenderedFigure]:
     """Pictures of a finished trial on val.
 
@@ -56,6 +83,7 @@ def draw_trial_pictures(
         filters: Whether the first layer's filters or templates are drawn.
         confusion: Whether the confusion matrix is drawn.
         worst: Whether the best, the worst and the surest wrong predictions are drawn.
+        inside: What is drawn of the inside of the network.
 
     Raises:
         UserError: The trial has nothing of that kind to show.
@@ -81,6 +109,30 @@ def draw_trial_pictures(
             drawn.append(confusion_figure(predictions, classes, of))
         if worst and not masks and not boxes:
             drawn.append(_draw_cases(predictions, evaluator, of))
+        if inside:
+            drawn += _draw_inside(finished, evaluator, inside, of)
+    return drawn
+
+
+def _draw_inside(
+    finished: FinishedTrial, evaluator: Evaluator, inside: InsidePictures, of: str
+) -> list[RenderedFigure]:
+    from expflow.report.inside_figures import attention_figure, dream_figure, patches_figure
+    from expflow.training.evaluation.attention_maps import attention_maps
+    from expflow.training.evaluation.dreams import dream
+    from expflow.training.evaluation.top_patches import top_patches
+
+    if inside.top_patches or inside.invert or inside.attention:
+        _require_val(finished)
+    weights, drawn = finished.load_weights(evaluator).weights, list["RenderedFigure"]()
+    if inside.top_patches:
+        drawn.append(patches_figure(top_patches(evaluator, weights, inside.top_patches), of))
+    if inside.invert:
+        drawn.append(patches_figure(top_patches(evaluator, weights, inside.invert, inverted=True), of))
+    if inside.dream:
+        drawn.append(dream_figure(dream(evaluator, weights, inside.dream), of))
+    if inside.attention:
+        drawn.append(attention_figure(attention_maps(evaluator, weights), of))
     return drawn
 
 

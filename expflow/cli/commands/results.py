@@ -158,6 +158,34 @@ Confusion = Annotated[bool, typer.Option("--confusion", help="Draw the confusion
 Worst = Annotated[
     bool, typer.Option("--worst", help="Draw the best, worst and most confidently wrong predictions on val.")
 ]
+TopPatchesOf = Annotated[
+    str | None,
+    typer.Option(
+        "--top-patches",
+        metavar="LAYER",
+        help="Draw the nine patches of val that excite each feature map of a layer most, as far as it sees.",
+        show_default=False,
+    ),
+]
+Inverted = Annotated[
+    str | None,
+    typer.Option(
+        "--invert",
+        metavar="LAYER",
+        help="Draw which pixels of these patches excite it, by guided backpropagation.",
+        show_default=False,
+    ),
+]
+DreamOf = Annotated[
+    str | None,
+    typer.Option(
+        "--dream",
+        metavar="CLASS|LAYER",
+        help="Draw images that the network takes for a class, or in which a layer finds more.",
+        show_default=False,
+    ),
+]
+Attention = Annotated[bool, typer.Option("--attention", help="Draw where a vision transformer looks.")]
 EnsembleOnVal = Annotated[bool, typer.Option("--ensemble", help="Measure the mean of the seeds' probabilities on val.")]
 Augment = Annotated[
     list[str] | None,
@@ -195,6 +223,10 @@ def show(
     filters: Filters = False,
     confusion: Confusion = False,
     worst: Worst = False,
+    top_patches: TopPatchesOf = None,
+    invert: Inverted = None,
+    dream: DreamOf = None,
+    attention: Attention = False,
     ensemble: EnsembleOnVal = False,
     soup: SoupOnVal = False,
     augment: Augment = None,
@@ -205,7 +237,9 @@ def show(
     storage: Storage = None,
 ) -> None:
     """Show one result and its recipe: the selected config's of NAME (as NAME/best does) or one trial's, NAME/3fa9."""
-    pictures, together = filters or confusion or worst, ensemble or soup or bool(augment)
+    inside = {"top_patches": top_patches, "invert": invert, "dream": dream, "attention": attention}
+    pictures = filters or confusion or worst or any(inside.values())
+    together = ensemble or soup or bool(augment)
     drawn = pictures or together or register_as is not None
     _check_show(out if not (pictures or code) else None, other if drawn or code else None, as_json and drawn)
     if code:
@@ -223,9 +257,7 @@ def show(
     if together:
         _show_together(name, storage, ensemble, soup, augment or [])
     if pictures:
-        from expflow.cli.views.pictures import show_pictures
-
-        show_pictures(name, storage, out, filters=filters, confusion=confusion, worst=worst)
+        _show_pictures(name, storage, out, inside, filters=filters, confusion=confusion, worst=worst)
     if register_as is not None:
         _register(name, register_as, storage)
 
@@ -234,6 +266,13 @@ def _register(name: str, register_as: str, storage: str | None) -> None:
     from expflow.cli.views.registration import register_result
 
     register_result(name, register_as, storage)
+
+
+def _show_pictures(name: str, storage: str | None, out: Path | None, inside: dict[str, Any], **others: bool) -> None:
+    from expflow.cli.views.pictures import show_pictures
+    from expflow.report.trial_pictures import InsidePictures
+
+    show_pictures(name, storage, out, inside=InsidePictures(**inside), **others)
 
 
 def _show_together(name: str, storage: str | None, ensemble: bool, soup: bool, augment: list[str]) -> None:
@@ -247,7 +286,10 @@ def _check_show(out: Path | None, other: str | None, as_json: bool) -> None:
     from expflow.errors import UserError
 
     if out is not None:
-        raise UserError(f"--out {out}: there is nothing to write; add --filters, --confusion, --worst or --code")
+        raise UserError(
+            f"--out {out}: there is nothing to write; add --filters, --confusion, --worst, --top-patches, --invert,"
+            " --dream, --attention or --code"
+        )
     if other is not None or as_json:
         what = "--json" if as_json else f"a second result ({other})"
         raise UserError(
