@@ -240,7 +240,7 @@ def build(spec: BovwSpec, data_spec: DataSpec) -> BovwTask:
     Raises:
         UserError: The data have no images or no classes, or they and the arguments do not fit.
     """
-    check_fields(spec.name, data_spec, "image", "label")
+    check_fields(spec.name, data_spec, "image")
     if data_spec.num_classes < 2:
         raise UserError(f"task {spec.name} needs data with two classes or more; these have {data_spec.num_classes}")
     return BovwTask(data_spec, spec)

@@ -35,7 +35,7 @@ from expflow.training.isolation import isolated, seed_everything
 from expflow.training.launcher_variables import without_launcher_variables
 from expflow.training.lightning_runner import make_trainer
 from expflow.training.peak_memory import peak_bytes
-from expflow.training.ranks import max_over_ranks, verify_same_attempt
+from expflow.training.ranks import max_over_ranks, shared_decision, verify_same_attempt
 from expflow.training.reporter import logged_metrics
 from expflow.training.trial_data import TrialData, open_trial_data
 from expflow.training.trial_logger import TrialLogger
@@ -75,6 +75,7 @@ def run(attempt: Attempt, world: World, on_report: OnReport, *, on_notice: OnNot
         Preempted: ``leave`` said yes; nothing is lost but the time.
     """
     verify_same_attempt(attempt, world)
+    on_report = shared_decision(on_report, world)
     selection = select_checkpoint(attempt)
     if world.rank == 0:
         on_notice(Began(selection.step, selection.path, selection.refused, compute_place(world)))

@@ -20,12 +20,14 @@ DREAMS = 4
 """Images that are made."""
 STEPS = 200
 """Steps of the ascent."""
-RATE = 0.02
+RATE = 0.05
 """How far a step moves a pixel at most, of the range from black to white."""
 SHRINK = 0.995
 """What is left of a pixel's distance from mid-grey after a step towards a class: an L2 penalty."""
-SMOOTH_EVERY = 4
+SMOOTH_EVERY = 8
 """Steps between two in which the image is blurred a little: otherwise it becomes noise that no eye can read."""
+SIDES_OF_A_SHIFT = 16
+"""The image is shifted anew before each step, by at most its shorter side over this: what it shows is no grid then."""
 SEED = 0
 
 
@@ -62,6 +64,8 @@ def dream(evaluator: Evaluator, weights: Weights, wanted: str) -> Dreams:
     Raises:
         UserError: It is neither, or the network cannot be followed back to its pixels.
 
+    What is climbed for a class is its log-odds: the score alone also rises where those of all classes do.
+
     Source:
         Simonyan et al., Deep Inside Convolutional Networks, 2014, section 2, for classes; Mordvintsev et al.,
         Inceptionism, 2015, for layers.
@@ -83,7 +87,8 @@ def dream(evaluator: Evaluator, weights: Weights, wanted: str) -> Dreams:
             scores = task(image_bchw * 255)
         if layer is None:
             scores = _scores(scores, len(spec.classes))
-            return scores[:, number], scores.softmax(1)[:, number]
+            others = torch.cat([scores[:, :number], scores[:, number + 1 :]], 1)
+            return scores[:, number] - others.logsumexp(1), scores.softmax(1)[:, number]
         out = outputs[-1]
         if not isinstance(out, Tensor) or not out.is_floating_point():
             raise UserError(f"{wanted} gives {type(out).__name__}, not a tensor of numbers")
@@ -113,10 +118,11 @@ def _scores(output: Any, classes: int) -> Tensor:
 def _climbed(begin_bchw: Tensor, score: Any, *, shrink: float) -> tuple[Tensor, tuple[tuple[float, float], ...]]:
     """Where the ascent ends, and for each image what it showed before and after."""
     image, generator = begin_bchw.clone(), torch.Generator().manual_seed(SEED)
+    reach = min(begin_bchw.shape[2:]) // SIDES_OF_A_SHIFT
     with torch.no_grad():
         before = score(image)[1]
     for step in range(STEPS):
-        move = torch.randint(-2, 3, (2,), generator=generator).tolist()
+        move = torch.randint(-reach, reach + 1, (2,), generator=generator).tolist()
         shifted = image.roll(move, (2, 3)).requires_grad_()
         gradient = _gradient(score, shifted).roll([-move[0], -move[1]], (2, 3))
         largest = gradient.abs().flatten(1).amax(1).clamp(min=1e-12).view(-1, 1, 1, 1)

@@ -1,0 +1,196 @@
+"""Top patches, guided backpropagation, dreams and attention, on networks of which the answer is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from expflow.architectures.attention import MultiHeadAttention
+from expflow.architectures.layer_table import layer_field
+from expflow.config import load
+from expflow.data.prepare.build import prepare
+from expflow.errors import UserError
+from expflow.training import World
+from expflow.training.evaluation.attention_maps import attention_maps, attention_rollout, attention_weights
+from expflow.training.evaluation.dreams import dream
+from expflow.training.evaluation.evaluator import Evaluator, open_evaluator
+from expflow.training.evaluation.guided import GuidedReLUs
+from expflow.training.evaluation.top_patches import top_patches
+
+pytestmark = pytest.mark.timeout(120)
+
+NETS = {
+    "resnet": "model: {name: resnet, layout: cifar, depth: 8, width: 4}",
+    "vit": "model: {name: vit, patch: 2, depth: 3, width: 8, heads: 2, mlp_ratio: 2}",
+    "linear": "model: linear",
+}
+
+
+@pytest.fixture(scope="module")
+def evaluators(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("inside")
+    files = {}
+    for name, model in NETS.items():
+        files[name] = folder / f"{name}.yaml"
+        files[name].write_text(
+            f"data: {{name: digits, batch_size: 64}}\n{model}\ntask: classification\noptimizer: sgd\n"
+        )
+    return files
+
+
+@pytest.fixture
+def opened(request: pytest.FixtureRequest, evaluators: dict[str, Path], tmp_path_factory: pytest.TempPathFactory):
+    recipe = load(evaluators[request.param]).experiment.recipe
+    root = prepare(recipe.data, cache=tmp_path_factory.getbasetemp() / "inside-cache").root
+    with open_evaluator(recipe, 0, root, World()) as evaluator:
+        yield evaluator
+
+
+def weights_of(evaluator: Evaluator):
+    return {name: value.clone() for name, value in evaluator.task.state_dict().items()}
+
+
+@pytest.mark.parametrize("opened", ["resnet"], indirect=True)
+def test_patches_are_where_a_unit_looks(opened):
+    """The first filter is made to see one pixel: the brightest pixel of each image is in the middle of its patch."""
+    weights = weights_of(opened)
+    name = next(key for key in weights if key.endswith("stem.conv.weight"))
+    weights[name] = torch.zeros_like(weights[name])
+    weights[name][0, 0, 1, 1] = 1.0
+    found = top_patches(opened, weights, "stem.conv")
+    assert (found.maps, found.field, found.whole, found.images) == (4, (3, 3), False, 397)
+    patches, *others = found.patches
+    assert len(patches) == 9
+    assert others == [(), (), ()]  # these are zero everywhere
+    for patch in patches:
+        assert patch.picture.shape == (3, 3, 1)
+        assert patch.picture[1, 1, 0] == 255
+    assert [patch.value for patch in patches] == sorted((patch.value for patch in patches), reverse=True)
+
+
+@pytest.mark.parametrize("opened", ["resnet"], indirect=True)
+def test_only_pixels_that_a_unit_sees_have_gradients(opened):
+    found = top_patches(opened, weights_of(opened), "layer1.0.conv2", inverted=True)
+    assert found.field == (7, 7)
+    for patch in (patch for patches in found.patches for patch in patches):
+        assert patch.inverted is not None
+        assert patch.inverted.shape == (7, 7, 1)
+        assert np.abs(patch.inverted).max() > 0
+
+
+@pytest.mark.parametrize("opened", ["resnet"], indirect=True)
+def test_units_that_see_all_show_whole_images(opened):
+    found = top_patches(opened, weights_of(opened), "layer3.0")
+    assert found.whole
+    assert {patch.picture.shape for patches in found.patches for patch in patches} == {(8, 8, 1)}
+
+
+@pytest.mark.parametrize(
+    ("opened", "layer", "words"),
+    [
+        ("resnet", "layer9", "no layer 'layer9'"),
+        ("vit", "layers.0", "show --attention"),
+        ("vit", "patches", "show --attention"),
+    ],
+    indirect=["opened"],
+)
+def test_layers_without_maps_are_refused(opened, layer, words):
+    with pytest.raises(UserError, match=words):
+        top_patches(opened, weights_of(opened), layer)
+
+
+@pytest.mark.parametrize("opened", ["vit"], indirect=True)
+def test_what_has_no_relus_is_not_inverted(opened):
+    with pytest.raises(UserError, match="guided backpropagation follows ReLUs"):
+        top_patches(opened, weights_of(opened), "head", inverted=True)
+
+
+def test_the_box_of_a_unit_holds_exactly_the_pixels_that_change_it():
+    """Convolutions and pools of odd and even kernels, strides and paddings; at the border padding hides some pixels."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(1, 2, 5, stride=2, padding=1), nn.AvgPool2d(2), nn.Conv2d(2, 2, 3, padding=1), nn.Conv2d(2, 1, 2)
+    )
+    image = torch.randn(1, 1, 40, 36, requires_grad=True)
+    field = layer_field(network, image.detach(), "3")
+    assert field is not None
+    out, inside = network(image), 0
+    for row in range(out.shape[2]):
+        for column in range(out.shape[3]):
+            (gradient,) = torch.autograd.grad(out[0, 0, row, column], image, retain_graph=True)
+            rows, columns = gradient[0, 0].nonzero().T
+            top, left, bottom, right = field.box(row, column)
+            changing = (rows.min(), columns.min(), rows.max() + 1, columns.max() + 1)
+            if top >= 0 and left >= 0 and bottom <= 40 and right <= 36:
+                inside += 1
+                assert changing == (top, left, bottom, right)
+            assert top <= changing[0]
+            assert left <= changing[1]
+            assert changing[2] <= bottom
+            assert changing[3] <= right
+    assert inside > 9
+
+
+def test_guided_backpropagation_by_hand():
+    """Of three paths one has a negative gradient, one a negative unit: the third alone passes."""
+    x = torch.tensor([1.0, -1.0, 1.0], requires_grad=True)
+    with GuidedReLUs() as guided:
+        value = (nn.ReLU()(x) * torch.tensor([1.0, 1.0, -1.0])).sum()
+    assert torch.autograd.grad(value, x)[0].tolist() == [1, 0, 0]
+    assert (guided.relus, guided.others) == (1, 0)
+    y = torch.tensor([1.0, -1.0, 1.0], requires_grad=True)
+    plain = (nn.ReLU()(y) * torch.tensor([1.0, 1.0, -1.0])).sum()  # outside of it ReLUs are torch's again
+    assert torch.autograd.grad(plain, y)[0].tolist() == [1, 0, -1]
+
+
+@pytest.mark.parametrize("opened", ["linear", "resnet"], indirect=True)
+def test_a_dream_of_a_class_is_taken_for_it(opened):
+    made = dream(opened, weights_of(opened), "7")
+    assert made.is_class
+    assert {picture.shape for picture in (*made.before, *made.after)} == {(8, 8, 1)}
+    assert all(after > before for before, after in made.gain)
+    again = dream(opened, weights_of(opened), "7")
+    assert all(np.array_equal(*pair) for pair in zip(made.after, again.after, strict=True))
+
+
+@pytest.mark.parametrize("opened", ["resnet"], indirect=True)
+def test_a_dream_of_a_layer_finds_more_in_images(opened):
+    made = dream(opened, weights_of(opened), "layer1.0")
+    assert not made.is_class
+    assert all(after > before for before, after in made.gain)
+    with pytest.raises(UserError, match=r"'seven' is no class \(0, 1"):
+        dream(opened, weights_of(opened), "seven")
+
+
+def test_attention_weights_are_those_that_the_layer_uses():
+    torch.manual_seed(0)
+    attention, x_btw = MultiHeadAttention(8, 2), torch.randn(3, 5, 8)
+    weights = attention_weights(attention, x_btw)
+    assert torch.allclose(weights.sum(3), torch.ones(3, 2, 5))
+    values = attention.value(x_btw).view(3, 5, 2, 4).transpose(1, 2)
+    assert torch.allclose(attention.output((weights @ values).transpose(1, 2).flatten(2)), attention(x_btw), atol=1e-6)
+
+
+def test_the_rollout_by_hand():
+    first = torch.tensor([[[[1.0, 0.0], [1.0, 0.0]]]])
+    second = torch.tensor([[[[0.0, 1.0], [0.0, 1.0]]]])
+    assert attention_rollout([first, second])[0].tolist() == [[0.75, 0.25], [0.5, 0.5]]
+
+
+@pytest.mark.parametrize("opened", ["vit"], indirect=True)
+def test_attention_maps_have_the_patches_of_the_image(opened):
+    maps = attention_maps(opened, weights_of(opened))
+    assert (maps.layers.shape, maps.heads.shape, maps.rollout.shape) == ((6, 3, 4, 4), (6, 2, 4, 4), (6, 4, 4))
+    assert maps.from_token
+    assert (maps.layers.sum((2, 3)) < 1).all()  # the class token keeps a part
+    assert (maps.layers > 0).all()
+
+
+@pytest.mark.parametrize("opened", ["resnet"], indirect=True)
+def test_attention_is_of_transformers(opened):
+    with pytest.raises(UserError, match="this network is ResNet"):
+        attention_maps(opened, weights_of(opened))
