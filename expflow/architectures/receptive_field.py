@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from typing import Any, Literal
 
 import torch
@@ -120,7 +121,7 @@ class ReceptiveField:
     field: Pair
     jump: Pair = (1, 1)
     layout: Literal["chw", "hwc", "vector"] = "chw"
-    start: Point = field(default=(0.0, 0.0), compare=False)
+    start: Point = dataclass_field(default=(0.0, 0.0), compare=False)
 
     def box(self, row: int, column: int) -> tuple[int, int, int, int]:
         """Top, left, bottom and right (ends excluded) of what a position sees; it may reach over the image's border.

@@ -120,9 +120,9 @@ def dream_figure(dreams: Dreams, of: str) -> RenderedFigure:
             axes.set_title(shown, fontsize=8, color=INK, pad=2)
     title = f"What the network takes for {dreams.of}" if dreams.is_class else f"What {dreams.of} finds, exaggerated"
     figure.suptitle(f"{escape_mathtext(title)}\n{escape_mathtext(truncated(of, 70))}", fontsize=9.5, color=INK)
-    value = "the probability of the class" if dreams.is_class else "the mean square of the layer's output"
+    quantity = "the probability of the class" if dreams.is_class else "the mean square of the layer's output"
     begin = "grey with a little noise" if dreams.is_class else "images of val"
-    caption = f"Above {begin}, below what gradient ascent makes of it; over each picture {value}."
+    caption = f"Above {begin}, below what gradient ascent makes of it; over each picture {quantity}."
     return render_figure(figure, f"dream-{slug(dreams.of)}", title, caption, f"{title}: pictures before and after.")
 
 

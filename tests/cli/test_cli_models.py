@@ -102,6 +102,13 @@ def test_bars_are_drawn(capsys, tmp_path, ending):
     assert file.read_bytes()[:5] in (b"\x89PNG\r", b"<?xml")
 
 
+@pytest.mark.parametrize("model", ["lenet5", "vit", "vgg11", "mlp"])
+def test_receptive_fields_are_drawn(capsys, tmp_path, model):
+    file = tmp_path / "fields.svg"
+    assert "figure" in printed(capsys, "show", model, "--receptive", str(file))
+    assert "side of the receptive field (pixels)" in file.read_text()
+
+
 def test_several_names_are_compared(capsys):
     lines = printed(capsys, "vgg,layers=11", "alexnet").splitlines()
     assert lines[1].split()[:4] == ["vgg,layers=11", "3x224x224", "132,863,336", "7,609,090,048"]
@@ -136,6 +143,7 @@ def test_a_chart_needs_an_accuracy(capsys, tmp_path):
         (("show", "mlp", "--input", "3x224"), "such as 3x224x224"),
         (("show", "mlp", "--input", "3x0x4"), "such as 3x224x224"),
         (("show", "mlp", "--bars", "bars.txt"), "expected a file that ends in .png or .svg"),
+        (("show", "mlp", "--receptive", "field.txt"), "expected a file that ends in .png or .svg"),
         (("show", "alexnet", "--input", "3x20x20"), "cannot take images of 20x20"),
         (("alexnett", "mlp"), "nearest: alexnet"),
     ],
