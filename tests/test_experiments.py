@@ -13,11 +13,8 @@ from expflow.architectures.catalogue import image_data_spec, text_data_spec
 from expflow.config import load
 from expflow.config.identity import canonical_json, dump
 from expflow.config.space import sample
-<<<<<<< HEAD
-from tests.data.sources.labelled_sets import write_voc
-=======
 from expflow.tasks import cost
->>>>>>> 7c936b3 (Experiments without a network are counted by their task)
+from tests.data.sources.labelled_sets import write_voc
 
 FOLDER = Path(__file__).parents[1] / "experiments"
 EXPERIMENTS = sorted(FOLDER.glob("*.yaml"))
