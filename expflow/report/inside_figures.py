@@ -26,43 +26,43 @@ _ATTENTION = "magma"
 Picture = NDArray[Any]
 
 
-def patches_figure(found: TopPatches, of: str) -> RenderedFigure:
+def patches_figure(top: TopPatches, of: str) -> RenderedFigure:
     """Of each feature map a tile of the nine patches that excite it most; with inversions, these stand left of them.
 
     Args:
-        found: The patches.
+        top: The patches.
         of: Which network it is, for the title.
     """
-    inverted = any(patch.inverted is not None for patches in found.patches for patch in patches)
-    tiles, wide = len(found.patches), 2 if inverted else 1
+    inverted = any(patch.inverted is not None for patches in top.patches for patch in patches)
+    tiles, wide = len(top.patches), 2 if inverted else 1
     columns = max(1, min(tiles, 4 if inverted else 6))
     rows = math.ceil(tiles / columns)
     figure = new_figure(max(columns * wide * 1.3 + 0.4, 4.6), rows * 1.55 + 0.8)
     cells = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in cells:
         axes.set_axis_off()
-    for number, (axes, patches) in enumerate(zip(cells, found.patches, strict=False)):
+    for number, (axes, patches) in enumerate(zip(cells, top.patches, strict=False)):
         label = f"map {number}" if patches else f"map {number}: never above 0"
         axes.set_title(label, fontsize=8, color=INK, pad=2)
         if patches:
             _draw_tile(axes, patches, inverted=inverted)
     what = "What excites" if not inverted else "What of its pixels excites"
-    title = f"{what} each feature map of {found.layer} most"
+    title = f"{what} each feature map of {top.layer} most"
     figure.suptitle(f"{escape_mathtext(title)}\n{escape_mathtext(truncated(of, 70))}", fontsize=9.5, color=INK)
-    name = f"{'invert' if inverted else 'top-patches'}-{slug(found.layer)}"
-    return render_figure(figure, name, title, _patches_caption(found, inverted), f"{title}, as small pictures.")
+    name = f"{'invert' if inverted else 'top-patches'}-{slug(top.layer)}"
+    return render_figure(figure, name, title, _patches_caption(top, inverted), f"{title}, as small pictures.")
 
 
-def _patches_caption(found: TopPatches, inverted: bool) -> str:
-    seen = "whole images" if found.whole else f"{found.field[0]}x{found.field[1]} pixels" if found.field else ""
-    why = ", as far as a unit sees," if not found.whole else ""
-    text = f"The nine patches of val ({found.images} images, one patch of each){why} of {seen}, the strongest first"
-    if found.whole and found.field is not None:
-        text += f" (a unit sees {found.field[0]}x{found.field[1]} pixels)"
+def _patches_caption(top: TopPatches, inverted: bool) -> str:
+    seen = "whole images" if top.whole else f"{top.field[0]}x{top.field[1]} pixels" if top.field else ""
+    why = ", as far as a unit sees," if not top.whole else ""
+    text = f"The nine patches of val ({top.images} images, one patch of each){why} of {seen}, the strongest first"
+    if top.whole and top.field is not None:
+        text += f" (a unit sees {top.field[0]}x{top.field[1]} pixels)"
     if inverted:
         text += "; left of them their guided gradients, each scaled by itself: grey is zero"
-    left = len(found.patches)
-    return f"{text}; {'the first ' if left < found.maps else ''}{left} of {found.maps} maps."
+    left = len(top.patches)
+    return f"{text}; {'the first ' if left < top.maps else ''}{left} of {top.maps} maps."
 
 
 def _draw_tile(axes: Axes, patches: Sequence[Patch], *, inverted: bool) -> None:

@@ -38,8 +38,8 @@ def test_layers_that_mix_positions_are_counted():
 def test_patches_of_any_number(channels, inverted):
     picture = np.full((5, 7, channels), 200, np.uint8)
     patch = Patch(1.5, picture, np.ones((5, 7, channels)) if inverted else None)
-    found = TopPatches("layer1.conv", (5, 7), False, 30, 100, ((patch,) * 9, (), (patch,) * 2))
-    drawing = patches_figure(found, "net, $1$")
+    top = TopPatches("layer1.conv", (5, 7), False, 30, 100, ((patch,) * 9, (), (patch,) * 2))
+    drawing = patches_figure(top, "net, $1$")
     assert drawing.name == ("invert-layer1.conv" if inverted else "top-patches-layer1.conv")
     assert "of 5x7 pixels" in drawing.caption
     assert "the first 3 of 30 maps" in drawing.caption

@@ -61,9 +61,9 @@ def test_patches_are_where_a_unit_looks(opened):
     name = next(key for key in weights if key.endswith("stem.conv.weight"))
     weights[name] = torch.zeros_like(weights[name])
     weights[name][0, 0, 1, 1] = 1.0
-    found = top_patches(opened, weights, "stem.conv")
-    assert (found.maps, found.field, found.whole, found.images) == (4, (3, 3), False, 397)
-    patches, *others = found.patches
+    top = top_patches(opened, weights, "stem.conv")
+    assert (top.maps, top.field, top.whole, top.images) == (4, (3, 3), False, 397)
+    patches, *others = top.patches
     assert len(patches) == 9
     assert others == [(), (), ()]  # these are zero everywhere
     for patch in patches:
@@ -74,9 +74,9 @@ def test_patches_are_where_a_unit_looks(opened):
 
 @pytest.mark.parametrize("opened", ["resnet"], indirect=True)
 def test_only_pixels_that_a_unit_sees_have_gradients(opened):
-    found = top_patches(opened, weights_of(opened), "layer1.0.conv2", inverted=True)
-    assert found.field == (7, 7)
-    for patch in (patch for patches in found.patches for patch in patches):
+    top = top_patches(opened, weights_of(opened), "layer1.0.conv2", inverted=True)
+    assert top.field == (7, 7)
+    for patch in (patch for patches in top.patches for patch in patches):
         assert patch.inverted is not None
         assert patch.inverted.shape == (7, 7, 1)
         assert np.abs(patch.inverted).max() > 0
@@ -84,9 +84,9 @@ def test_only_pixels_that_a_unit_sees_have_gradients(opened):
 
 @pytest.mark.parametrize("opened", ["resnet"], indirect=True)
 def test_units_that_see_all_show_whole_images(opened):
-    found = top_patches(opened, weights_of(opened), "layer3.0")
-    assert found.whole
-    assert {patch.picture.shape for patches in found.patches for patch in patches} == {(8, 8, 1)}
+    top = top_patches(opened, weights_of(opened), "layer3.0")
+    assert top.whole
+    assert {patch.picture.shape for patches in top.patches for patch in patches} == {(8, 8, 1)}
 
 
 @pytest.mark.parametrize(

@@ -109,10 +109,10 @@ def attention_maps(evaluator: Evaluator, weights: Weights, split: str = "val") -
 
 
 def _observed(task: nn.Module, network: ViT, images: Tensor) -> list[Tensor]:
-    found: list[Tensor] = []
+    matrices: list[Tensor] = []
 
     def look(module: Any, args: tuple[Tensor, ...]) -> None:
-        found.append(attention_weights(module, args[0].detach()))
+        matrices.append(attention_weights(module, args[0].detach()))
 
     handles = [
         module.register_forward_pre_hook(look) for module in network.modules() if isinstance(module, MultiHeadAttention)
@@ -123,7 +123,7 @@ def _observed(task: nn.Module, network: ViT, images: Tensor) -> list[Tensor]:
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return matrices
 
 
 def _grid(network: ViT, images: Tensor) -> tuple[int, int]:
