@@ -83,7 +83,7 @@ def draw_trial_pictures(
         filters: Whether the first layer's filters or templates are drawn.
         confusion: Whether the confusion matrix is drawn.
         worst: Whether the best, the worst and the surest wrong predictions are drawn.
-        inside: What is drawn of the inside of the network.
+        inside: What is drawn of its inside.
 
     Raises:
         UserError: The trial has nothing of that kind to show.
@@ -94,24 +94,18 @@ def draw_trial_pictures(
     finished, drawn = load_finished_trial(location, trial), list["RenderedFigure"]()
     of = f"{location.name}, {trial_label(trial)}"
     with finished.open_evaluator() as evaluator:
-        classes = evaluator.data_spec.classes
-        if filters:
-            drawn.append(_draw_filters(finished, evaluator, of))
-        spec = evaluator.data_spec
+        spec, classes = evaluator.data_spec, evaluator.data_spec.classes
+        drawn += [_draw_filters(finished, evaluator, of)] if filters else []
         masks, boxes = (worst and bool(spec.of_kind(kind)) for kind in ("mask", "boxes"))
-        if masks:
-            drawn.append(_draw_masks(location, finished, evaluator, of))
-        if boxes:
-            drawn.append(_draw_boxes(location, finished, evaluator, of))
+        drawn += [_draw_masks(location, finished, evaluator, of)] if masks else []
+        drawn += [_draw_boxes(location, finished, evaluator, of)] if boxes else []
         if confusion or (worst and not masks and not boxes):
             predictions = _predictions(location, finished, evaluator)
         if confusion:
             drawn.append(confusion_figure(predictions, classes, of))
         if worst and not masks and not boxes:
             drawn.append(_draw_cases(predictions, evaluator, of))
-        if inside:
-            drawn += _draw_inside(finished, evaluator, inside, of)
-    return drawn
+        return drawn + (_draw_inside(finished, evaluator, inside, of) if inside else [])
 
 
 def _draw_inside(

@@ -238,8 +238,7 @@ def show(
 ) -> None:
     """Show one result and its recipe: the selected config's of NAME (as NAME/best does) or one trial's, NAME/3fa9."""
     inside = {"top_patches": top_patches, "invert": invert, "dream": dream, "attention": attention}
-    pictures = filters or confusion or worst or any(inside.values())
-    together = ensemble or soup or bool(augment)
+    pictures, together = filters or confusion or worst or any(inside.values()), ensemble or soup or bool(augment)
     drawn = pictures or together or register_as is not None
     _check_show(out if not (pictures or code) else None, other if drawn or code else None, as_json and drawn)
     if code:
@@ -256,19 +255,21 @@ def show(
         show_result(name, storage)
     if together:
         _show_together(name, storage, ensemble, soup, augment or [])
-    if pictures:
-        _show_pictures(name, storage, out, inside, filters=filters, confusion=confusion, worst=worst)
-    if register_as is not None:
-        _register(name, register_as, storage)
+    _show_pictures(name, storage, out, inside, filters=filters, confusion=confusion, worst=worst)
+    _register(name, register_as, storage)
 
 
-def _register(name: str, register_as: str, storage: str | None) -> None:
+def _register(name: str, register_as: str | None, storage: str | None) -> None:
+    if register_as is None:
+        return
     from expflow.cli.views.registration import register_result
 
     register_result(name, register_as, storage)
 
 
 def _show_pictures(name: str, storage: str | None, out: Path | None, inside: dict[str, Any], **others: bool) -> None:
+    if not any((*inside.values(), *others.values())):
+        return
     from expflow.cli.views.pictures import show_pictures
     from expflow.report.trial_pictures import InsidePictures
 

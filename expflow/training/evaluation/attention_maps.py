@@ -63,6 +63,9 @@ def attention_rollout(layers_blht: list[Tensor]) -> Tensor:
     Args:
         layers_blht: (b, h, t, t) of each layer, the first first.
 
+    Raises:
+        UserError: There are no layers.
+
     Source:
         Abnar and Zuidema, Quantifying Attention Flow in Transformers, 2020, section 3.
     """

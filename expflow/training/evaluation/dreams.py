@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,8 @@ SMOOTH_EVERY = 8
 SIDES_OF_A_SHIFT = 16
 """The image is shifted anew before each step, by at most its shorter side over this: what it shows is no grid then."""
 SEED = 0
+Score = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Of images (b, c, h, w) from 0 to 1 what is climbed (b,), and what is shown of it (b,)."""
 
 
 @dataclass(frozen=True)
@@ -79,25 +82,38 @@ def dream(evaluator: Evaluator, weights: Weights, wanted: str) -> Dreams:
         begin = 0.5 + 0.05 * torch.randn(DREAMS, *spec.image_shape, generator=generator)
     else:
         begin = example_inputs(evaluator, "val", DREAMS).float() / 255
-    number = spec.classes.index(wanted) if is_class else 0
 
-    def score(image_bchw: Tensor) -> tuple[Tensor, Tensor]:
-        """What is climbed (b,), and what is shown of it (b,)."""
-        with outputs_of(layer if layer is not None else task) as outputs:
-            scores = task(image_bchw * 255)
-        if layer is None:
-            scores = _scores(scores, len(spec.classes))
-            others = torch.cat([scores[:, :number], scores[:, number + 1 :]], 1)
-            return scores[:, number] - others.logsumexp(1), scores.softmax(1)[:, number]
-        out = outputs[-1]
-        if not isinstance(out, Tensor) or not out.is_floating_point():
-            raise UserError(f"{wanted} gives {type(out).__name__}, not a tensor of numbers")
-        squares = out.flatten(1).square().mean(1)
-        return squares, squares
-
+    score = _class_score(task, spec.classes, wanted) if layer is None else _layer_score(task, layer, wanted)
     after, gain = _climbed(begin.clamp(0, 1), score, shrink=SHRINK if is_class else 1.0)
     pictures = [tuple(as_picture((image * 255).round().byte()) for image in images) for images in (begin, after)]
     return Dreams(wanted, is_class, pictures[0], pictures[1], gain)
+
+
+def _class_score(task: nn.Module, classes: Sequence[str], wanted: str) -> Score:
+    """The log-odds of a class, which are climbed, and its probability, which is shown."""
+    number = classes.index(wanted)
+
+    def score(image_bchw: Tensor) -> tuple[Tensor, Tensor]:
+        scores = _scores(task(image_bchw * 255), len(classes))
+        others = torch.cat([scores[:, :number], scores[:, number + 1 :]], 1)
+        return scores[:, number] - others.logsumexp(1), scores.softmax(1)[:, number]
+
+    return score
+
+
+def _layer_score(task: nn.Module, layer: nn.Module, name: str) -> Score:
+    """The mean square of a layer's output, which is climbed and shown."""
+
+    def score(image_bchw: Tensor) -> tuple[Tensor, Tensor]:
+        with outputs_of(layer) as outputs:
+            task(image_bchw * 255)
+        out = outputs[-1] if outputs else None
+        if not isinstance(out, Tensor) or not out.is_floating_point():
+            raise UserError(f"{name} gives {type(out).__name__}, not a tensor of numbers")
+        squares = out.flatten(1).square().mean(1)
+        return squares, squares
+
+    return score
 
 
 def _layer(task: nn.Module, wanted: str, classes: tuple[str, ...]) -> nn.Module:
@@ -115,7 +131,7 @@ def _scores(output: Any, classes: int) -> Tensor:
     return scores
 
 
-def _climbed(begin_bchw: Tensor, score: Any, *, shrink: float) -> tuple[Tensor, tuple[tuple[float, float], ...]]:
+def _climbed(begin_bchw: Tensor, score: Score, *, shrink: float) -> tuple[Tensor, tuple[tuple[float, float], ...]]:
     """Where the ascent ends, and for each image what it showed before and after."""
     image, generator = begin_bchw.clone(), torch.Generator().manual_seed(SEED)
     reach = min(begin_bchw.shape[2:]) // SIDES_OF_A_SHIFT
@@ -136,7 +152,7 @@ def _climbed(begin_bchw: Tensor, score: Any, *, shrink: float) -> tuple[Tensor, 
     return image, tuple(zip(before.tolist(), after.tolist(), strict=True))
 
 
-def _gradient(score: Any, image_bchw: Tensor) -> Tensor:
+def _gradient(score: Score, image_bchw: Tensor) -> Tensor:
     try:
         with torch.enable_grad():
             value = score(image_bchw)[0].sum()
