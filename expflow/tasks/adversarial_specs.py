@@ -109,6 +109,48 @@ class Pix2PixSpec(AdversarialSpec):
     )
 
 
+class CycleGANSpec(AdversarialSpec):
+    """Images from conditions and back, learned without pairs: who goes there and back has to arrive where it began.
+
+    The same images serve as both kinds, but no loss compares a made image with the true one (Zhu et al. 2017).
+    """
+
+    build: ClassVar[str] = "expflow.tasks.cyclegan:build"
+    networks: ClassVar[Mapping[str, tuple[ModelInput, ModelOutput]]] = MappingProxyType(
+        {
+            "to_image": ("image", "images"),
+            "to_condition": ("image", "images"),
+            "image_judge": ("image", JUDGED),
+            "condition_judge": ("image", JUDGED),
+        }
+    )
+    metrics: ClassVar[tuple[str, ...]] = (*RECONSTRUCTION, "discriminator_loss", "generator_loss")
+    main_metric: ClassVar[str] = "val/l1"
+
+    objective: Objective = identity(
+        "least_squares", description="What both minimise, of logits; least_squares in the paper."
+    )
+    condition: Condition = identity(
+        description="The other kind of picture: mask, the class of each pixel as a colour; grey, brightness; edges, how"
+        " much brightness changes there."
+    )
+    cycle: float = identity(
+        5.0,
+        description="Lambda: the factor of the distance from there and back; the paper's 10 stands beside adversarial"
+        " losses that are twice as large.",
+        ge=0,
+    )
+    same: float = identity(
+        0.0, description="The factor of how much generators change what is of the right kind already.", ge=0
+    )
+    samples: int = identity(
+        16,
+        description="Images of val whose translations are drawn at each validation; artifacts called samples.",
+        ge=1,
+        le=256,
+    )
+
+
 class ContextEncoderTaskSpec(AdversarialSpec):
     """The missing centre of an image from what is around it (Pathak et al. 2016, context encoders)."""
 

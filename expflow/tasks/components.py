@@ -21,6 +21,7 @@ TASKS = (
     Component("seq2seq", "expflow.tasks.seq2seq_spec:Seq2SeqSpec"),
     Component("gan", "expflow.tasks.adversarial_specs:GANSpec"),
     Component("pix2pix", "expflow.tasks.adversarial_specs:Pix2PixSpec"),
+    Component("cyclegan", "expflow.tasks.adversarial_specs:CycleGANSpec"),
     Component("context_encoder", "expflow.tasks.adversarial_specs:ContextEncoderTaskSpec"),
     Component("super_resolution", "expflow.tasks.generative_specs:SuperResolutionSpec"),
     Component("anomaly", "expflow.tasks.generative_specs:AnomalySpec"),

@@ -13,21 +13,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from expflow.data.dataspec import VOID, DataSpec
-from expflow.errors import UserError
+from expflow.data.dataspec import DataSpec
 from expflow.tasks.adversarial import DISCRIMINATOR, GENERATOR, AdversarialTask, check_made, check_networks
 from expflow.tasks.adversarial_losses import mean_per_image, valid_mean
 from expflow.tasks.adversarial_specs import Pix2PixSpec
-from expflow.tasks.base import Batch, check_fields
+from expflow.tasks.base import Batch
+from expflow.tasks.image_conditions import IMAGE, ImageCondition, check_condition
 from expflow.tasks.image_metrics import reconstruction_metrics, reconstruction_sums
 from expflow.tasks.samples import FirstSamples
-
-IMAGE, MASK = "image", "mask"
-
-GREY_WEIGHTS = (0.299, 0.587, 0.114)
-"""Of red, green and blue in brightness (ITU-R BT.601)."""
 
 
 class Pix2Pix(AdversarialTask):
@@ -42,18 +36,15 @@ class Pix2Pix(AdversarialTask):
         spec: What the user chose.
     """
 
-    _colours: Tensor
-
     def __init__(
         self, data_spec: DataSpec, model: nn.ModuleDict, optimizer: Any, schedule: Any, spec: Pix2PixSpec
     ) -> None:
         super().__init__(model, optimizer, schedule, spec)
         self.generator, self.discriminator = model[GENERATOR], model[DISCRIMINATOR]
-        self._condition, self._l1, self._adversarial = spec.condition, spec.l1, spec.adversarial
+        self._l1, self._adversarial = spec.l1, spec.adversarial
         self._conditional = getattr(self.discriminator, "sees", "pair") == "pair"
-        self._channels = data_spec.in_channels
-        self.register_buffer("_colours", class_colours(data_spec.num_classes, self._channels), persistent=False)
-        self._first = FirstSamples(spec.samples, *((IMAGE, MASK) if spec.condition == MASK else (IMAGE,)))
+        self.condition = ImageCondition(spec.condition, data_spec)
+        self._first = FirstSamples(spec.samples, *self.condition.fields)
 
     def players(self) -> Mapping[str, nn.Module]:
         """The two networks."""
@@ -65,19 +56,6 @@ class Pix2Pix(AdversarialTask):
 
     def _translated(self, condition_bchw: Tensor) -> Tensor:
         return check_made(self.generator, self.generator(condition_bchw), tuple(condition_bchw.shape))
-
-    def condition(self, batch: Batch) -> Tensor:
-        """(b, c, h, w) what images are made from, from -1 to 1.
-
-        Args:
-            batch: The batch.
-        """
-        if self._condition == MASK:
-            return self._colours[batch[MASK].long()].movedim(-1, 1)
-        grey_b1hw = brightness(batch[IMAGE] / 255)
-        if self._condition == "edges":
-            grey_b1hw = edges(grey_b1hw)
-        return (2 * grey_b1hw - 1).expand(-1, self._channels, -1, -1)
 
     def made(self, batch: Batch, batch_idx: int) -> Mapping[str, Tensor]:
         """``image`` (b, c, h, w), and the ``condition`` that it was made from."""
@@ -117,49 +95,11 @@ class Pix2Pix(AdversarialTask):
 
     def draw_samples(self, generator: torch.Generator) -> Tensor | None:
         """(images, 3, c, h, w): conditions of the first images of val, what is made of them, and the true images."""
-        image = self._first.field(IMAGE)
-        if image is None:
+        batch = self.condition.first(self._first)
+        if batch is None:
             return None
-        batch = {IMAGE: image} | ({MASK: self._first.field(MASK)} if self._condition == MASK else {})
-        condition = self.condition(batch)  # type: ignore[arg-type]  # both fields were kept together
-        return torch.stack([(condition + 1) / 2, (self._translated(condition) + 1) / 2, image / 255], 1)
-
-
-def brightness(image_bchw: Tensor) -> Tensor:
-    """(b, c, h, w) -> (b, 1, h, w): the weighted mean of red, green and blue, or the plain one of other channels.
-
-    Args:
-        image_bchw: Images.
-    """
-    if image_bchw.shape[1] != len(GREY_WEIGHTS):
-        return image_bchw.mean(1, keepdim=True)
-    return (image_bchw * image_bchw.new_tensor(GREY_WEIGHTS).view(-1, 1, 1)).sum(1, keepdim=True)
-
-
-def edges(grey_b1hw: Tensor) -> Tensor:
-    """(b, 1, h, w) brightness from 0 to 1 -> how steep it is by Sobel's filters, cut off at 1.
-
-    Args:
-        grey_b1hw: Brightness.
-    """
-    across = grey_b1hw.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 4
-    padded = functional.pad(grey_b1hw, (1, 1, 1, 1), mode="replicate")
-    steep = functional.conv2d(padded, torch.stack([across, across.T])[:, None])
-    return steep.square().sum(1, keepdim=True).sqrt().clamp(max=1)
-
-
-def class_colours(classes: int, channels: int) -> Tensor:
-    """(256, channels) a colour from -1 to 1 for each class; black for the rest, void among them.
-
-    Args:
-        classes: How many classes there are.
-        channels: Channels of the images.
-    """
-    colours = torch.full((VOID + 1, channels), -1.0)
-    for number in range(classes):
-        turns = torch.tensor([(number + 1) * (channel + 1) * 0.618034 for channel in range(channels)])
-        colours[number] = 2 * (turns % 1) - 1
-    return colours
+        condition = self.condition(batch)
+        return torch.stack([(condition + 1) / 2, (self._translated(condition) + 1) / 2, batch[IMAGE] / 255], 1)
 
 
 def build(spec: Pix2PixSpec, data_spec: DataSpec, *, model: nn.ModuleDict, optimizer: Any, schedule: Any) -> Pix2Pix:
@@ -176,7 +116,5 @@ def build(spec: Pix2PixSpec, data_spec: DataSpec, *, model: nn.ModuleDict, optim
         UserError: A network is missing, the data lack a field, or grey images would be made of grey ones.
     """
     check_networks(spec, model)
-    check_fields(spec.name, data_spec, *((IMAGE, MASK) if spec.condition == MASK else (IMAGE,)))
-    if spec.condition == "grey" and data_spec.in_channels == 1:
-        raise UserError("task.condition: the data's images are grey already; edges makes them of their edges")
+    check_condition(spec.name, spec.condition, data_spec)
     return Pix2Pix(data_spec, model, optimizer, schedule, spec)

@@ -20,6 +20,7 @@ COMPONENTS = [(registry, name) for registry in REGISTRIES.values() for name in r
 NEEDED = {
     "pix2pix": {"condition": "edges"},
     "anomaly": {"left_out": "7"},
+    "cyclegan": {"condition": "edges"},
     "densenet": {"depth": 40},
     "fcn": {"depth": 16},
     "deconvnet": {"depth": 16},

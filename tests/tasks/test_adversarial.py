@@ -10,9 +10,9 @@ from torch import nn
 from expflow.data.dataspec import DataSpec, FieldSpec
 from expflow.errors import UserError
 from expflow.optim import build_optimizer, build_schedule
-from expflow.registry import OPTIMIZERS, SCHEDULES, TASKS
+from expflow.registry import OPTIMIZERS, SCHEDULES, TASKS, load_dotted
 from expflow.tasks.adversarial_losses import OBJECTIVES, valid_mean
-from expflow.tasks.pix2pix import class_colours, edges
+from expflow.tasks.image_conditions import class_colours, edges
 from expflow.tasks.sliced_distance import SlicedDistance, sliced_distance
 
 IMAGES = DataSpec(
@@ -95,13 +95,14 @@ class Maker(nn.Module):
 
 
 def built(name, maker, judge, **keys):
-    spec = TASKS.spec(name)(name=name, **keys)
-    from expflow.registry import load_dotted
+    return assembled(name, {"generator": maker, "discriminator": judge}, **keys)
 
+
+def assembled(name, networks, **keys):
+    spec = TASKS.spec(name)(name=name, **keys)
     optimizer = build_optimizer(OPTIMIZERS.spec("sgd")(name="sgd", lr=0.1))
     schedule = build_schedule(SCHEDULES.spec("constant")(name="constant"))
-    model = nn.ModuleDict({"generator": maker, "discriminator": judge})
-    return load_dotted(spec.build)(spec, IMAGES, model=model, optimizer=optimizer, schedule=schedule)
+    return load_dotted(spec.build)(spec, IMAGES, model=nn.ModuleDict(networks), optimizer=optimizer, schedule=schedule)
 
 
 def batch(value=255, images=4):
@@ -145,6 +146,21 @@ def test_an_unconditional_discriminator_sees_the_image_alone_and_none_at_weight_
     assert judge.shown == []
     task.discriminator_loss(batch(), made)
     assert [tuple(shown.shape) for shown in judge.shown] == [(4, 1, 8, 8)] * 2
+
+
+def test_a_cycle_weighs_the_way_back_and_what_is_right_already():
+    makers = {"to_image": Maker(1, 8, 8), "to_condition": Maker(1, 8, 8)}
+    judges = {"image_judge": Judge(), "condition_judge": Judge()}
+    keys = {"condition": "edges", "objective": "least_squares", "cycle": 4.0, "same": 3.0}
+    task = assembled("cyclegan", makers | judges, **keys)
+    made = task.made(batch(), 0)
+    # makers give 0.5; images are 1 and conditions -1 throughout
+    back = 1.5 + 0.5
+    assert task.generator_loss(batch(), made).item() == pytest.approx(2 * 0.25 / 2 + 4 * back + 3 * back)
+    image_loss, condition_loss = 0 / 2 + 0.25 / 2, 4 / 2 + 0.25 / 2
+    assert task.discriminator_loss(batch(), made).item() == pytest.approx((image_loss + condition_loss) / 2)
+    free = assembled("cyclegan", makers | judges, **keys | {"cycle": 0.0, "same": 0.0})
+    assert free.generator_loss(batch(), free.made(batch(), 0)).item() == pytest.approx(0.25)
 
 
 def test_a_context_encoder_sees_the_mean_in_the_hole_and_shares_its_loss():

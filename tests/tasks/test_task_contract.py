@@ -160,6 +160,16 @@ def two_sided_images():
     }
 
 
+JUDGE = {"name": "patch_discriminator", "sees": "image", "norm": "instance"}
+CYCLE = {
+    "model": {
+        "to_image": "resnet_generator",
+        "to_condition": "resnet_generator",
+        "image_judge": JUDGE,
+        "condition_judge": JUDGE,
+    },
+    "optimizer": "sgd",
+}
 TRAINED = {
     # name -> what its recipe needs beside its defaults, the data, and a batch of them
     "classification": ({"model": "linear", "optimizer": "sgd"}, IMAGES, labelled_images),
@@ -177,6 +187,7 @@ TRAINED = {
     "multitask": ({"model": "multi_head", "optimizer": "sgd"}, MEASURED, measured_images),
     "gan": (players("dcgan_generator", "dcgan_discriminator"), IMAGES, numbered_images),
     "pix2pix": (players("pix2pix_generator", "patch_discriminator"), PAIRED, images_of(PAIRED)),
+    "cyclegan": (CYCLE, PAIRED, images_of(PAIRED)),
     "context_encoder": (players("context_encoder", CENTRE_JUDGE), CENTRES, images_of(CENTRES)),
 }
 SMALL = {
@@ -207,6 +218,7 @@ SMALL = {
     "dcgan_discriminator": {"width": 2, "norm": "none"},
     "pix2pix_generator": {"width": 2, "norm": "none", "dropout": 0.0},
     "patch_discriminator": {"width": 2, "norm": "none", "layers": 1, "sees": "pair"},
+    "resnet_generator": {"width": 2, "blocks": 1},
     "context_encoder": {"width": 2, "bottleneck": 3, "norm": "none"},
     "unet": {"width": 2, "depth": 1},
     "retinanet": {"backbone": "resnet", "layout": (1, 1, 1), "width": 2, "head_width": 4, "smallest_stride": 2},
@@ -216,6 +228,7 @@ TASK_KEYS = {
     "diffusion": {"timesteps": 20, "sampling_steps": 3},
     "pix2pix": {"condition": "mask"},
     "anomaly": {"left_out": "b"},
+    "cyclegan": {"condition": "mask"},
 }
 ONLY_TRAINED = {
     "detection": {"loss", "classification", "bbox_regression"},

@@ -25,6 +25,12 @@ optimizer: {generator: {name: adam, lr: 0.002, beta1: 0.5}, discriminator: {name
 schedule: {generator: one_cycle, discriminator: constant}
 trainer: {epochs: 2, ema: 0.9}
 """
+CYCLE = """model:
+  to_image: {name: resnet_generator, width: 2, blocks: 1}
+  to_condition: {name: resnet_generator, width: 2, blocks: 1}
+  image_judge: {name: patch_discriminator, width: 2, norm: instance, layers: 1}
+  condition_judge: {name: patch_discriminator, width: 2, norm: instance, layers: 1}
+"""
 RECIPES = {
     "gan": (
         DIGITS,
@@ -38,6 +44,7 @@ RECIPES = {
         "{name: patch_discriminator, width: 2, norm: none, layers: 1, sees: pair}",
         "{name: pix2pix, condition: mask, samples: 4}",
     ),
+    "cyclegan": (SCENES, "", CYCLE, "{name: cyclegan, condition: mask, samples: 4}"),
     "context_encoder": (
         DIGITS,
         "{name: context_encoder, width: 4, bottleneck: 6, norm: none}",
@@ -45,6 +52,8 @@ RECIPES = {
         "{name: context_encoder, adversarial: 0.2, samples: 4}",
     ),
 }
+NEAR = {("cyclegan", "val/ssim"): (5e-3, 0.0), ("cyclegan", "val/sharpness"): (0.0, 0.04)}
+"""Where not 0.2 percent: instance norm of almost even maps amplifies rounding, which small structures show most."""
 STEPS = {"gan": 3}
 """Of an epoch of 37 samples in batches of 8, where not 5."""
 
@@ -54,7 +63,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """The last batch, of 5 samples, does not divide by two ranks."""
     data, generator, discriminator, task = RECIPES[request.param]
     folder = tmp_path_factory.mktemp(request.param)
-    model = f"model: {{generator: {generator}, discriminator: {discriminator}}}"
+    model = f"model: {{generator: {generator}, discriminator: {discriminator}}}" if generator else discriminator
     (folder / "trained.yaml").write_text("\n".join((data, model, f"task: {task}", OPTIMIZERS)))
     recipe = load(folder / "trained.yaml").experiment.recipe
     return request.param, recipe, prepare(recipe.data, cache=folder / "cache").root  # type: ignore[arg-type]
@@ -89,8 +98,10 @@ def test_two_ranks_train_and_measure_what_one_does(trained: tuple[str, Recipe, P
         assert first.metrics.keys() == second.metrics.keys()
         for metric, value in first.metrics.items():
             if not metric.startswith("cost/"):
-                assert second.metrics[metric] == pytest.approx(value, rel=2e-3, abs=1e-5), metric
-    assert [(artifact.name, artifact.step) for artifact in artifacts] == [("samples", steps), ("samples", 2 * steps)]
+                near, share = NEAR.get((name, metric), (1e-5, 2e-3))
+                assert second.metrics[metric] == pytest.approx(value, rel=share, abs=near), metric
+    drawn = {(artifact.name, artifact.step) for artifact in artifacts}
+    assert drawn == {(name, step) for name in ("samples", "samples_raw") for step in (steps, 2 * steps)}
 
 
 @pytest.mark.parametrize("question", [1, 2, 4, 7, 9])
