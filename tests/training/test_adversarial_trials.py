@@ -52,8 +52,8 @@ RECIPES = {
         "{name: context_encoder, adversarial: 0.2, samples: 4}",
     ),
 }
-NEAR = {("cyclegan", "val/ssim"): (5e-3, 0.0), ("cyclegan", "val/sharpness"): (0.0, 0.04)}
-"""Where not 0.2 percent: instance norm of almost even maps amplifies rounding, which small structures show most."""
+RATES = {"cyclegan": "0.00002"}
+"""Where not 0.002, at which this training amplifies rounding a hundred thousand times in ten steps."""
 STEPS = {"gan": 3}
 """Of an epoch of 37 samples in batches of 8, where not 5."""
 
@@ -64,7 +64,8 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     data, generator, discriminator, task = RECIPES[request.param]
     folder = tmp_path_factory.mktemp(request.param)
     model = f"model: {{generator: {generator}, discriminator: {discriminator}}}" if generator else discriminator
-    (folder / "trained.yaml").write_text("\n".join((data, model, f"task: {task}", OPTIMIZERS)))
+    optimizers = OPTIMIZERS.replace("0.002", RATES.get(request.param, "0.002"))
+    (folder / "trained.yaml").write_text("\n".join((data, model, f"task: {task}", optimizers)))
     recipe = load(folder / "trained.yaml").experiment.recipe
     return request.param, recipe, prepare(recipe.data, cache=folder / "cache").root  # type: ignore[arg-type]
 
@@ -98,8 +99,7 @@ def test_two_ranks_train_and_measure_what_one_does(trained: tuple[str, Recipe, P
         assert first.metrics.keys() == second.metrics.keys()
         for metric, value in first.metrics.items():
             if not metric.startswith("cost/"):
-                near, share = NEAR.get((name, metric), (1e-5, 2e-3))
-                assert second.metrics[metric] == pytest.approx(value, rel=share, abs=near), metric
+                assert second.metrics[metric] == pytest.approx(value, rel=2e-3, abs=1e-5), metric
     drawn = {(artifact.name, artifact.step) for artifact in artifacts}
     assert drawn == {(name, step) for name in ("samples", "samples_raw") for step in (steps, 2 * steps)}
 
