@@ -20,6 +20,7 @@
     │   ├── ServerUnreachable      a tracking server, a Ray head, a token for one of them
     │   ├── StorageUnwritable      no room on the disk under the results, or no right to write there
     │   │   └── StorageUnreachable the store that results lie in does not answer, or does not let us in
+    │   │       └── StorageRefused it does not let us in, or there is no such bucket: trying again does not help
     │   ├── LimitTooLow            this user may have too few open files or processes for Ray
     │   └── GangsLost              Ray's processes died under a sweep
     ├── Refused                    exit 3: something is there and must not be used
@@ -253,6 +254,10 @@ class StorageUnwritable(Missing):
 
 class StorageUnreachable(StorageUnwritable):
     """The store that results lie in does not answer, breaks off again and again, or does not let us in."""
+
+
+class StorageRefused(StorageUnreachable):
+    """The store does not let us in, or has no such bucket: trying again does not help."""
 
 
 class LimitTooLow(Missing):

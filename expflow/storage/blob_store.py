@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from expflow.data.stores.object_store import ATOMIC_STORES, NO_CREDENTIALS, open_file_system
 from expflow.data.stores.retry_policy import RetryPolicy
-from expflow.errors import AddressRefused, StorageUnreachable
+from expflow.errors import AddressRefused, StorageRefused, StorageUnreachable
 from expflow.redaction import public_address
 
 S3 = ("s3", "s3a")
@@ -80,6 +80,11 @@ class BlobStore:
         self._policy = RetryPolicy(connect_timeout=5.0, stall_timeout=15.0)
         self._system: Any = None
         self._guard = threading.Lock()
+
+    @property
+    def module(self) -> str:
+        """The module of fsspec's file system for the address."""
+        return type(self._connected()).__module__
 
     def url(self, key: str) -> str:
         """The address of an object, for fsspec and for messages.
@@ -239,7 +244,7 @@ class BlobStore:
         try:
             return self._call(key, request, refusals=refusals)
         except FileNotFoundError:
-            raise StorageUnreachable(f"{self.url(key)}: there is no such bucket; make it first") from None
+            raise StorageRefused(f"{self.url(key)}: there is no such bucket; make it first") from None
 
     def _call(self, key: str, request: Callable[[Any], Answer], *, refusals: bool = False) -> Answer:
         """Ask the store, again where that may help. FileNotFoundError is an answer; with ``refusals`` so is one."""
@@ -269,12 +274,12 @@ class BlobStore:
         if type(error).__module__.startswith("expflow."):
             raise error
         if isinstance(error, PermissionError) or type(error).__name__ in NO_CREDENTIALS:
-            raise StorageUnreachable(
+            raise StorageRefused(
                 f"{self.url(key)}: it does not let us in, or has no such bucket ({_reason(error)}); it reads its "
                 "usual variables: AWS_PROFILE, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL"
             ) from None
         if "NoSuchBucket" in str(error) or "bucket does not exist" in str(error):
-            raise StorageUnreachable(f"{self.url(key)}: there is no such bucket; make it first") from None
+            raise StorageRefused(f"{self.url(key)}: there is no such bucket; make it first") from None
 
     def _connected(self) -> Any:
         with self._guard:

@@ -117,6 +117,11 @@ class DriverSession:
         """The epoch of the lock, which the local ledger takes over."""
         return self._claim.epoch
 
+    @property
+    def module(self) -> str:
+        """The module that speaks with the store; it is imported already."""
+        return self._store.module
+
     def _prepare(self) -> None:
         folder = self._folder
         self._results.fetch(self._name)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from expflow.errors import StorageUnreachable
+from expflow.errors import StorageRefused, StorageUnreachable
 from expflow.storage.blob_store import PATIENCE_SECONDS, BlobStore
 from expflow.storage.folder_fetch import fetch_folder, manifest_tags, newest_manifest
 from expflow.storage.folder_manifest import FolderManifest
@@ -30,10 +30,16 @@ LOG_SECONDS = 30.0
 END_PATIENCE_SECONDS = 600.0
 """How long the store is tried at the end of an attempt."""
 
+KNOCK_PATIENCE_SECONDS = 3.0
+"""How long a store is asked whether it lets this machine in."""
+
 LEAVING_PATIENCE_SECONDS = 8.0
 """The same where the process was told to leave, which a machine waits a quarter of a minute for."""
 
 logger = logging.getLogger(__name__)
+
+_LET_IN: set[str] = set()
+"""Addresses that have let this process in."""
 
 
 @dataclass(frozen=True)
@@ -102,20 +108,23 @@ class TrialSender:
         self._place, self._folder = place, folder
         self._store = BlobStore(place.address)
         self._mirror: FolderMirror | None = None
-        self._over = threading.Event()
+        self._over, self._news = threading.Event(), threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="expflow-trial-sender", daemon=True)
 
     def restore(self, *, writes: bool = True) -> None:
-        """Make the local folder what the store has of the trial.
+        """Make the local folder what the store has of the trial. Of a new trial nothing is asked but, once in this
+        process, whether the store lets it in: without that a whole training would be for nothing.
 
         Args:
             writes: Whether this process sends the folder; others of the trial's ranks only need what is in it.
 
         Raises:
+            StorageRefused: The store does not let this machine in.
             StorageUnreachable: The store does not answer.
         """
         place, known = self._place, None
+        self._knock()
         self._store.patience = END_PATIENCE_SECONDS
         if not place.is_new:
             if writes:  # from here on older attempts remove nothing more
@@ -136,12 +145,41 @@ class TrialSender:
                 still_mine=self._is_newest,
             )
 
+    def _knock(self) -> None:
+        """Raise StorageRefused where the store does not let this machine in. One that is slow is asked later."""
+        if self._place.address in _LET_IN:
+            return
+        self._store.patience = KNOCK_PATIENCE_SECONDS
+        try:
+            self._store.objects(f"{self._place.prefix}/{MANIFESTS}")
+        except StorageRefused:
+            raise
+        except StorageUnreachable as error:
+            logger.warning("%s; the trial begins all the same", error)
+        else:
+            _LET_IN.add(self._place.address)
+
     def __enter__(self) -> TrialSender:
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         self._over.set()
+        self._news.set()
+
+    def send(self) -> None:
+        """Send what the folder has that the store has not, and wait for it.
+
+        Raises:
+            StorageUnreachable: The store does not take it.
+        """
+        if self._mirror is not None:
+            with self._lock:
+                self._mirror.send()
+
+    def wake(self) -> None:
+        """Say that there is a new checkpoint: it is sent soon."""
+        self._news.set()
 
     def finish(self, *, soon: bool = False) -> None:
         """Send what is left, and wait for it: then the attempt may be said to be over.
@@ -153,6 +191,7 @@ class TrialSender:
             StorageUnreachable: The store does not take it.
         """
         self._over.set()
+        self._news.set()
         if self._mirror is None:
             return
         if self._thread.is_alive():
@@ -182,17 +221,23 @@ class TrialSender:
     def _run(self) -> None:
         """The thread: send when there is a new checkpoint, and every half minute."""
         sent_at, saved = time.monotonic(), _names(self._folder)
-        while not self._over.wait(LOOK_SECONDS):
+        never = True
+        while not self._over.is_set():
+            self._news.wait(LOOK_SECONDS)
+            self._news.clear()
             waited = time.monotonic() - sent_at
             present = _names(self._folder)
-            if waited < LEAST_SECONDS or (present == saved and waited < LOG_SECONDS):
+            is_new = present != saved
+            if self._over.is_set() or (waited < LEAST_SECONDS and not (never and is_new)):
+                continue
+            if not is_new and waited < LOG_SECONDS:
                 continue
             try:
                 with self._lock:
                     if self._mirror is None or self._over.is_set():
                         return
                     self._mirror.send()
-                saved = present
+                saved, never = present, False
             except StorageUnreachable as error:
                 logger.warning("%s; the trial goes on, and it is tried again", error)
             except OSError as error:

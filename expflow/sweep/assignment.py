@@ -44,6 +44,7 @@ class Assignment:
         seed: The trial's seed.
         folder: The trial's own folder.
         data_root: Folder of the prepared shards; None where the task needs no data.
+        data_content: What the manifest there says of its samples.
         experiment: Folder of all results of the experiment.
         epoch: The driver's epoch: what an attempt of an older one writes is refused.
         forks: How often the trial took over another one's weights.
@@ -62,6 +63,7 @@ class Assignment:
     seed: int
     folder: str
     data_root: str | None = None
+    data_content: str = ""
     experiment: str | None = None
     epoch: int = 0
     forks: int = 0

@@ -19,7 +19,7 @@ from typing import Any
 import ray
 
 from expflow.sweep.assignment import Assignment, GangShape
-from expflow.sweep.failures import may_retry
+from expflow.sweep.failures import is_of_the_node, may_retry
 from expflow.sweep.gang import NO_EXECUTABLES, Gang, RunningAttempt, kill_gang, make_gang
 from expflow.sweep.liveness import AttemptLimits, Liveness
 from expflow.sweep.messages import (
@@ -44,6 +44,10 @@ MOST_MESSAGES = 2000
 
 AGAIN_SECONDS = 5.0
 """How long to wait before a gang that could not be made is tried again."""
+
+REST_SECONDS = 60.0
+"""How long a gang gets no trial whose node's own disk is full, or which the store does not let in. It keeps its place,
+so that no other gang is made there meanwhile."""
 
 ENDING_SECONDS = (0.5, 5.0)
 """When, after a gang was killed, its ranks' children are ended, and again: a stopped rank takes its time to die."""
@@ -153,7 +157,15 @@ class Dispatcher:
 
     async def start(self) -> None:
         """Begin to warm the gangs; returns at once."""
-        for _ in range(self._wanted):
+        await self.grow(self._wanted)
+
+    async def grow(self, gangs: int) -> None:
+        """Begin to warm more gangs.
+
+        Args:
+            gangs: How many more.
+        """
+        for _ in range(gangs):
             self._spawn(self._add_gang())
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -330,7 +342,7 @@ class Dispatcher:
             if not isinstance(final, AttemptFailedMessage):
                 return
             failures[final.failure] += 1
-            if not may_retry(final.failure, failures[final.failure]):
+            if not may_retry(final.failure, failures[final.failure], elsewhere=self._moves(assignment)):
                 self._outbox.add(TrialEndedMessage.from_failure(final))
                 return
             trial.assignment = assignment.next_attempt()
@@ -345,11 +357,23 @@ class Dispatcher:
         finally:
             self._running -= 1
             trial.liveness = None
-        if fit:
-            self._free.put_nowait(gang)
-        else:
+        if not fit:
             self._retire(gang)
+        elif self._moves(trial.assignment) and is_of_the_node(getattr(final, "failure", "")):
+            self._spawn(self._rest(gang))
+        else:
+            self._free.put_nowait(gang)
         return final
+
+    def _moves(self, assignment: Assignment) -> bool:
+        """Whether another node can go on with a trial, on a disk of its own."""
+        nodes = {place.node for gang in self._gangs.values() for place in gang.places}
+        return assignment.stored is not None and len(nodes) > 1
+
+    async def _rest(self, gang: Gang) -> None:
+        await asyncio.sleep(REST_SECONDS)
+        if gang.name in self._gangs:
+            self._free.put_nowait(gang)
 
 
 async def _end_children(gang: Gang, waits: Sequence[float] = ENDING_SECONDS) -> None:

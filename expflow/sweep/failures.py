@@ -17,11 +17,13 @@ class FailureRule:
         tries: How often a trial may fail so before it is given up; None for as often as it takes.
         why: The reason for that number.
         infeasible: Whether the config itself is to blame, which a searcher should learn from.
+        elsewhere: The same for trials that can go on at another node, where nodes share no disk.
     """
 
     tries: int | None
     why: str
     infeasible: bool = False
+    elsewhere: int | None = None
 
 
 BATCH_FAILED = "batch_failed"
@@ -39,22 +41,33 @@ RULES: dict[str, FailureRule] = {
     "node_lost": FailureRule(3, "a machine went away, perhaps only for a while"),
     "hung": FailureRule(3, "a rank stopped answering, which may have been the machine's doing or not"),
     "preempted": FailureRule(None, "the machine was wanted for something else; the trial did nothing wrong"),
-    "disk_full": FailureRule(1, "a disk that is full now is full a moment later"),
+    "disk_full": FailureRule(1, "a disk that is full now is full a moment later", elsewhere=3),
     METRIC_MISSING: FailureRule(1, "the same experiment names the same metric again"),
-    "storage": FailureRule(1, "what cannot be written now can hardly be written a moment later"),
+    "storage": FailureRule(1, "what cannot be written now can hardly be written a moment later", elsewhere=3),
 }
 """Failure class -> rule. ``expflow sweep --retry failed`` tries again whatever was given up."""
 
 
-def may_retry(failure: str, times: int) -> bool:
+def may_retry(failure: str, times: int, *, elsewhere: bool = False) -> bool:
     """Whether a trial is tried again. Unknown classes are not.
 
     Args:
         failure: The class of its last failure.
         times: How often it has failed so by now.
+        elsewhere: Whether another node, with a disk of its own, can try it.
     """
     rule = RULES.get(failure, RULES["code"])
-    return rule.tries is None or times < rule.tries
+    tries = rule.elsewhere if elsewhere and rule.elsewhere else rule.tries
+    return tries is None or times < tries
+
+
+def is_of_the_node(failure: str) -> bool:
+    """Whether a node may be to blame that has a disk of its own: its next trial would end likewise.
+
+    Args:
+        failure: The class of a failure.
+    """
+    return failure in RULES and RULES[failure].elsewhere is not None
 
 
 def failure_class(error: BaseException, results: Path | None = None) -> str:

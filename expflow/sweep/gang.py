@@ -7,6 +7,7 @@ keep it. A gang that lost a rank, or whose ranks may be out of step, is retired;
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from expflow.sweep.liveness import AttemptLimits, Liveness
 from expflow.sweep.messages import AttemptFailedMessage, FinalMessage, TrialEndedMessage
 from expflow.sweep.rank import Rank, failure_message
 from expflow.sweep.rank_end import end_in_words, log_size
+from expflow.sweep.ray_supervision import listens
 
 GRACE_SECONDS = 5.0
 """What the other ranks get to end by themselves after one of them failed."""
@@ -36,6 +38,9 @@ WATCH_SECONDS = 0.5
 
 MAX_DEVICE_BYTES_LEFT = 64 * 2**20
 """Device memory that a trial may leave behind; with more, the process is not fit for another trial."""
+
+NODE_SECONDS = 2.0
+"""How long a node is waited for that is asked for a connection."""
 
 NO_EXECUTABLES: Mapping[str, str] = MappingProxyType({})
 """Every rank is executed by its node's Python."""
@@ -154,6 +159,8 @@ class RunningAttempt:
         results = {rank: run.result() for rank, run in enumerate(runs) if run.done() and not run.cancelled()}
         if fault is not None:
             return self._failed(*fault), False
+        if any(isinstance(result, ray.exceptions.RayError) for result in results.values()):
+            return self._combine(results, await asyncio.to_thread(_answering_nodes))
         return self._combine(results)
 
     async def _watch(self, runs: Sequence[asyncio.Future[RankResult]]) -> tuple[str, str] | None:
@@ -176,14 +183,17 @@ class RunningAttempt:
                 await asyncio.sleep(0.01)
         return None
 
-    def _combine(self, results: Mapping[int, RankResult]) -> tuple[FinalMessage, bool]:
+    def _combine(
+        self, results: Mapping[int, RankResult], nodes: frozenset[str] = frozenset()
+    ) -> tuple[FinalMessage, bool]:
         """The attempt's message by its ranks' results, and whether the gang is fit for another attempt.
 
-        A rank that is gone, or was told to leave, is the reason why others have failed.
+        A rank that is gone, or was told to leave, is the reason why others have failed. ``nodes`` answer.
         """
         if gone := {rank: result for rank, result in results.items() if isinstance(result, ray.exceptions.RayError)}:
-            failure = "node_lost" if self._node_is_gone() else "worker_lost"
-            return self._failed(failure, "; ".join(self._how_it_ended(*item) for item in gone.items())), False
+            failure = "node_lost" if any(place.node not in nodes for place in self.gang.places) else "worker_lost"
+            words = "; ".join(self._how_it_ended(rank, error, nodes) for rank, error in gone.items())
+            return self._failed(failure, words), False
         messages = [result for result in results.values() if not isinstance(result, ray.exceptions.RayError)]
         clean = all(message.device_bytes_left <= MAX_DEVICE_BYTES_LEFT for message in messages)
         failures = [message for message in messages if isinstance(message, AttemptFailedMessage)]
@@ -193,13 +203,15 @@ class RunningAttempt:
             return failures[0], clean and len(self.gang.ranks) == 1
         return messages[0], clean
 
-    def _how_it_ended(self, rank: int, error: ray.exceptions.RayError) -> str:
+    def _how_it_ended(self, rank: int, error: ray.exceptions.RayError, nodes: frozenset[str]) -> str:
         places = self.gang.places
         place = f" (process {places[rank].pid} on {places[rank].host})" if places else ""
-        if places and places[rank].node not in _nodes_alive():
+        if places and places[rank].node not in nodes:
             how = "was on a node that is gone"
         elif "low on memory" in str(error):
             how = "was killed by Ray, because its node ran low on memory"
+        elif places and self.assignment.stored is not None and places[rank].host != socket.gethostname():
+            how = "is gone, and so is what its log would say"  # it lies on that node
         else:
             how = end_in_words(self._log(rank), self._log_sizes[rank])
         return f"rank {rank}{place} {how}"
@@ -207,17 +219,17 @@ class RunningAttempt:
     def _log(self, rank: int) -> Path:
         return rank_file(Path(self.assignment.folder), "log", rank)
 
-    def _node_is_gone(self) -> bool:
-        alive = _nodes_alive()
-        return any(place.node not in alive for place in self.gang.places)
-
     def _failed(self, failure: str, message: str) -> AttemptFailedMessage:
         where = f"; stacks of its ranks: {self.assignment.folder}/stacks*.txt" if failure == "hung" else ""
         return failure_message(self.assignment, failure, message + where, self.started)
 
 
-def _nodes_alive() -> set[str]:
-    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+def _answering_nodes() -> frozenset[str]:
+    """Nodes that Ray calls alive and that take connections: Ray waits for a minute before it calls one dead."""
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    return frozenset(
+        node["NodeID"] for node in alive if listens((node["NodeManagerAddress"], node["NodeManagerPort"]), NODE_SECONDS)
+    )
 
 
 async def _run(rank: Any, assignment: Assignment, dispatcher: Any, lease: str) -> RankResult:

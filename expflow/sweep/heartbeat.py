@@ -6,6 +6,7 @@ import faulthandler
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run, name="expflow-heartbeat", daemon=True)
 
     def __enter__(self) -> Heartbeat:
-        self._file = os.open(self._stacks, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._file = self._opened()
         self._thread.start()
         return self
 
@@ -51,8 +52,18 @@ class Heartbeat:
         self._thread.join(2 * BEAT_SECONDS)
         faulthandler.cancel_dump_traceback_later()
         os.close(self._file)
-        if self._stacks.stat().st_size == 0:
-            self._stacks.unlink()
+        with suppress(FileNotFoundError):
+            if self._stacks.stat().st_size == 0:
+                self._stacks.unlink()
+
+    def open_again(self) -> None:
+        """Open the file of stacks anew, where the folder around it was replaced by what the store has."""
+        descriptor = self._opened()
+        os.dup2(descriptor, self._file, inheritable=False)  # the watchdog knows the number
+        os.close(descriptor)
+
+    def _opened(self) -> int:
+        return os.open(self._stacks, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def step(self) -> None:
         """Count a step of the trial."""

@@ -32,6 +32,7 @@ from expflow.sweep.bounded_log import BoundedLog
 from expflow.sweep.failures import BATCH_FAILED, failure_class
 from expflow.sweep.heartbeat import Heartbeat
 from expflow.sweep.messages import AttemptFailedMessage, FinalMessage, TrialEndedMessage
+from expflow.sweep.node_data import data_on_this_node
 from expflow.sweep.rank_children import leave_mark
 from expflow.sweep.rank_end import exits_noted
 from expflow.sweep.report_channel import ReportChannel
@@ -120,17 +121,19 @@ class Rank:
             with Heartbeat(dispatcher, lease, self._rank, rank_file(folder, "stacks", self._rank)) as heartbeat:
                 sender = TrialSender(assignment.stored, folder) if assignment.stored is not None else None
                 if sender is not None:
-                    sender.restore(writes=self._rank == 0)
-                message = self._run_logged(
-                    assignment, ReportChannel(assignment, dispatcher, lease, heartbeat.step), heartbeat, sender, started
-                )
+                    self._restore(assignment, sender)
+                    heartbeat.open_again()
+                saved = [sender.wake] if sender is not None else []
+                channel = ReportChannel(assignment, dispatcher, lease, heartbeat.step, *saved)
+                message = self._run_logged(assignment, channel, heartbeat, sender, started)
                 if sender is not None:  # by now the log holds no secret
                     sender.finish(soon=self._terminated)
                 return message
         except StorageUnreachable as error:
-            return failure_message(assignment, failure_class(error), str(error), started)
+            return failure_message(assignment, failure_class(error), f"on {socket.gethostname()}: {error}", started)
         except OSError as error:  # the log itself cannot be written
-            return failure_message(assignment, failure_class(error, folder), f"{folder}: {error}", started)
+            text = f"{folder} on {socket.gethostname()}: {error}"
+            return failure_message(assignment, failure_class(error, folder), text, started)
 
     def _run_logged(
         self,
@@ -154,6 +157,36 @@ class Rank:
                 channel.flush()
             return message
 
+    def _attempt_of(self, assignment: Assignment) -> Attempt:
+        folder = Path(self._shape.paths[0]).absolute() if self._shape.paths else None
+        return Attempt(
+            assignment.recipe,
+            assignment.seed,
+            data_root=data_on_this_node(assignment, folder),
+            folder=Path(assignment.folder),
+            forks=assignment.forks,
+            number=assignment.attempt,
+            fence=_fence_of(assignment),
+            weights=assignment.weights,
+            judged_by=assignment.judged_by,
+        )
+
+    def _restore(self, assignment: Assignment, sender: TrialSender) -> None:
+        """Have what the store has of the trial. Rank 0 comes first, and sends what it alone has: the others, on disks
+        of their own perhaps, have to go on from the same checkpoint."""
+        waits = self._shape.ranks > 1 and assignment.attempt > 1
+        if self._rank == 0 or not waits:
+            sender.restore(writes=self._rank == 0)
+        if not waits:
+            return
+        from expflow.training.ranks import broadcast_object  # torch, which a trial of several ranks has imported
+
+        if self._rank == 0:
+            sender.send()
+        broadcast_object(None, _world(self._rank, self._shape))
+        if self._rank:
+            sender.restore(writes=False)
+
     def _try_batches(
         self, assignment: Assignment, channel: ReportChannel, started: float
     ) -> AttemptFailedMessage | None:
@@ -162,7 +195,7 @@ class Rank:
             return None
         from expflow.training.batch_check import check_batches  # torch and Lightning, which the trial needs too
 
-        finding = check_batches(assignment.check, _attempt_of(assignment), _world(self._rank, self._shape))
+        finding = check_batches(assignment.check, self._attempt_of(assignment), _world(self._rank, self._shape))
         if self._rank == 0:
             channel.tried(finding)
         return failure_message(assignment, BATCH_FAILED, finding.failure, started) if finding.failure else None
@@ -176,7 +209,7 @@ class Rank:
             if (refused := self._try_batches(assignment, channel, started)) is not None:
                 return refused
             outcome = run_trial(
-                _attempt_of(assignment),
+                self._attempt_of(assignment),
                 _world(self._rank, self._shape),
                 channel.report,
                 on_notice=channel.notice,
@@ -220,20 +253,6 @@ def _world(rank: int, shape: GangShape) -> World:
         int(shape.gpus_per_rank > 0),
         trials_per_gpu(shape.gpus_per_rank),
         shape.gpu_memory,
-    )
-
-
-def _attempt_of(assignment: Assignment) -> Attempt:
-    return Attempt(
-        assignment.recipe,
-        assignment.seed,
-        data_root=Path(assignment.data_root) if assignment.data_root else None,
-        folder=Path(assignment.folder),
-        forks=assignment.forks,
-        number=assignment.attempt,
-        fence=_fence_of(assignment),
-        weights=assignment.weights,
-        judged_by=assignment.judged_by,
     )
 
 

@@ -257,11 +257,22 @@ def _gpu_gangs(gpus: float, shape: GangShape) -> int:
     return int(gpus // (shape.ranks * shape.gpus_per_rank))
 
 
-def _with_gangs(shape: GangShape, resources: Resources, foreign: bool, probe: RayProbe) -> RayCluster:
-    total = ray.cluster_resources()
+def room_for(shape: GangShape, resources: Resources) -> int:
+    """Gangs that the cluster, as it is now, holds at once.
+
+    Args:
+        shape: What each gang is made of.
+        resources: What a trial takes.
+    """
     gangs = cpu_gangs(resources)
     if shape.gpus_per_rank:
-        gangs = min(gangs, _gpu_gangs(total.get("GPU", 0), shape))
+        gangs = min(gangs, _gpu_gangs(ray.cluster_resources().get("GPU", 0), shape))
+    return gangs
+
+
+def _with_gangs(shape: GangShape, resources: Resources, foreign: bool, probe: RayProbe) -> RayCluster:
+    total = ray.cluster_resources()
+    gangs = room_for(shape, resources)
     if gangs < 1:
         raise UserError(
             f"no trial fits: it needs {shape.ranks} x {shape.cpus_per_rank} CPUs and "

@@ -14,11 +14,13 @@ from typing import Any
 import ray
 
 from expflow.files import scratch_folder
+from expflow.storage.driver_session import session_of
+from expflow.sweep.cluster_growth import ClusterGrowth
 from expflow.sweep.conductor import Conductor
 from expflow.sweep.dispatcher import Dispatcher
 from expflow.sweep.gpu_packing import measure_and_pack
 from expflow.sweep.plan import Plan
-from expflow.sweep.ray_cluster import RayCluster, connected
+from expflow.sweep.ray_cluster import RayCluster, connected, room_for
 from expflow.sweep.ray_supervision import run_supervised
 from expflow.sweep.stop_signals import signals_noted, stopped_long_ago
 from expflow.sweep.sweep_session import SweepSession
@@ -44,10 +46,11 @@ def run_on_ray(plan: Plan, conductor: Conductor, template: RankTemplate, on_slot
     """
     name = f"expflow-{uuid.uuid4().hex[:8]}"
     experiment = plan.loaded.experiment
-    runner = runner_of(experiment.recipe).partition(":")[0]
+    session = session_of(plan.folder)
+    warm = (runner_of(experiment.recipe).partition(":")[0], *((session.module,) if session else ()))
     paths = (str(experiment.file.parent),)
     with (
-        connected(experiment.resources, plan.site.ray, name, paths=paths, warm=(runner,)) as cluster,
+        connected(experiment.resources, plan.site.ray, name, paths=paths, warm=warm) as cluster,
         signals_noted(conductor),  # again: Ray has put a handler of its own in place
     ):
         work = functools.partial(_run_gangs, plan, conductor, name, cluster, template, on_slots)
@@ -81,7 +84,10 @@ def _run_gangs(
     )
     try:
         dispatcher.start.remote()
-        _run_session(SweepSession(plan, conductor, dispatcher, cluster.gangs + 1, conductor.decides), name, cluster)
+        room = functools.partial(room_for, cluster.shape, plan.loaded.experiment.resources)
+        growth = ClusterGrowth(dispatcher, cluster.gangs, room, on_slots)
+        session = SweepSession(plan, conductor, dispatcher, cluster.gangs + 1, conductor.decides, growth)
+        _run_session(session, name, cluster)
         with contextlib.suppress(ray.exceptions.RayError):  # it may be what was lost; the ledger knows what is left
             ray.get(dispatcher.close.remote(), timeout=30)
     finally:

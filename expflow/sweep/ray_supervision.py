@@ -56,11 +56,11 @@ class RayProbe:
         endpoints += [
             (node["NodeManagerAddress"], node["NodeManagerPort"]) for node in ray.nodes() if node["NodeID"] == here
         ]
-        return cls(tuple(filter(_listens, endpoints)), REFUSED_SECONDS if own else UNREACHABLE_SECONDS)
+        return cls(tuple(filter(listens, endpoints)), REFUSED_SECONDS if own else UNREACHABLE_SECONDS)
 
     def lost(self) -> bool:
         """Whether one of them has not answered for too long."""
-        if all(map(_listens, self.endpoints)):
+        if all(map(listens, self.endpoints)):
             self.failing_since = None
             return False
         now = time.monotonic()
@@ -68,8 +68,14 @@ class RayProbe:
         return now - self.failing_since >= self.patience
 
 
-def _listens(endpoint: tuple[str, int]) -> bool:
-    with suppress(OSError), socket.create_connection(endpoint, timeout=LOOK_SECONDS):
+def listens(endpoint: tuple[str, int], seconds: float = LOOK_SECONDS) -> bool:
+    """Whether something takes connections.
+
+    Args:
+        endpoint: Its host and port.
+        seconds: How long it may take to.
+    """
+    with suppress(OSError), socket.create_connection(endpoint, timeout=seconds):
         return True
     return False
 

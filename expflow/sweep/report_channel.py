@@ -13,7 +13,7 @@ from expflow.events import Report
 from expflow.sweep.assignment import Assignment
 from expflow.sweep.messages import BatchTriedMessage, Message, ReportMessage, notice_message, to_wire
 from expflow.sweep.report_journal import ReportJournal
-from expflow.training.contract import BatchFinding, Began, Notice
+from expflow.training.contract import BatchFinding, Began, Notice, Saved
 
 MAX_UNSENT_REPORTS = 1000
 """Reports that a trial may be ahead of what it could send; then it waits."""
@@ -31,9 +31,17 @@ class ReportChannel:
         dispatcher: Ray's handle of the dispatcher.
         lease: The key that the dispatcher knows the trial by.
         stepped: Called when the trial has made progress.
+        saved: Called when there is a new checkpoint.
     """
 
-    def __init__(self, assignment: Assignment, dispatcher: Any, lease: str, stepped: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        assignment: Assignment,
+        dispatcher: Any,
+        lease: str,
+        stepped: Callable[[], None],
+        saved: Callable[[], None] = lambda: None,
+    ) -> None:
         self._assignment, self._dispatcher, self._lease = assignment, dispatcher, lease
         self._experiment = Path(assignment.experiment) if assignment.experiment else None
         self._journal = ReportJournal(assignment.trial, Path(assignment.folder))
@@ -41,7 +49,7 @@ class ReportChannel:
         self._unsent: list[Message] = []
         self._call: Any = None
         self._go_on = True
-        self._stepped = stepped
+        self._stepped, self._saved = stepped, saved
 
     def report(self, report: Report) -> bool:
         """Note a report and pass it on; returns whether the trial goes on, as far as is known yet.
@@ -64,6 +72,8 @@ class ReportChannel:
             notice: The trial's notice.
         """
         message = notice_message(self._assignment.trial, self._assignment.attempt, notice, self._experiment)
+        if isinstance(notice, Saved):
+            self._saved()
         self.flush()
         self._note(message)
         if not isinstance(notice, Began):  # what comes before the first step is no part of the training

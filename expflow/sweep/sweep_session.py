@@ -17,6 +17,7 @@ import ray
 from expflow.data.stores.signed_urls import signed_addresses
 from expflow.errors import DiskFull, StorageUnwritable
 from expflow.sweep.assignment import Assignment
+from expflow.sweep.cluster_growth import ClusterGrowth
 from expflow.sweep.conductor import Conductor, PlannedAttempt
 from expflow.sweep.messages import Message, ReportMessage, TrialEndedMessage, WireMessage, from_wire
 from expflow.sweep.plan import Plan
@@ -37,10 +38,20 @@ class SweepSession:
         dispatcher: Ray's handle of the dispatcher.
         limit: How many trials may be assigned at once.
         lockstep: Whether ranks wait for the decision about each report.
+        growth: Looks whether nodes have joined; None where none can.
     """
 
-    def __init__(self, plan: Plan, conductor: Conductor, dispatcher: Any, limit: int, lockstep: bool) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        conductor: Conductor,
+        dispatcher: Any,
+        limit: int,
+        lockstep: bool,
+        growth: ClusterGrowth | None = None,
+    ) -> None:
         self.plan, self.conductor, self.dispatcher = plan, conductor, dispatcher
+        self._growth = growth
         self.limit, self.lockstep = limit, lockstep
         self._assigned: dict[str, str] = {}
         """Trial -> the dispatcher's key of it, which is new each time, since a paused trial is assigned again."""
@@ -135,10 +146,13 @@ class SweepSession:
             self._release()
 
     def tick(self) -> None:
-        """Check the clock; after a signal, or without budget, have the trials leave."""
+        """Check the clock; after a signal, or without budget, have the trials leave. Use the room of new nodes."""
         self.conductor.tick()
         if self.conductor.is_ending:
             self._release()
+        elif self._growth is not None and self._assigned and (more := self._growth.look()):
+            self.limit += more
+            self._assign()
 
     def _release(self) -> None:
         if not self._released:
@@ -173,6 +187,7 @@ def make_assignment(plan: Plan, attempt: PlannedAttempt, lockstep: bool) -> Assi
         seed=planned.seed,
         folder=str(make_trial_folder(plan, planned)),
         data_root=str(planned.data.root) if planned.data else None,
+        data_content=planned.data.manifest.content if planned.data else "",
         forks=attempt.forks,
         experiment=str(plan.folder),
         epoch=attempt.epoch,

@@ -103,10 +103,10 @@ class FaultyProxy(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, target: str, seed: int, rate: float, delay: float = 0.0) -> None:
-        super().__init__(("127.0.0.1", 0), _Exchange)
+    def __init__(self, target: str, seed: int, rate: float, delay: float = 0.0, host: str = "127.0.0.1") -> None:
+        super().__init__((host, 0), _Exchange)
         self.target = urlsplit(target).netloc
-        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.url = f"http://{host}:{self.server_port}"
         self.random, self.rate, self.delay = random.Random(seed), rate, delay
         self.requests: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
@@ -126,9 +126,11 @@ class FaultyProxy(ThreadingHTTPServer):
 
 
 @contextmanager
-def proxy_before(target: str, *, seed: int = 0, rate: float = 0.0, delay: float = 0.0) -> Iterator[FaultyProxy]:
+def proxy_before(
+    target: str, *, seed: int = 0, rate: float = 0.0, delay: float = 0.0, host: str = "127.0.0.1"
+) -> Iterator[FaultyProxy]:
     """A proxy that serves while the context is open."""
-    with FaultyProxy(target, seed, rate, delay) as proxy:
+    with FaultyProxy(target, seed, rate, delay, host) as proxy:
         thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:

@@ -25,13 +25,14 @@ from expflow.training.checkpoints.selection import CHECKPOINTS_FOLDER
 from expflow.training.checkpoints.storage import (
     CheckpointDraft,
     CheckpointManifest,
+    HashingWriter,
     prune_checkpoints,
     remove_leftover_drafts,
     verify_checkpoint,
 )
 from expflow.training.checkpoints.tensor_files import WEIGHTS, plain_data, save_tensors, state_file
 from expflow.training.contract import Attempt, Saved, World
-from expflow.training.ranks import sum_over_ranks
+from expflow.training.ranks import broadcast_object, gather_objects, sum_over_ranks
 
 BAD_SAMPLES = "bad_samples"
 """Where a loader's state counts what a rank has left out in the epoch so far; a manifest counts all ranks'."""
@@ -175,7 +176,28 @@ class CheckpointWriter:
             (draft.folder / state_file(self._world.rank)).unlink(missing_ok=True)
         trainer.save_checkpoint(draft.folder)  # its last act is a barrier: now all files are there
         self.files.write = None
+        try:
+            self._collect(draft)
+        except (ExpflowError, OSError) as own_error:
+            error = error or own_error
         return error or self.files.error
+
+    def _collect(self, draft: CheckpointDraft) -> None:
+        """Bring to rank 0 the files of ranks on other machines, whose disk it may not see."""
+        world = self._world
+        names = {rank: state_file(rank) for rank in range(1, world.ranks)}
+        unseen = [rank for rank, name in names.items() if world.rank == 0 and not (draft.folder / name).exists()]
+        unseen = broadcast_object(unseen, world)
+        if not unseen:
+            return
+        own = draft.folder / state_file(world.rank)
+        sent = own.read_bytes() if world.rank in unseen and own.exists() else None
+        contents = gather_objects(sent, world)
+        if world.rank in unseen:
+            draft.discard()
+        for rank in unseen if world.rank == 0 else ():
+            if (content := contents[rank]) is not None:
+                draft.write(names[rank], functools.partial(_write_bytes, content))
 
     def _rank_state(self, trainer: Trainer, waiting: Mapping[str, State], between_epochs: bool) -> State:
         empty: State = {"metrics": {}, "logged": {}, "task": {}}
@@ -227,6 +249,10 @@ class CheckpointWriter:
         """Raise StaleDriver where a newer driver has taken over."""
         if self._attempt.fence is not None:
             check_epoch(self._attempt.fence.folder, self._attempt.fence.epoch)
+
+
+def _write_bytes(content: bytes, file: HashingWriter) -> None:
+    file.write(content)
 
 
 def training_budget(recipe: Recipe) -> dict[str, Any]:
