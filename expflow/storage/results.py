@@ -154,6 +154,22 @@ class StoredResults:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(lambda folder: self.fetch_trial(name, folder, checkpoints=False), trial_folders))
 
+    def fetch_whole(self, name: str) -> None:
+        """Bring an experiment's working folder up to the store, with its trials' folders and their checkpoints.
+
+        Args:
+            name: The experiment's name.
+
+        Raises:
+            LedgerDamaged: The store does not hold what it should.
+            StorageUnreachable: The store does not answer.
+        """
+        self.fetch(name)
+        keys = self.store.objects(f"{name}/{TRIALS}")
+        folders = {key.removeprefix(f"{name}/{TRIALS}/").partition("/")[0] for key in keys}
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(lambda folder: self.fetch_trial(name, folder, again=True), sorted(folders)))
+
     @staticmethod
     def trial_key(name: str, trial_folder: str) -> str:
         """The key of a trial's folder in the store.

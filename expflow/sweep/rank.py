@@ -36,6 +36,8 @@ from expflow.sweep.node_data import data_on_this_node
 from expflow.sweep.rank_children import leave_mark
 from expflow.sweep.rank_end import exits_noted
 from expflow.sweep.report_channel import ReportChannel
+from expflow.sweep.trial_config import FILE as CONFIG
+from expflow.sweep.trial_config import write_config
 from expflow.training.contract import (
     LEAVE_SIGNALS,
     Attempt,
@@ -123,6 +125,7 @@ class Rank:
                 if sender is not None:
                     self._restore(assignment, sender)
                     heartbeat.open_again()
+                    self._complete(assignment, folder)
                 saved = [sender.wake] if sender is not None else []
                 channel = ReportChannel(assignment, dispatcher, lease, heartbeat.step, *saved)
                 message = self._run_logged(assignment, channel, heartbeat, sender, started)
@@ -186,6 +189,12 @@ class Rank:
         broadcast_object(None, _world(self._rank, self._shape))
         if self._rank:
             sender.restore(writes=False)
+
+    def _complete(self, assignment: Assignment, folder: Path) -> None:
+        """Write what the driver has written into its own copy of the trial's folder, where this node has another."""
+        if self._rank == 0 and assignment.experiment and not (folder / CONFIG).exists():
+            name = Path(assignment.experiment).name
+            write_config(folder, f"{name}/{assignment.trial}", assignment.seed, assignment.recipe)
 
     def _try_batches(
         self, assignment: Assignment, channel: ReportChannel, started: float

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from expflow.config.identity import dump, dump_yaml
 from expflow.files import write_atomically
-from expflow.redaction import redacted, redacted_tree
+from expflow.redaction import redacted
 from expflow.sweep.plan import Plan, PlannedTrial
 from expflow.sweep.provenance import environment_text, uncommitted_changes
+from expflow.sweep.trial_config import write_config
 
 
 def write_provenance(plan: Plan) -> None:
@@ -39,6 +39,5 @@ def make_trial_folder(plan: Plan, planned: PlannedTrial) -> Path:
         planned: The trial.
     """
     folder = plan.folder / "trials" / planned.folder
-    head = f"# {plan.name}/{planned.trial}, seed {planned.seed}\n"
-    write_atomically(folder / "config.yaml", (head + dump_yaml(redacted_tree(dump(planned.recipe)))).encode())
+    write_config(folder, f"{plan.name}/{planned.trial}", planned.seed, planned.recipe)
     return folder

@@ -56,6 +56,22 @@ def fetch_all(folder: Path) -> None:
         stored.fetch_all()
 
 
+def fetch_whole(folder: Path, name: str) -> bool:
+    """Bring an experiment's working folder up to the store, trials and checkpoints included.
+
+    Args:
+        folder: The folder of all results.
+        name: The experiment's name.
+
+    Returns:
+        Whether results lie at an address; nothing is done for plain folders.
+    """
+    if (stored := StoredResults.of(folder)) is None:
+        return False
+    stored.fetch_whole(name)
+    return True
+
+
 def split_result_address(text: str) -> tuple[str, str]:
     """The address of all results, and ``NAME`` or ``NAME/…``, of the address of some results.
 

@@ -172,10 +172,12 @@ class NodeMachines:
             **self.more_variables,
         }
 
-    def start_head(self, machine: Machine, cpus: int) -> None:
+    def start_head(self, machine: Machine, cpus: int, *, takes_jobs: bool = False) -> None:
         """Start the cluster's head on a machine."""
         self.head = f"{machine.address}:6399"
-        self._ray(machine, "--head", "--port=6399", "--include-dashboard=false", f"--num-cpus={cpus}")
+        jobs = ["--include-dashboard=true", f"--dashboard-host={machine.address}"]
+        options = jobs if takes_jobs else ["--include-dashboard=false"]
+        self._ray(machine, "--head", "--port=6399", f"--num-cpus={cpus}", *options)
         self._until_head_listens(machine)
 
     def join(self, machine: Machine, cpus: int) -> None:
@@ -206,6 +208,14 @@ class NodeMachines:
                 time.sleep(0.2)
             else:
                 return
+
+    def wait_joined(self) -> None:
+        """Wait until all machines are nodes of the cluster."""
+        end = time.monotonic() + 120
+        for machine in self._machines:
+            while "Ray runtime started" not in (self.folder / f"{machine.name}.log").read_text():
+                assert time.monotonic() < end, (self.folder / f"{machine.name}.log").read_text()
+                time.sleep(0.2)
 
     def cut(self, machine: Machine) -> None:
         """Pull a machine's cable."""

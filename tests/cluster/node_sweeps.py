@@ -67,13 +67,13 @@ class NodeWorkplace:
     def write(self, text: str) -> None:
         (self.project / "exp.yaml").write_text(text)
 
-    def cluster(self, **cpus: int) -> list[Machine]:
+    def cluster(self, *, takes_jobs: bool = False, **cpus: int) -> list[Machine]:
         """Make machines by their names and CPUs; the first is the head."""
         made = [self.machines.make(name) for name in cpus]
         self.head = made[0]
         for machine, count in zip(made, cpus.values(), strict=True):
             if machine is self.head:
-                self.machines.start_head(machine, count)
+                self.machines.start_head(machine, count, takes_jobs=takes_jobs)
             else:
                 self.machines.join(machine, count)
         return made

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from expflow.events import AttemptFailed, CheckpointSaved, TrialEnded, TrialStarted
 from expflow.ledger import load_state
+from tests.cluster.conftest import wait_until_it_answers
 from tests.cluster.node_sweeps import NodeWorkplace, check_moves, check_reports, kill_raylet, node_workplace, scripted
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(400)]
@@ -44,3 +49,50 @@ def test_a_raylet_a_new_node_and_then_the_head_with_its_disk(place: NodeWorkplac
     running = [record.body.gang for record in records if isinstance(record.body, TrialStarted)]
     assert len(set(running)) >= 5, running
     assert all(record.body.path for record in records if isinstance(record.body, CheckpointSaved))
+
+
+TWO_RANKS = """
+data: {name: digits, batch_size: 32}
+model: {name: perceptron, hidden: [32]}
+task: classification
+loss: cross_entropy
+optimizer: {name: sgd, lr: 0.05, momentum: 0.9}
+trainer: {epochs: 3, checkpoint: {every_epochs: 1}}
+resources: {ranks: 2}
+"""
+
+
+def here(place: NodeWorkplace, folder: Path, *words: str) -> str:
+    """A command on this machine, which is no part of the cluster and has a cache of its own."""
+    own = {"EXPFLOW_CACHE": str(folder / "cache"), "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+    done = subprocess.run(
+        [sys.executable, "-m", "expflow", *words],
+        cwd=place.project,
+        env={**os.environ, **place.machines.variables(), "TMPDIR": "/tmp", **own},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_ranks_on_two_nodes_give_the_weights_that_they_give_on_one(place: NodeWorkplace, tmp_path: Path) -> None:
+    place.write(TWO_RANKS)
+    subprocess.run(["git", "init", "-q"], cwd=place.project, check=True)
+    head, *_ = place.cluster(takes_jobs=True, head=0, one=1, two=1)
+    here(place, tmp_path, "train", "exp.yaml", "--storage", str(tmp_path / "here"))
+    place.machines.wait_joined()
+    wait_until_it_answers(head.started[0], f"http://{head.address}:8265", place.machines.folder / "head.log")
+    sent = ["submit", "exp.yaml", "--address", f"http://{head.address}:8265", "--storage", "s3://bucket/runs"]
+    here(place, tmp_path, *sent, "--fetch", str(tmp_path / "home"))
+    (there,) = load_state(tmp_path / "home" / "exp").plan_trials()
+    (at_home,) = load_state(tmp_path / "here" / "exp").plan_trials()
+    assert there.weights
+    assert there.weights == at_home.weights
+    assert [report.metrics["val/top1"] for report in there.reports] == [
+        report.metrics["val/top1"] for report in at_home.reports
+    ]
+    (trial,) = (tmp_path / "home" / "exp" / "trials").iterdir()
+    assert {"config.yaml", "log.txt", "reports.jsonl"} <= {file.name for file in trial.iterdir()}
+    assert list(trial.glob("checkpoints/step-*/state-1.pt")), list(trial.rglob("*"))

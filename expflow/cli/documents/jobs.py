@@ -120,7 +120,7 @@ def submitted_document(sent: Submission, plan: Plan, at: tuple[str, ...]) -> Sub
         sent.place,
         sent.already_running,
         plan.name,
-        str(plan.folder),
+        plan.results_address,
         sent.files,
         sent.withheld,
         steps,

@@ -15,7 +15,8 @@ from expflow.cli.documents.printing import print_document, print_line
 from expflow.cli.echo import echo, echo_output
 from expflow.errors import UserError
 from expflow.redaction import redacted
-from expflow.sweep.storage_place import storage_folder, storage_text
+from expflow.storage.blob_store import is_address
+from expflow.sweep.storage_place import fetch_whole, storage_folder, storage_text
 from expflow.text import command_line
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _check_before(launcher: Launcher, file: Path, plan: Plan, fetch: Path | None
     from expflow.cluster.project_package import project_folder
     from expflow.cluster.version_lock import locked_versions
 
-    if fetch is not None:
+    if fetch is not None and not is_address(plan.storage_address):  # a store is reached from here, too
         launcher.check_fetch(plan.storage_address)
     for machine, rows in launcher.differences_at_once(locked_versions(project_folder(file))).items():
         for row in rows:
@@ -108,10 +109,15 @@ def _check_before(launcher: Launcher, file: Path, plan: Plan, fetch: Path | None
 
 def _wait(launcher: Launcher, job: str, plan: Plan, fetch: Path | None, *, as_json: bool) -> None:
     """Follow a job to its end, bring its results home where that was asked for, and leave with its exit code."""
+    from expflow.cluster.result_fetching import copy_results
+
     code = _followed(launcher, job, plan.storage_address, as_json=as_json)
     if fetch is not None and code in WITH_RESULTS:
         target = fetch.absolute() / plan.name
-        launcher.fetch(job, str(plan.folder), target)
+        if fetch_whole(plan.storage, plan.name):
+            copy_results(plan.folder, target)
+        else:
+            launcher.fetch(job, str(plan.folder), target)
         echo(f"results of {job} are in {target}", err=True)
     raise typer.Exit(LEFT_ALONE if code is None else code)
 
@@ -125,7 +131,7 @@ def _print_submissions(sent: Sequence[tuple[Submission, Plan]], launcher: Launch
         what = (
             "runs already, nothing new was started" if submission.already_running else f"{submission.files} files sent"
         )
-        echo(f"job {submission.job} at {submission.place}: {what}; results go to {plan.folder}")
+        echo(f"job {submission.job} at {submission.place}: {what}; results go to {plan.results_address}")
     for line in dict.fromkeys(line for submission, _ in sent for line in submission.withheld):
         echo(line)
     for submission, plan in sent:
