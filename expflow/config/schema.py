@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, InstanceOf, SkipValidation, model_validator
+from pydantic import BeforeValidator, Field, InstanceOf, SkipValidation, field_validator, model_validator
 
 from expflow.config.byte_size import ByteSize
 from expflow.config.initial_weights import Init
@@ -169,10 +169,32 @@ class Trainer(FrozenModel):
         return self
 
 
+class ConfigRanks(FrozenModel):
+    """Configs whose trials have another number of ranks."""
+
+    when: Mapping[str, tuple[Any, ...]] = execution(
+        description="Searched keys, each with a value or a list of values, that a config has to have."
+    )
+    ranks: int = execution(ge=1, le=10_000, description="Processes of each of their trials.")
+
+    @field_validator("when", mode="before")
+    @classmethod
+    def _values_in_lists(cls, when: Any) -> Any:
+        if not isinstance(when, Mapping) or not when:
+            raise ValueError("expected a mapping of searched keys to a value or a list of values")
+        return {key: value if isinstance(value, list | tuple) else (value,) for key, value in when.items()}
+
+
 class Resources(FrozenModel):
     """What one trial runs on."""
 
     ranks: int = execution(1, ge=1, le=10_000, description="Processes of one trial (data-parallel ranks).")
+    by_config: tuple[ConfigRanks, ...] = execution(
+        (),
+        description="Other ranks for some configs of a sweep; the first rule that fits counts:"
+        " [{when: {model.depth: 110}, ranks: 4}]. A trial of several ranks waits for the trials that run, and for none"
+        " that is to begin after it.",
+    )
     cpus_per_rank: int = execution(1, ge=1, le=10_000, description="CPU cores, and compute threads, of one rank.")
     gpus_per_rank: float | Literal["auto", "measured"] = execution(
         "auto",
@@ -206,6 +228,9 @@ class Resources(FrozenModel):
                 f"expected a number from 0 to 1, found {share:g}: a rank trains on one GPU or a part of it; "
                 "resources.ranks: 2 takes two GPUs for a trial",
             )
+        if self.by_config and (share == "measured" or self.max_concurrent is not None):
+            other = "gpus_per_rank: measured" if share == "measured" else "max_concurrent"
+            raise FieldError("by_config", f"it cannot stand beside {other}, which takes all trials to be alike")
         if share == "measured" and self.ranks > 1:
             raise FieldError(
                 "gpus_per_rank",

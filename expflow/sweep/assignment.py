@@ -55,6 +55,7 @@ class Assignment:
         check: What is tried of the recipe before it is trained; None: nothing.
         addresses: Signed addresses of the data, which stand in no file.
         stored: Where the trial's folder lies in a store; None where all nodes see ``folder``.
+        gangs: How many gangs of one rank it needs together; 1: a gang of its own.
     """
 
     trial: str
@@ -74,6 +75,7 @@ class Assignment:
     check: BatchCheck | None = None
     addresses: tuple[str, ...] = field(default=(), repr=False)
     stored: StoredTrial | None = None
+    gangs: int = 1
 
     def next_attempt(self) -> Assignment:
         """The same trial, tried once more."""

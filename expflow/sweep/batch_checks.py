@@ -16,6 +16,7 @@ from expflow.config.schema import Recipe
 from expflow.errors import ExperimentInvalid
 from expflow.sweep.network_problems import ProblemsOfNetworks
 from expflow.sweep.plan import Plan, PlannedTrial
+from expflow.sweep.trial_ranks import ranks_of
 from expflow.sweep.tried_networks import TriedNetworks, batch_check, can_be_tried, trained_samples
 from expflow.training.contract import Attempt, BatchCheck, BatchFinding, World
 
@@ -51,7 +52,7 @@ def try_batches(plan: Plan, trials: Iterable[PlannedTrial]) -> TriedBatches:
     from expflow.training.batch_check import check_batches  # imports torch and Lightning
 
     checks, world = TriedNetworks(plan), World(threads=plan.loaded.experiment.resources.cpus_per_rank)
-    ranks, begun = plan.loaded.experiment.resources.ranks, time.monotonic()
+    resources, begun = plan.loaded.experiment.resources, time.monotonic()
     wrong = ProblemsOfNetworks(plan)
     tried, known, notes = 0, 0, dict[str, str]()
     for key, trial in _one_of_each(checks, trials):
@@ -64,7 +65,7 @@ def try_batches(plan: Plan, trials: Iterable[PlannedTrial]) -> TriedBatches:
             notes[config_text(trial.values)] = f"the others took {ALL_SECONDS:g} s"
             continue
         else:
-            wanted = batch_check(trial.recipe, trained_samples(trial), ranks)
+            wanted = batch_check(trial.recipe, trained_samples(trial), ranks_of(resources, trial.values))
             finding = check_batches(wanted, _attempt(trial), world)
             if finding.skipped:
                 notes[config_text(trial.values)] = finding.skipped
@@ -136,7 +137,8 @@ class RankChecks:
         if key in self._over:
             return None
         self._handed_out[trial.trial] = key, trial
-        return batch_check(recipe, trained_samples(trial), self._plan.loaded.experiment.resources.ranks)
+        ranks = ranks_of(self._plan.loaded.experiment.resources, trial.values)
+        return batch_check(recipe, trained_samples(trial), ranks)
 
     def take(self, trial: str, finding: BatchFinding) -> ExperimentInvalid | None:
         """Take in what a rank found, and remember what went well.

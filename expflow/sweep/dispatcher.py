@@ -20,7 +20,8 @@ import ray
 
 from expflow.sweep.assignment import Assignment, GangShape
 from expflow.sweep.failures import is_of_the_node, may_retry
-from expflow.sweep.gang import NO_EXECUTABLES, Gang, RunningAttempt, kill_gang, make_gang
+from expflow.sweep.gang import NO_EXECUTABLES, Gang, RunningAttempt, joined, kill_gang, make_gang, parted
+from expflow.sweep.gang_pool import GangPool
 from expflow.sweep.liveness import AttemptLimits, Liveness
 from expflow.sweep.messages import (
     AttemptFailedMessage,
@@ -144,7 +145,7 @@ class Dispatcher:
         self._executables = dict(executables)
         self._trials: dict[str, _AssignedTrial] = {}
         self._outbox = _Outbox()
-        self._free: asyncio.Queue[Gang] = asyncio.Queue()
+        self._free = GangPool()
         self._gangs: dict[str, Gang] = {}
         self._count = 0
         self._wanted = gangs
@@ -187,7 +188,7 @@ class Dispatcher:
                 await asyncio.sleep(AGAIN_SECONDS)
                 continue
             self._gangs[gang.name] = gang
-            self._free.put_nowait(gang)
+            self._free.put(gang)
             self._spawn(self._locate(gang))
             return
 
@@ -332,12 +333,18 @@ class Dispatcher:
         trial = self._trials[key]
         failures: Counter[str] = Counter()
         while not self._released:
-            gang = await self._free.get()
+            gangs = await self._free.take(trial.assignment.gangs)
             # An answer that was meant for a lost attempt must not reach this one.
             trial.undecided, trial.answers = None, asyncio.Queue()
             assignment = trial.assignment
+            try:
+                gang = gangs[0] if len(gangs) == 1 else await joined(gangs)
+            except ray.exceptions.RayError:  # one of them is gone; the others may wait for it
+                for lost in gangs:
+                    self._retire(lost)
+                continue
             self._outbox.add(AttemptStartedMessage(assignment.trial, assignment.attempt, gang.name))
-            final = await self._attempt(key, trial, gang)
+            final = await self._attempt(key, trial, gang, gangs)
             self._outbox.add(final)
             if not isinstance(final, AttemptFailedMessage):
                 return
@@ -347,8 +354,8 @@ class Dispatcher:
                 return
             trial.assignment = assignment.next_attempt()
 
-    async def _attempt(self, key: str, trial: _AssignedTrial, gang: Gang) -> FinalMessage:
-        """One attempt on ``gang``, which is given back, or retired where it is not fit for another one."""
+    async def _attempt(self, key: str, trial: _AssignedTrial, gang: Gang, gangs: Sequence[Gang]) -> FinalMessage:
+        """One attempt on ``gang``, of which ``gangs`` are given back, or retired where not fit for another one."""
         trial.liveness = Liveness.begin(len(gang.ranks), time.monotonic())
         attempt = RunningAttempt(gang, trial.assignment, self._limits, trial.liveness)
         self._running += 1
@@ -357,12 +364,19 @@ class Dispatcher:
         finally:
             self._running -= 1
             trial.liveness = None
-        if not fit:
-            self._retire(gang)
-        elif self._moves(trial.assignment) and is_of_the_node(getattr(final, "failure", "")):
-            self._spawn(self._rest(gang))
-        else:
-            self._free.put_nowait(gang)
+        if fit and len(gangs) > 1:
+            try:
+                await parted(gangs)
+            except ray.exceptions.RayError:
+                fit = False
+        rests = self._moves(trial.assignment) and is_of_the_node(getattr(final, "failure", ""))
+        for one in gangs:
+            if not fit:
+                self._retire(one)
+            elif rests:
+                self._spawn(self._rest(one))
+            else:
+                self._free.put(one)
         return final
 
     def _moves(self, assignment: Assignment) -> bool:
@@ -373,7 +387,7 @@ class Dispatcher:
     async def _rest(self, gang: Gang) -> None:
         await asyncio.sleep(REST_SECONDS)
         if gang.name in self._gangs:
-            self._free.put_nowait(gang)
+            self._free.put(gang)
 
 
 async def _end_children(gang: Gang, waits: Sequence[float] = ENDING_SECONDS) -> None:

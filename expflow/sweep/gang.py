@@ -106,6 +106,29 @@ async def _start(gang: Gang, shape: GangShape, executables: Mapping[str, str]) -
         await asyncio.gather(*(rank.join.remote(meeting) for rank in gang.ranks))
 
 
+async def joined(gangs: Sequence[Gang]) -> Gang:
+    """One gang of the ranks of several, which have met as one process group.
+
+    Args:
+        gangs: Gangs of one rank, whose placement groups stay theirs.
+    """
+    ranks = [rank for gang in gangs for rank in gang.ranks]
+    await asyncio.gather(*(rank.become.remote(number, len(ranks)) for number, rank in enumerate(ranks)))
+    meeting = await ranks[0].host.remote()
+    await asyncio.gather(*(rank.join.remote(meeting) for rank in ranks))
+    places = [place for gang in gangs for place in gang.places]
+    return Gang("+".join(gang.name for gang in gangs), None, ranks, places)
+
+
+async def parted(gangs: Sequence[Gang]) -> None:
+    """Have the ranks of a joined gang be gangs of their own again.
+
+    Args:
+        gangs: The gangs that were joined.
+    """
+    await asyncio.gather(*(rank.become.remote(0, 1) for gang in gangs for rank in gang.ranks))
+
+
 def _executed_by(executable: str) -> dict[str, Any]:
     return {"runtime_env": {"py_executable": executable}} if executable else {}
 

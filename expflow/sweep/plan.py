@@ -32,6 +32,7 @@ from expflow.sweep.result_names import newest_name, unused_name
 from expflow.sweep.searchers import Values
 from expflow.sweep.searchers.specs import GridSpec
 from expflow.sweep.storage_place import fetch_related, storage_folder, storage_text
+from expflow.sweep.trial_ranks import check_rules
 from expflow.training.template.process import RankTemplate
 from expflow.training.transfer.pretrained import PretrainedWeights
 
@@ -236,6 +237,8 @@ def make_plan(
     site = load_site()
     loaded = load(file, sets, site)
     experiment, sweep = loaded.experiment, _sweep_of(loaded, alone)
+    if not alone:
+        check_rules(experiment.resources, sweep)
     folder = storage_folder(storage or experiment.storage, site)
     suffix = "+train" if alone and experiment.sweep is not None else ""
     name = loaded.name + suffix + version

@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -88,6 +89,19 @@ class Rank:
         """Import what trials need."""
         for module in self._shape.warm:
             importlib.import_module(module)
+
+    def become(self, rank: int, ranks: int) -> None:
+        """Take another place, before a gang of other ranks meets.
+
+        Args:
+            rank: This process's number in it.
+            ranks: How many it has.
+        """
+        if self._shape.ranks > 1:
+            from expflow.training.ranks import leave_group
+
+            leave_group()
+        self._rank, self._shape = rank, replace(self._shape, ranks=ranks)
 
     def host(self) -> tuple[str, int]:
         """Open the meeting point of the gang's process group; called on rank 0. Returns its address and port."""

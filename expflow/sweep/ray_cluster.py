@@ -25,6 +25,7 @@ from expflow.sweep.ray_address import cluster_address, environment_with, expecte
 from expflow.sweep.ray_helpers import HOST, helpers_behind, no_dashboard
 from expflow.sweep.ray_shutdown import shut_down_meanwhile, wait_for_shutdown
 from expflow.sweep.ray_supervision import RayProbe
+from expflow.sweep.trial_ranks import most_ranks
 from expflow.training.allocator import TUNABLES
 from expflow.training.contract import trials_per_gpu
 
@@ -222,8 +223,15 @@ def _usable_cluster(
     if gpus == "auto":
         gpus = 1.0 if total.get("GPU", 0) >= resources.ranks else 0.0
     memory = gpus if 0 < gpus < 1 else 1.0
-    shape = GangShape(resources.ranks, resources.cpus_per_rank, gpus, memory, paths, warm)
-    return _with_gangs(shape, resources, foreign, probe)
+    ranks = 1 if resources.by_config else resources.ranks  # then a trial of several ranks takes several gangs
+    shape = GangShape(ranks, resources.cpus_per_rank, gpus, memory, paths, warm)
+    cluster = _with_gangs(shape, resources, foreign, probe)
+    if cluster.gangs < most_ranks(resources) and resources.by_config:
+        raise UserError(
+            f"resources.by_config has trials of {most_ranks(resources)} ranks, and the cluster has room for "
+            f"{cluster.gangs}"
+        )
+    return cluster
 
 
 def with_gpu_share(cluster: RayCluster, resources: Resources, gpus_per_rank: float, gpu_memory: float) -> RayCluster:
@@ -246,7 +254,8 @@ def cpu_gangs(resources: Resources) -> int:
     Args:
         resources: What a trial takes.
     """
-    fit = int(ray.cluster_resources().get("CPU", 0) // (resources.ranks * resources.cpus_per_rank))
+    ranks = 1 if resources.by_config else resources.ranks
+    fit = int(ray.cluster_resources().get("CPU", 0) // (ranks * resources.cpus_per_rank))
     return min(fit, resources.max_concurrent or fit)
 
 

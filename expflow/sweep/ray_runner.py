@@ -30,6 +30,9 @@ from expflow.training.template.process import RankTemplate
 READ_SECONDS = 0.2
 """How long the driver waits for messages at once: so soon it notices a signal."""
 
+RANKS_MODULE = "expflow.training.ranks"
+"""What ranks need that may have to meet in the middle of a sweep: torch."""
+
 _FOLLOWED = {"working_dir", "py_modules", "env_vars", "excludes", "worker_process_setup_hook", "config", "_ray_commit"}
 """What a job's runtime environment may hold where its ranks are forked: a fork follows what reaches a worker by its
 environment. A Python of the job's own is one that the template does not run on."""
@@ -47,10 +50,12 @@ def run_on_ray(plan: Plan, conductor: Conductor, template: RankTemplate, on_slot
     name = f"expflow-{uuid.uuid4().hex[:8]}"
     experiment = plan.loaded.experiment
     session = session_of(plan.folder)
-    warm = (runner_of(experiment.recipe).partition(":")[0], *((session.module,) if session else ()))
+    warm = [runner_of(experiment.recipe).partition(":")[0], *((session.module,) if session else ())]
+    if experiment.resources.by_config:
+        warm.append(RANKS_MODULE)
     paths = (str(experiment.file.parent),)
     with (
-        connected(experiment.resources, plan.site.ray, name, paths=paths, warm=warm) as cluster,
+        connected(experiment.resources, plan.site.ray, name, paths=paths, warm=tuple(warm)) as cluster,
         signals_noted(conductor),  # again: Ray has put a handler of its own in place
     ):
         work = functools.partial(_run_gangs, plan, conductor, name, cluster, template, on_slots)

@@ -23,6 +23,7 @@ from expflow.sweep.messages import Message, ReportMessage, TrialEndedMessage, Wi
 from expflow.sweep.plan import Plan
 from expflow.sweep.result_files import make_trial_folder
 from expflow.sweep.stored_trials import stored_trial
+from expflow.sweep.trial_ranks import ranks_of
 from expflow.sweep.weight_copies import keep_copies
 
 DRIVER = "driver"
@@ -179,7 +180,7 @@ def make_assignment(plan: Plan, attempt: PlannedAttempt, lockstep: bool) -> Assi
         attempt: The attempt.
         lockstep: Whether each report waits for the driver's decision.
     """
-    planned = attempt.planned
+    planned, resources = attempt.planned, plan.loaded.experiment.resources
     return Assignment(
         trial=planned.trial,
         attempt=attempt.attempt,
@@ -194,8 +195,9 @@ def make_assignment(plan: Plan, attempt: PlannedAttempt, lockstep: bool) -> Assi
         weights=keep_copies(planned.weights, plan.folder),
         judged_by=plan.metric,
         lockstep=lockstep,
-        log_bytes=plan.loaded.experiment.resources.log_size,
+        log_bytes=resources.log_size,
         check=attempt.check,
         addresses=signed_addresses(),
         stored=stored_trial(plan, attempt),
+        gangs=ranks_of(resources, planned.values) if resources.by_config else 1,
     )

@@ -24,6 +24,7 @@ from expflow.sweep.code_hashes import user_modules
 from expflow.sweep.plan import Plan, PlannedTrial
 from expflow.sweep.plan_identity import digest, own_data_key
 from expflow.sweep.provenance import package_versions
+from expflow.sweep.trial_ranks import ranks_of
 from expflow.training.contract import BATCH_SAMPLES, BatchCheck, runner_of
 
 CHECKS_FOLDER = "checks"
@@ -51,7 +52,9 @@ class TriedNetworks:
         """
         data = trial.data.manifest.content if trial.data is not None else own_data_key(recipe)
         weights = trial.weights.id if trial.weights is not None else ""
-        return digest([self._around, _facts(recipe), data, weights])
+        rules = self._plan.loaded.experiment.resources
+        ranks = [ranks_of(rules, trial.values)] if rules.by_config else []
+        return digest([self._around, _facts(recipe), data, weights, *ranks])
 
     def known_metrics(self, key: str) -> tuple[str, ...] | None:
         """The metrics that a network reported when it was tried before; None where it was not.

@@ -167,3 +167,42 @@ def test_a_killed_rank_costs_one_attempt(workplace: Workplace) -> None:
     failures = [record.body for record in workplace.records() if isinstance(record.body, AttemptFailed)]
     assert [failure.failure for failure in failures] == ["worker_lost"]
     assert [trial.status for trial in workplace.state().plan_trials()] == ["done"] * 3
+
+
+UNEQUAL = """
+task:
+  name: scripted
+  script: [{sleep: 0.4}, {report: {val/top1: curve}}]
+trainer: {epochs: 1}
+resources: {by_config: [{when: {task.value: 0.5}, ranks: 2}]}
+sweep:
+  space: {task.value: [0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9]}
+  metric: val/top1
+"""
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two ranks need two CPUs")
+def test_a_trial_of_two_ranks_takes_its_turn_among_trials_of_one(workplace: Workplace) -> None:
+    workplace.write(UNEQUAL)
+    workplace.run("sweep", "exp.yaml")
+    state = workplace.state()
+    assert {trial.status for trial in state.plan_trials()} == {"done"}
+    started = [record.body for record in workplace.records() if isinstance(record.body, TrialStarted)]
+    assert len(started) == 8
+    order = [state.trials[start.trial].values["task.value"] for start in started]
+    assert order.index(0.5) < min(map(order.index, (0.6, 0.7, 0.8, 0.9)))  # none behind it overtook it
+    gangs = {state.trials[start.trial].values["task.value"]: start.gang for start in started}
+    alone = {gang for value, gang in gangs.items() if value != 0.5}
+    assert len(gangs[0.5].split("+")) == 2
+    assert set(gangs[0.5].split("+")) <= alone  # warm ranks that met, and went on alone
+
+
+def test_rules_for_ranks_that_cannot_fit_are_refused(workplace: Workplace) -> None:
+    workplace.write(UNEQUAL.replace("task.value: 0.5}", "task.rate: 0.5}"))
+    assert "resources.by_config asks for task.rate, which is not searched" in workplace.run("plan", "exp.yaml", code=2)
+    workplace.write(UNEQUAL.replace("ranks: 2", "ranks: 999"))
+    assert "resources.by_config has trials of 999 ranks" in workplace.run("sweep", "exp.yaml", code=2)
+    workplace.write(UNEQUAL.replace("resources: {", "resources: {max_concurrent: 2, "))
+    assert "cannot stand beside max_concurrent" in workplace.run("plan", "exp.yaml", code=2)
+    workplace.write(UNEQUAL + "  budget: {device_hours: 1}\n")
+    assert "sweep.budget.device_hours" in workplace.run("plan", "exp.yaml", code=2)
