@@ -108,6 +108,8 @@ class TrialSender:
         self._place, self._folder = place, folder
         self._store = BlobStore(place.address)
         self._mirror: FolderMirror | None = None
+        self._restored: frozenset[str] = frozenset()
+        """The checkpoints that the attempt begins with."""
         self._over, self._news = threading.Event(), threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="expflow-trial-sender", daemon=True)
@@ -160,6 +162,7 @@ class TrialSender:
             _LET_IN.add(self._place.address)
 
     def __enter__(self) -> TrialSender:
+        self._restored = _names(self._folder)
         self._thread.start()
         return self
 
@@ -220,8 +223,7 @@ class TrialSender:
 
     def _run(self) -> None:
         """The thread: send when there is a new checkpoint, and every half minute."""
-        sent_at, saved = time.monotonic(), _names(self._folder)
-        never = True
+        sent_at, saved, never = time.monotonic(), self._restored, True
         while not self._over.is_set():
             self._news.wait(LOOK_SECONDS)
             self._news.clear()

@@ -2,13 +2,14 @@
 
 import json
 import os
+import time
 import uuid
 from pathlib import Path
 
 import pytest
 
-from expflow.errors import AddressRefused, LedgerDamaged, StorageUnreachable
-from expflow.storage import folder_mirror
+from expflow.errors import AddressRefused, LedgerDamaged, StorageRefused, StorageUnreachable
+from expflow.storage import folder_mirror, trial_folder
 from expflow.storage.blob_store import BlobStore
 from expflow.storage.folder_fetch import fetch_folder, newest_manifest
 from expflow.storage.folder_mirror import FolderMarker, FolderMirror
@@ -237,3 +238,33 @@ def test_a_store_that_does_not_let_us_in_says_so(tmp_path):
         locked = BlobStore(f"file://{tmp_path}/shut/runs", patience=0.0)
     with pytest.raises(StorageUnreachable):
         locked.put("a", b"1")
+
+
+def test_a_new_checkpoint_is_sent_as_soon_as_it_is_said(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(trial_folder, "LOOK_SECONDS", 1000.0)
+    folder = write(tmp_path / "here", {"reports.jsonl": b"{}\n"})
+    sender = TrialSender(StoredTrial(store.address, "exp/trials/t", 1, 1, is_new=True), folder)
+    if store.scheme == "memory":
+        sender._store = store
+    sender.restore()
+    with sender:
+        write(folder, CHECKPOINT)
+        sender.wake()
+        end = time.monotonic() + 60
+        while (manifest := newest_manifest(store, "exp/trials/t")) is None:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        assert set(CHECKPOINT) <= set(manifest.files)
+    sender.finish()
+
+
+def test_a_trial_does_not_begin_where_the_store_does_not_let_it_in(tmp_path, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    nowhere = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/n", "AWS_SHARED_CREDENTIALS_FILE": "/n"}
+    for name, value in nowhere.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(trial_folder, "_LET_IN", set())
+    sender = TrialSender(StoredTrial("s3://bucket/runs", "exp/trials/t", 1, 1, is_new=True), tmp_path)
+    with pytest.raises(StorageRefused, match="it does not let us in"):
+        sender.restore()

@@ -12,7 +12,7 @@ from expflow.events import AttemptFailed, DriverStopped, TrialEnded, TrialPropos
 from expflow.ledger import Ledger, read
 from expflow.ledger.header import Header
 from expflow.sweep.conductor import Conductor
-from expflow.sweep.failures import RULES, may_retry
+from expflow.sweep.failures import RULES, is_of_the_node, may_retry
 from expflow.sweep.limits import SweepLimits, signature, worked_seconds
 from expflow.sweep.messages import Message
 from expflow.sweep.trial_expansion import expected_trials
@@ -170,6 +170,7 @@ def test_each_class_of_failure_has_its_rule(kind: str) -> None:
     assert RULES[kind].tries == tries
     assert may_retry(kind, 2) == (tries is None or tries > 2)
     assert may_retry(kind, 99) == (kind == "preempted")
+    assert may_retry(kind, 2, elsewhere=True) == (may_retry(kind, 2) or is_of_the_node(kind))  # another disk has room
     assert RULES[kind].infeasible == (kind in ("diverged", "out_of_memory"))
 
 

@@ -114,3 +114,22 @@ def test_a_signal_lets_the_trials_leave_once_and_takes_them_back(tmp_path: Path)
     wire.session.end()
     assert {trial.status for trial in wire.conductor.state.trials.values()} == {"waiting"}
     assert wire.conductor._queue.is_idle
+
+
+class _Growth:
+    """A cluster that has grown by some gangs when it is looked at."""
+
+    def __init__(self, *more: int) -> None:
+        self._more = list(more)
+
+    def look(self) -> int:
+        return self._more.pop(0) if self._more else 0
+
+
+def test_the_room_of_nodes_that_join_is_used(tmp_path: Path) -> None:
+    wire = Wire(tmp_path, limit=2)
+    wire.session._growth = _Growth(0, 2)  # type: ignore[assignment]
+    wire.session.tick()
+    assert len(wire.assigned()) == 2
+    wire.session.tick()
+    assert len(wire.assigned()) == 4

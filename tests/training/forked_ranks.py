@@ -25,14 +25,15 @@ HANGS_SECONDS = 90
 """After which a rank says where it stands, and ends."""
 
 
-def train_on_two_ranks(recipes: str, folder: Path) -> dict[str, Any]:
+def train_on_two_ranks(recipes: str, folder: Path, *, apart: bool = False) -> dict[str, Any]:
     """Train what a function returns.
 
     Args:
         recipes: Dotted path of the function, which takes a folder and returns name -> recipe.
         folder: Its argument; each trial's folder is one of the name below it.
+        apart: Whether rank 1 has another folder, ``other`` below it, as on a machine with a disk of its own.
     """
-    command = [sys.executable, "-m", __name__, recipes, str(folder)]
+    command = [sys.executable, "-m", __name__, recipes, str(folder), *(["apart"] if apart else [])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads((folder / "rank0.json").read_text()) | {"stderr": done.stderr}
@@ -58,7 +59,7 @@ def _train(recipe: Recipe, rank: int, folder: Path) -> dict[str, Any]:
     return {"reports": reports, "artifacts": artifacts, "step": outcome.step, "weights": outcome.weights}
 
 
-def _rank(rank: int, recipes: Mapping[str, Recipe], folder: Path, pipe: tuple[int, int]) -> None:
+def _rank(rank: int, recipes: Mapping[str, Recipe], folder: Path, pipe: tuple[int, int], *, apart: bool) -> None:
     faulthandler.dump_traceback_later(HANGS_SECONDS, exit=True)
     if rank == 0:
         port = ranks.host_rendezvous("127.0.0.1", 2)
@@ -66,12 +67,13 @@ def _rank(rank: int, recipes: Mapping[str, Recipe], folder: Path, pipe: tuple[in
     else:
         port = int(os.read(pipe[0], 100))
     ranks.join_group(rank, 2, "127.0.0.1", port, "127.0.0.1")
-    results = {name: _train(recipe, rank, folder / name) for name, recipe in recipes.items()}
+    disk = folder / "other" if apart and rank else folder
+    results = {name: _train(recipe, rank, disk / name) for name, recipe in recipes.items()}
     ranks.leave_group()
     (folder / f"rank{rank}.json").write_text(json.dumps(results))
 
 
-def main(path: str, folder: Path) -> None:
+def main(path: str, folder: Path, *, apart: bool = False) -> None:
     """Fork both ranks, and wait for them."""
     recipes = load_dotted(path)(folder)
     pipe = os.pipe()
@@ -81,7 +83,7 @@ def main(path: str, folder: Path) -> None:
         if child == 0:
             code = 1
             try:
-                _rank(rank, recipes, folder, pipe)
+                _rank(rank, recipes, folder, pipe, apart=apart)
                 code = 0
             except BaseException:  # noqa: BLE001  this process ends here
                 traceback.print_exc()
@@ -95,4 +97,4 @@ def main(path: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]), apart="apart" in sys.argv[3:])
