@@ -19,6 +19,7 @@ from typing import Any
 import ray
 
 from expflow.sweep.assignment import Assignment, GangShape
+from expflow.sweep.draining_nodes import DrainingNodes
 from expflow.sweep.failures import is_of_the_node, may_retry
 from expflow.sweep.gang import NO_EXECUTABLES, Gang, RunningAttempt, joined, kill_gang, make_gang, parted
 from expflow.sweep.gang_pool import GangPool
@@ -27,21 +28,18 @@ from expflow.sweep.messages import (
     AttemptFailedMessage,
     AttemptStartedMessage,
     FinalMessage,
-    Message,
     ReportMessage,
     TrialEndedMessage,
     WireMessage,
     from_wire,
     to_wire,
 )
+from expflow.sweep.outbox import Outbox
 from expflow.sweep.rank_children import end_marked
 
 LEAVE_SECONDS = 8.0
 """What running trials get, from when they are told to leave, to end a step and write a checkpoint. With what Ray takes
 to end, a driver that was told to stop has left within 15 s, before a batch system loses its patience."""
-
-MOST_MESSAGES = 2000
-"""Messages that a reader gets at once."""
 
 AGAIN_SECONDS = 5.0
 """How long to wait before a gang that could not be made is tried again."""
@@ -73,54 +71,6 @@ class _AssignedTrial:
     liveness: Liveness | None = None
 
 
-class _Outbox:
-    """Messages for the driver, numbered in the order in which they came.
-
-    There is one reader at a time. What it has fetched is kept until it comes again, since it may be lost on the way to
-    the driver; another one that comes takes its place for good, and is sent the same again.
-    """
-
-    def __init__(self) -> None:
-        self._messages: list[Message] = []
-        self._first = 0
-        """Number of the first of them."""
-        self._sent = 0
-        self._reader = ""
-        self._replaced: set[str] = set()
-        """Readers whose place another one took: what they ask for late must not take it back."""
-        self._changed = asyncio.Event()
-        self._closed = False
-
-    def add(self, message: Message) -> None:
-        self._messages.append(message)
-        self._changed.set()
-
-    def close(self) -> None:
-        """From now on nobody waits for a message."""
-        self._closed = True
-        self._changed.set()
-
-    async def next(self, reader: str) -> tuple[int, list[Message]]:
-        """Number of the first message, and the messages: none when it is closed, or another reader has come."""
-        if reader in self._replaced:
-            return self._first, []
-        if self._reader == reader:
-            del self._messages[: self._sent]
-            self._first += self._sent
-        else:
-            self._replaced.add(self._reader)
-        self._reader, self._sent = reader, 0
-        self._changed.set()  # for the reader before
-        while self._reader == reader and not self._messages and not self._closed:
-            self._changed.clear()
-            await self._changed.wait()
-        if self._reader != reader:
-            return self._first, []
-        batch = self._messages[:MOST_MESSAGES]
-        self._sent = len(batch)
-        return self._first, batch
-
-
 class Dispatcher:
     """Leases gangs of one shape to trials. A Ray actor.
 
@@ -144,9 +94,11 @@ class Dispatcher:
         self._shape, self._lockstep, self._limits = shape, lockstep, limits or AttemptLimits()
         self._executables = dict(executables)
         self._trials: dict[str, _AssignedTrial] = {}
-        self._outbox = _Outbox()
+        self._outbox = Outbox()
         self._free = GangPool()
         self._gangs: dict[str, Gang] = {}
+        self._busy: dict[str, Liveness] = {}
+        """Gang -> the heartbeats of the attempt that it runs."""
         self._count = 0
         self._wanted = gangs
         self._released, self._give_up = False, 0.0
@@ -159,6 +111,18 @@ class Dispatcher:
     async def start(self) -> None:
         """Begin to warm the gangs; returns at once."""
         await self.grow(self._wanted)
+        self._watch = asyncio.ensure_future(
+            DrainingNodes(ray.get_runtime_context().gcs_address).watch(self._leave_nodes)
+        )
+
+    def _leave_nodes(self, nodes: frozenset[str]) -> None:
+        """Have trials on nodes that are to go save and leave, and free gangs there make room for others elsewhere."""
+        there = [gang for gang in self._gangs.values() if any(place.node in nodes for place in gang.places)]
+        for gang in there:
+            if (liveness := self._busy.get(gang.name)) is not None:
+                liveness.request = liveness.request or "leave"
+            elif self._free.withdraw(gang):
+                self._retire(gang)
 
     async def grow(self, gangs: int) -> None:
         """Begin to warm more gangs.
@@ -359,10 +323,13 @@ class Dispatcher:
         trial.liveness = Liveness.begin(len(gang.ranks), time.monotonic())
         attempt = RunningAttempt(gang, trial.assignment, self._limits, trial.liveness)
         self._running += 1
+        self._busy |= {one.name: trial.liveness for one in gangs}
         try:
             final, fit = await attempt.outcome(ray.get_runtime_context().current_actor, key)
         finally:
             self._running -= 1
+            for one in gangs:
+                self._busy.pop(one.name, None)
             trial.liveness = None
         if fit and len(gangs) > 1:
             try:

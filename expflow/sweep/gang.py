@@ -215,6 +215,8 @@ class RunningAttempt:
         """
         if gone := {rank: result for rank, result in results.items() if isinstance(result, ray.exceptions.RayError)}:
             failure = "node_lost" if any(place.node not in nodes for place in self.gang.places) else "worker_lost"
+            if any(getattr(error, "preempted", False) for error in gone.values()):
+                failure = Preempted.failure  # as Ray was told before
             words = "; ".join(self._how_it_ended(rank, error, nodes) for rank, error in gone.items())
             return self._failed(failure, words), False
         messages = [result for result in results.values() if not isinstance(result, ray.exceptions.RayError)]

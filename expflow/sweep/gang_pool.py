@@ -39,6 +39,17 @@ class GangPool:
         self._hand_out()
         return await waiting
 
+    def withdraw(self, gang: Gang) -> bool:
+        """Take a gang out that nobody has; returns whether it was free.
+
+        Args:
+            gang: The gang.
+        """
+        if gang not in self._free:
+            return False
+        self._free.remove(gang)
+        return True
+
     def _hand_out(self) -> None:
         while self._waiting and (self._waiting[0][1].cancelled() or len(self._free) >= self._waiting[0][0]):
             count, waiting = self._waiting.popleft()

@@ -96,7 +96,7 @@ def test_a_reader_that_was_replaced_does_not_take_its_place_back() -> None:
 
 
 def test_a_reader_gets_a_bounded_number_of_messages_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("expflow.sweep.dispatcher.MOST_MESSAGES", 2)
+    monkeypatch.setattr("expflow.sweep.outbox.MOST_MESSAGES", 2)
 
     async def story() -> list[Batch]:
         one = dispatcher()
