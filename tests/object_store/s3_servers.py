@@ -58,6 +58,24 @@ def seaweedfs() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def moto() -> Iterator[str]:
+    """The address of another server, written by others in another language, that takes everybody's requests."""
+    (port,) = _free_ports(1)
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_for(f"{url}/moto-api/data.json", process)
+        yield url
+    finally:
+        process.kill()
+        process.wait()
+
+
 def make_bucket(endpoint: str, name: str) -> None:
     """Make a bucket; a server whose parts come up one after another refuses at first."""
     import boto3

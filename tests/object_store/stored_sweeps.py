@@ -21,7 +21,7 @@ from pathlib import Path
 from expflow.events import TrialEnded, TrialReported
 from expflow.ledger import load_state, read
 from tests.object_store.faulty_proxy import proxy_before
-from tests.object_store.s3_servers import make_bucket, s3_variables, seaweedfs
+from tests.object_store.s3_servers import make_bucket, moto, s3_variables, seaweedfs
 from tests.sweep.runs import Workplace
 
 SAVING = """
@@ -188,8 +188,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sweeps", type=int, default=20)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--server", choices=("seaweedfs", "moto"), default="seaweedfs")
     asked = parser.parse_args()
-    with seaweedfs() as endpoint:
+    with {"seaweedfs": seaweedfs, "moto": moto}[asked.server]() as endpoint:
         for seed in range(asked.first, asked.first + asked.sweeps):
             with tempfile.TemporaryDirectory() as folder:
                 print(faulty_sweep(endpoint, Path(folder), seed), flush=True)

@@ -2,7 +2,6 @@
 
 import json
 import threading
-import uuid
 from dataclasses import asdict, replace
 
 import pytest
@@ -12,12 +11,6 @@ from expflow.ledger.process_identity import ProcessIdentity
 from expflow.storage import driver_claim
 from expflow.storage.blob_store import BlobStore
 from expflow.storage.driver_claim import DriverClaim, read_claim
-
-
-@pytest.fixture(params=["memory", "file"])
-def store(request, tmp_path) -> BlobStore:
-    where = {"memory": f"memory://{uuid.uuid4().hex}/runs", "file": f"file://{tmp_path}/bucket/runs"}
-    return BlobStore(where[request.param], patience=0.0)
 
 
 def take(store: BlobStore, **more) -> DriverClaim:

@@ -3,7 +3,6 @@
 import json
 import os
 import time
-import uuid
 from pathlib import Path
 
 import pytest
@@ -17,12 +16,6 @@ from expflow.storage.leftovers import remove_leftovers
 from expflow.storage.trial_folder import StoredTrial, TrialSender, fetch_trial
 
 CHECKPOINT = {"checkpoints/step-000000001/manifest.json": b"{}", "checkpoints/step-000000001/weights.pt": bytes(50_000)}
-
-
-@pytest.fixture(params=["memory", "file"])
-def store(request, tmp_path) -> BlobStore:
-    where = {"memory": f"memory://{uuid.uuid4().hex}/runs", "file": f"file://{tmp_path}/bucket/runs"}
-    return BlobStore(where[request.param], patience=0.0)
 
 
 class Killed(BaseException):

@@ -2,18 +2,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import socket
-import subprocess
-import sys
 import threading
-import time
-import urllib.request
 from collections.abc import Iterator
 
 import pytest
 
 from expflow.data.stores import RetryPolicy
 from tests.data.stores.servers import Server
+from tests.object_store.s3_servers import moto
 
 
 @pytest.fixture
@@ -42,27 +38,8 @@ def retry_policy(waits) -> RetryPolicy:
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """A real S3 endpoint of its own on this machine."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(1200):
-            try:
-                with urllib.request.urlopen(f"{url}/moto-api/data.json"):
-                    break
-            except OSError:
-                assert process.poll() is None, "the S3 server did not start"
-                time.sleep(0.05)
+    with moto() as url:
         yield url
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture
