@@ -14,13 +14,13 @@ from pydantic import BaseModel
 from expflow.config.child_space import OPERATION_SETS, OPERATIONS, OUTPUT_RULES
 from expflow.config.initial_weights import Init
 from expflow.config.report_settings import ReportSettings
+from expflow.config.resources import Resources
 from expflow.config.schema import (
     About,
     Budget,
     Dimension,
     Experiment,
     NetworkLimits,
-    Resources,
     Sweep,
     SweepCheckpoints,
     Tracking,

@@ -16,7 +16,8 @@ from expflow.config.inheritance import Inheritance
 from expflow.config.merge import merge, split_key, tree_with
 from expflow.config.report_parser import read_report
 from expflow.config.report_settings import ReportSettings
-from expflow.config.schema import About, Experiment, Recipe, Resources, Sweep, Tracking
+from expflow.config.resources import Resources
+from expflow.config.schema import About, Experiment, Recipe, Sweep, Tracking
 from expflow.config.space import grid, probe_configs
 from expflow.config.sweep_parser import read_sweep
 from expflow.config.tree import Mark, Node, describe_value, from_plain, node_at, plain, problem_at, relocated, walk

@@ -18,7 +18,8 @@ from pydantic import BaseModel
 from expflow.config.initial_weights import Init
 from expflow.config.jsonschema import model_schema
 from expflow.config.report_settings import ReportSettings
-from expflow.config.schema import About, Dimension, Experiment, Resources, Sweep, Tracking, Trainer
+from expflow.config.resources import Resources
+from expflow.config.schema import About, Dimension, Experiment, Sweep, Tracking, Trainer
 from expflow.config.site import VARIABLE_PREFIX as SITE_PREFIX
 from expflow.config.site import Site
 from expflow.config.spec import PassthroughSpec, Spec, former_keys, role_of

@@ -15,7 +15,7 @@ from pydantic import SerializeAsAny, field_validator
 from expflow.config.byte_size import ByteSize
 from expflow.config.components import LoadingContext, resolve_component
 from expflow.config.merge import merge, tree_with
-from expflow.config.schema import Resources
+from expflow.config.resources import Resources
 from expflow.config.spec import FrozenModel, Spec, execution
 from expflow.config.tree import Mark, Node, from_plain, problem_at
 from expflow.config.validation import check_model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from expflow.config.schema import Resources
+from expflow.config.resources import Resources
 from expflow.config.site import NESTED_KEYS, VARIABLE_PREFIX, MetricsExport, Site
 from expflow.errors import nearest
 

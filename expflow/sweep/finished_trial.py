@@ -13,7 +13,8 @@ from expflow.config.component_specs import MODULE_RUNNERS
 from expflow.config.components import recipe_from
 from expflow.config.identity import config_id, recipe_from_identity
 from expflow.config.merge import merge, tree_of_values
-from expflow.config.schema import Recipe, Resources
+from expflow.config.resources import Resources
+from expflow.config.schema import Recipe
 from expflow.config.tree import Mark, from_plain, plain
 from expflow.data.prepare.build import prepare
 from expflow.data.prepare.prepared import PreparedData, data_key

@@ -16,7 +16,7 @@ from pathlib import Path
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from expflow.config.schema import Resources
+from expflow.config.resources import Resources
 from expflow.errors import Interrupted, ServerUnreachable, UserError
 from expflow.sweep.assignment import GangShape
 from expflow.sweep.liveness import AttemptLimits

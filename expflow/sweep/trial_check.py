@@ -13,7 +13,8 @@ from typing import Any
 from expflow.config import load_site
 from expflow.config.initial_weights import source_of_seed
 from expflow.config.loading import changed_resources
-from expflow.config.schema import Recipe, Resources
+from expflow.config.resources import Resources
+from expflow.config.schema import Recipe
 from expflow.data.prepare.prepared import PreparedData
 from expflow.errors import AddressUnknown, CheckpointDamaged, UserError
 from expflow.events import Report

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from expflow.config.schema import Resources, Sweep
+from expflow.config.resources import Resources
+from expflow.config.schema import Sweep
 from expflow.config.space import same_value
 from expflow.errors import UserError
 

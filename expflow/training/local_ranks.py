@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from expflow.config.schema import Resources
+from expflow.config.resources import Resources
 from expflow.data.stores.signed_urls import signed_addresses
 from expflow.errors import Preempted, RankLost, UserError
 from expflow.training.allocator import TUNABLES

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from expflow.config import Site, load
-from expflow.config.schema import Resources
+from expflow.config.resources import Resources
 from expflow.config.tree import plain
 from expflow.errors import ExperimentInvalid, UserError
 from expflow.tasks.specs import ScriptedSpec

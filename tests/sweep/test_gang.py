@@ -40,7 +40,7 @@ pytestmark = pytest.mark.timeout(240)
 @pytest.fixture(scope="module")
 def executables() -> Iterator[dict[str, str]]:
     """A Ray of this machine; what its node executes ranks by: forks of a template, as in a sweep."""
-    from expflow.config.schema import Resources
+    from expflow.config.resources import Resources
 
     with RankTemplate() as template, connected(Resources(ranks=2), None, "gangs", paths=(), warm=()):
         assert template.start()

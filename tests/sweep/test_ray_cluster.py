@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from expflow.config.schema import Resources
+from expflow.config.resources import Resources
 from expflow.errors import ServerUnreachable, UserError
 from expflow.sweep.provenance import git_state
 from expflow.sweep.ray_address import cluster_address

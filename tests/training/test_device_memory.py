@@ -9,7 +9,8 @@ import pytest
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-from expflow.config.schema import Recipe, Resources, Trainer
+from expflow.config.resources import Resources
+from expflow.config.schema import Recipe, Trainer
 from expflow.config.spec import UserComponent
 from expflow.errors import Diverged, OutOfMemory, UserError
 from expflow.tasks.specs import ScriptedSpec

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from expflow.config import load
-from expflow.config.schema import Recipe, Resources, Trainer
+from expflow.config.resources import Resources
+from expflow.config.schema import Recipe, Trainer
 from expflow.data.prepare.build import prepare
 from expflow.data.specs import DigitsSpec
 from expflow.errors import Preempted, RankLost, TrialError, UserError

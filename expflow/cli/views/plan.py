@@ -108,7 +108,7 @@ def _totals(console: LiteralConsole, plan: Plan, rows: Sequence[TrialCost], know
     if known.trials:
         changes = compare_plan(plan, (row.trial for row in rows), known)
         console.print(f"beside what is there: {changes}")
-    console.print(f"results {'lie' if known.trials else 'will lie'} in {plan.folder}", soft_wrap=True)
+    console.print(f"results {'lie' if known.trials else 'will lie'} in {plan.results_address}", soft_wrap=True)
     _note_changes(console, plan, known)
 
 
