@@ -105,7 +105,9 @@ class NodeWorkplace:
         end = time.monotonic() + seconds
         while not true():
             assert process.poll() is None, process.communicate()[0]
-            assert time.monotonic() < end, self.events()
+            if time.monotonic() > end:
+                print(self.events())
+                raise AssertionError("what was waited for did not come")
             time.sleep(0.2)
 
     def in_store(self, trials: int) -> bool:
