@@ -34,7 +34,7 @@ class DrainingNodes:
         try:
             self._client = self._client or ray._raylet.GcsClient(address=self._address)  # type: ignore[attr-defined]
             return frozenset(self._client.get_draining_nodes(timeout=ASK_SECONDS))
-        except (AttributeError, TypeError, ray.exceptions.RayError):
+        except Exception:  # noqa: BLE001  whatever a private name raises in another version: nothing is known
             return frozenset()
 
     async def watch(self, on_nodes: Callable[[frozenset[str]], None]) -> None:
