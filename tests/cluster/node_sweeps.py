@@ -186,16 +186,16 @@ def main() -> None:
         place.until(lambda: place.count(TrialEnded) >= 14, sweep, 600)
         for number in place.head.processes("gcs_server"):
             os.kill(number, signal.SIGKILL)
-        told = sweep.communicate(timeout=300)[0]
-        assert sweep.returncode == 3, told
-        assert "the same command continues" in told
-        print(told[-400:])
+        output = sweep.communicate(timeout=300)[0]
+        assert sweep.returncode == 3, output
+        assert "the same command continues" in output
+        print(output[-400:])
         moved = check_moves(place.records())
         place.head.lose_power()  # with its disk
         place.cluster(head2=0, five=1, six=1)
         sweep = place.start("sweep", "exp.yaml", nodes=3)
-        told = sweep.communicate(timeout=1200)[0]
-        assert sweep.returncode == 0, told
+        output = sweep.communicate(timeout=1200)[0]
+        assert sweep.returncode == 0, output
         records = place.records()
         check_reports(load_state(place.results), records, 24)
         failures = Counter(record.body.failure for record in records if isinstance(record.body, AttemptFailed))

@@ -53,7 +53,7 @@ def test_a_raylet_a_new_node_and_then_the_head_with_its_disk(place: NodeWorkplac
 
 TWO_RANKS = """
 data: {name: digits, batch_size: 32}
-model: {name: perceptron, hidden: [32]}
+model: {name: mlp, hidden: 32}
 task: classification
 loss: cross_entropy
 optimizer: {name: sgd, lr: 0.05, momentum: 0.9}
