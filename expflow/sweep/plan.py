@@ -237,8 +237,6 @@ def make_plan(
     site = load_site()
     loaded = load(file, sets, site)
     experiment, sweep = loaded.experiment, _sweep_of(loaded, alone)
-    if not alone:
-        check_rules(experiment.resources, sweep)
     folder = storage_folder(storage or experiment.storage, site)
     suffix = "+train" if alone and experiment.sweep is not None else ""
     name = loaded.name + suffix + version
@@ -260,6 +258,7 @@ def _sweep_of(loaded: LoadedExperiment, alone: bool) -> Sweep:
         metric = sweep.metric if sweep else task_spec(loaded.experiment.recipe.task).main_metric
         return Sweep(searcher=GridSpec(), metric=metric, mode=sweep.mode if sweep else None)
     loaded.check()
+    check_rules(loaded.experiment.resources, sweep)
     return sweep
 
 
