@@ -83,6 +83,11 @@ def _enter(machine: Machine) -> list[str]:
     return ["nsenter", f"--target={machine.pid}", "--net", "--mount", "--pid", "--uts"]
 
 
+def _inherited() -> dict[str, str]:
+    """This process's environment, without the switch by which tests keep Ray on loopback: nodes have to be reached."""
+    return {name: value for name, value in os.environ.items() if name != "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"}
+
+
 class NodeMachines:
     """Makes machines, and a Ray cluster of them.
 
@@ -149,7 +154,7 @@ class NodeMachines:
         """Start a program on a machine; its output can be read."""
         process = subprocess.Popen(
             [*_enter(machine), f"--wd={cwd or self.folder}", *command],
-            env={**os.environ, **self.variables(), **(variables or {})},
+            env={**_inherited(), **self.variables(), **(variables or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -191,7 +196,7 @@ class NodeMachines:
         with (self.folder / f"{machine.name}.log").open("ab") as log:
             process = subprocess.Popen(
                 [*_enter(machine), *ray],
-                env={**os.environ, **self.variables()},
+                env={**_inherited(), **self.variables()},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
