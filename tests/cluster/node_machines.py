@@ -142,7 +142,8 @@ class NodeMachines:
                 stderr=log,
             )
         assert init.stdout is not None
-        assert init.stdout.readline() == b"up\n"
+        with init.stdout:
+            assert init.stdout.readline() == b"up\n"
         pid = int(Path(f"/proc/{init.pid}/task/{init.pid}/children").read_text().split()[0])
         machine = Machine(name, address, init, pid, link, self.own)
         self._machines.append(machine)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from expflow.ledger import load_state
 from tests.cluster.conftest import wait_until_it_answers
 from tests.cluster.node_sweeps import NodeWorkplace, check_moves, check_reports, kill_raylet, node_workplace, scripted
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
@@ -41,8 +43,13 @@ def test_a_raylet_a_new_node_and_then_the_head_with_its_disk(place: NodeWorkplac
     assert check_moves(records) >= 2
     place.head.lose_power()
     place.cluster(head2=0, five=2, six=2)
+    refused = place.start("sweep", "exp.yaml", nodes=3).communicate(timeout=60)[0]
+    lease = re.search(r"if it died, this command works in (\d+) s", refused)
+    assert lease, refused
+    time.sleep(int(lease[1]))
     sweep = place.start("sweep", "exp.yaml", nodes=3)
-    assert sweep.wait(200) == 0, sweep.communicate()[0]
+    output = sweep.communicate(timeout=200)[0]
+    assert sweep.returncode == 0, output
     records = place.records()
     check_reports(load_state(place.results), records, 8)
     check_moves(records)
