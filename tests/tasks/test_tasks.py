@@ -183,7 +183,8 @@ def two_players():
 
 def test_the_cost_of_a_recipe():
     assert cost(recipe(), DATA) == NetworkCost(4 * 6 + 6, 4 * 6)
-    assert cost(two_players(), DATA) == NetworkCost(3 * 4 + 4 + 4 * 64 + 64 + 67 * 4 + 4 + 4 + 1, None)
+    parts = {"coder": 3 * 4 + 4 + 4 * 64 + 64, "judge": 67 * 4 + 4 + 4 + 1}
+    assert cost(two_players(), DATA) == NetworkCost(sum(parts.values()), None, parts)
     alone = {"model": None, "loss": None, "optimizer": None, "schedule": None}
     assert (
         cost(recipe(task=UserComponent(name=f"{USER}:Plain", hidden=2), **alone), DATA).params == 64 * 2 + 2 + 2 * 3 + 3
