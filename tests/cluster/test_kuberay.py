@@ -99,7 +99,7 @@ def until(true: Any, patience: float = 120.0) -> None:
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_sweep_from_its_submission_to_its_results(project: Project) -> None:
-    (project.folder / f"{HOSTILE}.yaml").write_text(script(1, 7, 7))
+    (project.folder / f"{HOSTILE}.yaml").write_text(script(1, 15, 15))
     job = project.submit(f"{HOSTILE}.yaml")
     (project.cluster / "cut").touch()  # every stream of the log ends early
     until(project.ended)
