@@ -35,6 +35,7 @@ SET_BY_LIBRARIES = (
     "CUDA_",
     "CUBLAS_",
     "KMP_",
+    "LD_LIBRARY_PATH",  # OpenCV
     "LIGHTNING_",
     "MLFLOW_",
     "_MLFLOW_",

@@ -137,7 +137,7 @@ def _zeros(x: Tensor, *, dtype: Any = None, device: Any = None, **options: Any) 
     return _empty_like(x) if plain and options.get("memory_format") is None else None
 
 
-def _mean(x: Tensor, dims: Sequence[int] | None, keepdim: bool = False, **options: Any) -> Tensor | None:
+def _reduced(x: Tensor, dims: Sequence[int] | None, keepdim: bool = False, **options: Any) -> Tensor | None:
     if not _is_meta_float(x) or not dims or options:
         return None
     gone = {dim % x.ndim for dim in dims}
@@ -291,7 +291,8 @@ META_SHAPES: dict[Any, Callable[..., Any]] = {
     aten.max_pool2d_with_indices.default: _max_pooled,
     aten.avg_pool2d.default: _mean_pooled,
     aten.avg_pool3d.default: _mean_pooled,
-    aten.mean.dim: _mean,
+    aten.mean.dim: _reduced,
+    aten.sum.dim_IntList: _reduced,
     aten.replication_pad2d.default: _edge_padded,
     aten.reflection_pad2d.default: _reflected,
     aten.constant_pad_nd.default: _zero_padded,

@@ -170,10 +170,9 @@ def test_a_network_that_does_not_run_on_the_meta_device_is_counted_for_real():
 
 def test_several_networks_have_the_sum_of_their_parameters_and_no_multiply_adds():
     slot = {"coder": UserComponent(name=f"{USER}:Coder"), "judge": UserComponent(name=f"{USER}:Judge")}
-    nets = [build(spec, data(1, 8)) for spec in slot.values()]
-    assert count(slot, data(1, 8)) == NetworkCost(
-        sum(parameter.numel() for net in nets for parameter in net.parameters()), None
-    )
+    nets = {name: build(spec, data(1, 8)) for name, spec in slot.items()}
+    parts = {name: sum(parameter.numel() for parameter in net.parameters()) for name, net in nets.items()}
+    assert count(slot, data(1, 8)) == NetworkCost(sum(parts.values()), None, parts)
 
 
 def test_a_shared_weight_counts_once():
