@@ -57,9 +57,22 @@ def bootstrap_mean(values: ArrayLike, resamples: int = RESAMPLES) -> ImageInterv
     mean = float(array.mean())
     if array.size == 1:
         return ImageInterval(mean, 1, None, None)
+    return percentile_interval(mean, array.size, _means(array, resamples))
+
+
+def percentile_interval(value: float, n: int, resampled: ArrayLike) -> ImageInterval:
+    """A value of ``n`` images with the percentile interval of what resamples of the images gave.
+
+    Args:
+        value: The value of the images themselves.
+        n: Number of images.
+        resampled: The value of each resample.
+
+    Source: B. Efron and R. J. Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3.
+    """
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(_means(array, resamples), [tail, 1 - tail])
-    return ImageInterval(mean, array.size, float(low), float(high))
+    low, high = np.quantile(np.asarray(resampled), [tail, 1 - tail])
+    return ImageInterval(value, n, float(low), float(high))
 
 
 def _means(values: NDArray[np.float64], resamples: int) -> NDArray[np.float64]:

@@ -11,11 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from expflow.errors import PredictionsDamaged
-from expflow.intervals import CONFIDENCE
 from expflow.ledger.state import SweepState, TrialState
-from expflow.report.bootstrap import ImageInterval
-from expflow.sweep.result_location import ResultLocation
+from expflow.report.bootstrap import ImageInterval, percentile_interval
+from expflow.report.kept_predictions import read_kept
 from expflow.tasks.average_precision import EVERY_SIZE, ClassMatches, match_classes, precision_metrics
 from expflow.tasks.detections import DetectionArrays
 from expflow.training.evaluation.kept_detections import detections_file, load_detections
@@ -53,9 +51,7 @@ def detection_interval(networks: Sequence[DetectionArrays], metric: str) -> Imag
     n, mean = len(networks[0]), float(np.mean([value for value in whole if value is not None]))
     if n == 1:
         return ImageInterval(mean, 1, None, None)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(_resampled(matched, name, n), [tail, 1 - tail])
-    return ImageInterval(mean, n, float(low), float(high))
+    return percentile_interval(mean, n, _resampled(matched, name, n))
 
 
 def _resampled(matched: Sequence[dict[int, ClassMatches]], name: str, n: int) -> list[float]:
@@ -79,7 +75,4 @@ def read_detections(folder: Path, state: SweepState, trial: TrialState, split: s
         trial: The trial.
         split: Which split they are of.
     """
-    try:
-        return load_detections(ResultLocation(folder, state).trial_folder(trial) / detections_file(split))
-    except (OSError, PredictionsDamaged):  # a report must not fail for what it can do without
-        return None
+    return read_kept(load_detections, detections_file(split), folder, state, trial)

@@ -10,11 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from expflow.errors import PredictionsDamaged
-from expflow.intervals import CONFIDENCE
 from expflow.ledger.state import SweepState, TrialState
-from expflow.report.bootstrap import ImageInterval
-from expflow.sweep.result_location import ResultLocation
+from expflow.report.bootstrap import ImageInterval, percentile_interval
+from expflow.report.kept_predictions import read_kept
 from expflow.training.evaluation.label_scores import (
     LabelScores,
     class_average_precisions,
@@ -52,9 +50,7 @@ def label_interval(networks: Sequence[LabelScores], metric: str) -> ImageInterva
     n, mean = len(networks[0]), float(np.mean([np.nanmean(values) for values in whole]))
     if n == 1:
         return ImageInterval(mean, 1, None, None)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(_resampled(networks, n), [tail, 1 - tail])
-    return ImageInterval(mean, n, float(low), float(high))
+    return percentile_interval(mean, n, _resampled(networks, n))
 
 
 def _resampled(networks: Sequence[LabelScores], n: int) -> list[float]:
@@ -79,7 +75,4 @@ def read_label_scores(folder: Path, state: SweepState, trial: TrialState, split:
         trial: The trial.
         split: Which split they are of.
     """
-    try:
-        return load_label_scores(ResultLocation(folder, state).trial_folder(trial) / label_scores_file(split))
-    except (OSError, PredictionsDamaged):  # a report must not fail for what it can do without
-        return None
+    return read_kept(load_label_scores, label_scores_file(split), folder, state, trial)

@@ -11,11 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from expflow.errors import PredictionsDamaged
-from expflow.intervals import CONFIDENCE
 from expflow.ledger.state import SweepState, TrialState
-from expflow.report.bootstrap import ImageInterval
-from expflow.sweep.result_location import ResultLocation
+from expflow.report.bootstrap import ImageInterval, percentile_interval
+from expflow.report.kept_predictions import read_kept
 from expflow.training.evaluation.overlaps import MaskOverlaps, load_overlaps, overlap_metric, overlaps_file
 
 RESAMPLES = 2000
@@ -50,9 +48,7 @@ def overlap_interval(networks: Sequence[MaskOverlaps], metric: str) -> ImageInte
         sums = (drawn @ network.counts.reshape(n, -1)).reshape(RESAMPLES, 3, -1)
         values = overlap_metric(sums, name)
         means += 0 if values is None else values / len(networks)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return ImageInterval(mean, n, float(low), float(high))
+    return percentile_interval(mean, n, means)
 
 
 def read_overlaps(folder: Path, state: SweepState, trial: TrialState, split: str) -> MaskOverlaps | None:
@@ -64,7 +60,4 @@ def read_overlaps(folder: Path, state: SweepState, trial: TrialState, split: str
         trial: The trial.
         split: Which split they are of.
     """
-    try:
-        return load_overlaps(ResultLocation(folder, state).trial_folder(trial) / overlaps_file(split))
-    except (OSError, PredictionsDamaged):  # a report must not fail for what it can do without
-        return None
+    return read_kept(load_overlaps, overlaps_file(split), folder, state, trial)
