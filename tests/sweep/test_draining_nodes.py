@@ -28,7 +28,7 @@ def test_a_trial_there_is_asked_to_leave_and_others_are_not() -> None:
     async def story() -> list[str]:
         one = Dispatcher(GangShape(), 0, lockstep=False)
         for name in ("a", "b"):
-            await one.assign(name, Assignment(name, 1, None, 0, "."))  # type: ignore[arg-type] - nothing of it is used
+            await one.assign({name: Assignment(name, 1, None, 0, ".")})  # type: ignore[arg-type] - nothing of it is used
             one._gangs[name] = Gang(name, None, [], [RankPlace(f"node of {name}", "host", 1, "")])
             one._trials[name].liveness = one._busy[name] = Liveness.begin(1, 0.0)
         one._leave_nodes(frozenset({"node of b"}))
