@@ -119,13 +119,18 @@ def experiment(searcher: str, space: str | None, scheduler: str = "none", more: 
     return SWEEP.format(space=written, searcher=searcher, scheduler=scheduler, more=more, epochs=epochs)
 
 
-def played(folder: Path, text: str, slots: int, kill_at: int | None = None) -> Stage:
-    folder.mkdir()
+def run_searches_before(folder: Path, text: str) -> None:
+    """Make the results that an experiment with the searcher arms begins with."""
     if "name: arms" in text:
         for name, searcher in SEARCHED.items():
             earlier = Stage(folder, experiment(searcher, SPACE))
             earlier.run()
             earlier.save(name)
+
+
+def played(folder: Path, text: str, slots: int, kill_at: int | None = None) -> Stage:
+    folder.mkdir()
+    run_searches_before(folder, text)
     stage = Stage(folder, text, slots)
     if kill_at is not None:
         with pytest.raises(Killed):
