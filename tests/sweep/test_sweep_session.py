@@ -60,7 +60,7 @@ class Wire:
         self.sent = max(self.sent, first + len(messages))
 
     def assigned(self) -> list[str]:
-        return [assignment.trial for _, assignment in self.dispatcher.called("assign")]
+        return [trial.trial for (trials,) in self.dispatcher.called("assign") for trial in trials.values()]
 
     def play(self, trial: str) -> None:
         self.send(started(trial), began(trial, 0), report(trial, 4), ended(trial))
@@ -100,7 +100,8 @@ def test_in_lockstep_each_trial_of_a_batch_gets_its_answer(tmp_path: Path) -> No
     wire = Wire(tmp_path, limit=2, lockstep=True)
     one, two = wire.assigned()
     wire.send(started(one), began(one, 0), started(two), began(two, 0), report(one, 1), report(two, 1))
-    keys = {assignment.trial: key for key, assignment in wire.dispatcher.called("assign")}
+    (trials,) = wire.dispatcher.called("assign")[0]
+    keys = {assignment.trial: key for key, assignment in trials.items()}
     assert wire.dispatcher.called("decide") == [[keys[one], 1, 1, True], [keys[two], 1, 1, True]]
 
 
