@@ -202,11 +202,10 @@ class DriverSession:
         Args:
             trial_folder: The name of the trial's folder.
             attempt: The attempt's number.
-            is_new: Whether the ledger knows of no attempt before. The first driver's trials are new to the store, too;
-                of an earlier driver's there may be an attempt whose start it did not learn of.
+            is_new: Whether nothing that the store may have of the trial counts.
         """
         key = self._results.trial_key(self._name, trial_folder)
-        return StoredTrial(self._store.address, key, self.epoch, attempt, is_new and self.epoch == 1)
+        return StoredTrial(self._store.address, key, self.epoch, attempt, is_new)
 
     def fetch_trial(self, trial_folder: str, *, attempt: int, again: bool = False) -> None:
         """Bring the local copy of a trial's folder up to the store, unless the attempt writes to this very folder.

@@ -51,7 +51,7 @@ class StoredTrial:
         prefix: Key of the trial's folder there.
         epoch: The driver's epoch.
         attempt: The attempt's number, from 1; 0 for the driver itself.
-        is_new: Whether the store cannot have anything of the trial.
+        is_new: Whether nothing that the store may have of the trial counts: no attempt of it was recorded.
     """
 
     address: str
@@ -215,8 +215,9 @@ class TrialSender:
         return manifest_tags(self._store, self._place.prefix)[0] <= self._place.tag
 
     def _remove_earlier(self) -> None:
-        """Remove the manifests of earlier attempts; what only they name goes at the driver's end."""
-        if not self._place.is_new:
+        """Remove the manifests of earlier attempts; what only they name goes at the driver's end. Behind another driver
+        there may be one even of a new trial: of an attempt whose start that driver did not learn of."""
+        if not self._place.is_new or self._place.epoch > 1:
             tags = manifest_tags(self._store, self._place.prefix)
             earlier = [tag for tag in tags if tag < self._place.tag]
             self._store.delete([f"{self._place.prefix}/{MANIFESTS}/{tag}.json" for tag in earlier])

@@ -10,7 +10,7 @@ import pytest
 from expflow.errors import AddressRefused, LedgerDamaged, StorageRefused, StorageUnreachable
 from expflow.storage import folder_mirror, trial_folder
 from expflow.storage.blob_store import BlobStore
-from expflow.storage.folder_fetch import fetch_folder, newest_manifest
+from expflow.storage.folder_fetch import fetch_folder, manifest_tags, newest_manifest
 from expflow.storage.folder_mirror import FolderMarker, FolderMirror
 from expflow.storage.leftovers import remove_leftovers
 from expflow.storage.trial_folder import StoredTrial, TrialSender, fetch_trial
@@ -194,6 +194,18 @@ def test_a_trial_goes_on_on_another_machine(store, tmp_path):
     assert content_of(third).keys() == {"reports.jsonl"}
     fetch_trial(store, "exp/trials/t", third)
     assert content_of(third).keys() == {*CHECKPOINT, "reports.jsonl"}
+
+
+def test_an_attempt_that_no_ledger_knows_leaves_no_manifest(store, tmp_path):
+    """The first driver died before it learned that its trial had begun; to the second the trial is new."""
+    for epoch in (1, 2):
+        folder = write(tmp_path / f"machine-{epoch}", CHECKPOINT)
+        sender = TrialSender(StoredTrial(store.address, "exp/trials/t", epoch, 1, is_new=True), folder)
+        if store.scheme == "memory":
+            sender._store = store
+        sender.restore()
+        sender.finish()
+    assert manifest_tags(store, "exp/trials/t") == ["000002-0001"]
 
 
 def test_a_checkpoint_that_is_removed_meanwhile_is_left_out_whole(store, tmp_path):
