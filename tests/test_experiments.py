@@ -104,10 +104,6 @@ def test_plan_shows_an_experiment_or_says_where_its_data_come_from(path, tmp_pat
         assert left.value.code == 2
         assert FIRST_SEARCHES.get(path.stem, "init") in err
         assert "expflow sweep" in err
-    elif path.stem == "nas_controller_proof":  # trains what two searches have found
-        assert left.value.code == 2
-        assert "no results of nas_controller_digits" in err
-        assert "expflow sweep" in err
     elif path.stem == "voc_multilabel_pretraining":  # says of the published weights where to get them, too
         assert left.value.code == 3
         assert "torchvision/AlexNet_Weights.IMAGENET1K_V1" in err
