@@ -17,16 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from expflow.data.dataspec import DataSpec
-from expflow.tasks.adversarial import DISCRIMINATOR, GENERATOR, AdversarialTask, check_made, check_networks
+from expflow.tasks.adversarial import DISCRIMINATOR, GENERATOR, check_made, check_networks
 from expflow.tasks.adversarial_losses import mean_per_image, valid_mean
 from expflow.tasks.adversarial_specs import CycleGANSpec
 from expflow.tasks.base import Batch
-from expflow.tasks.image_conditions import IMAGE, ImageCondition, check_condition
-from expflow.tasks.image_metrics import reconstruction_metrics, reconstruction_sums
-from expflow.tasks.samples import FirstSamples
+from expflow.tasks.image_conditions import IMAGE, check_condition
+from expflow.tasks.image_translation import ImageTranslation
 
 
-class CycleGAN(AdversarialTask):
+class CycleGAN(ImageTranslation):
     """Trains generators from conditions to images and back; measures how far made images lie from the true ones.
 
     Args:
@@ -41,10 +40,8 @@ class CycleGAN(AdversarialTask):
     def __init__(
         self, data_spec: DataSpec, model: nn.ModuleDict, optimizer: Any, schedule: Any, spec: CycleGANSpec
     ) -> None:
-        super().__init__(model, optimizer, schedule, spec)
-        self.condition = ImageCondition(spec.condition, data_spec)
+        super().__init__(data_spec, model, optimizer, schedule, spec)
         self._cycle, self._same = spec.cycle, spec.same
-        self._first = FirstSamples(spec.samples, *self.condition.fields)
 
     def players(self) -> Mapping[str, nn.Module]:
         """Both generators, and both discriminators."""
@@ -89,18 +86,6 @@ class CycleGAN(AdversarialTask):
             same = _distance(self._by("to_image", y), y) + _distance(self._by("to_condition", x), x)
             loss = loss + self._same * valid_mean(same, valid)
         return loss
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Adds the batch to the epoch's sums."""
-        self._first.follow(batch, batch_idx)
-        made = self.made(batch, batch_idx)
-        sums = reconstruction_sums((made[IMAGE] + 1) / 2, batch[IMAGE] / 255, batch["valid"])
-        self.validation_losses(batch, made, sums)
-
-    def measured(self, sums: Tensor) -> Mapping[str, Tensor]:
-        """Both losses, and in validation :func:`~expflow.tasks.image_metrics.reconstruction_metrics` of images."""
-        distances = reconstruction_metrics(sums[4:], sums[0]) if len(sums) > 4 else {}
-        return {**super().measured(sums), **distances}
 
     def draw_samples(self, generator: torch.Generator) -> Tensor | None:
         """(images, 4, c, h, w): x, y' = G(x), the true y, and x' = F(y), of the first images of val."""

@@ -15,16 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from expflow.data.dataspec import DataSpec
-from expflow.tasks.adversarial import DISCRIMINATOR, GENERATOR, AdversarialTask, check_made, check_networks
+from expflow.tasks.adversarial import DISCRIMINATOR, GENERATOR, check_made, check_networks
 from expflow.tasks.adversarial_losses import mean_per_image, valid_mean
 from expflow.tasks.adversarial_specs import Pix2PixSpec
 from expflow.tasks.base import Batch
-from expflow.tasks.image_conditions import IMAGE, ImageCondition, check_condition
-from expflow.tasks.image_metrics import reconstruction_metrics, reconstruction_sums
-from expflow.tasks.samples import FirstSamples
+from expflow.tasks.image_conditions import IMAGE, check_condition
+from expflow.tasks.image_translation import ImageTranslation
 
 
-class Pix2Pix(AdversarialTask):
+class Pix2Pix(ImageTranslation):
     """Trains a generator to make images from conditions; measures how far they lie from the true ones, and the losses.
 
     Args:
@@ -39,12 +38,10 @@ class Pix2Pix(AdversarialTask):
     def __init__(
         self, data_spec: DataSpec, model: nn.ModuleDict, optimizer: Any, schedule: Any, spec: Pix2PixSpec
     ) -> None:
-        super().__init__(model, optimizer, schedule, spec)
+        super().__init__(data_spec, model, optimizer, schedule, spec)
         self.generator, self.discriminator = model[GENERATOR], model[DISCRIMINATOR]
         self._l1, self._adversarial = spec.l1, spec.adversarial
         self._conditional = getattr(self.discriminator, "sees", "pair") == "pair"
-        self.condition = ImageCondition(spec.condition, data_spec)
-        self._first = FirstSamples(spec.samples, *self.condition.fields)
 
     def players(self) -> Mapping[str, nn.Module]:
         """The two networks."""
@@ -80,18 +77,6 @@ class Pix2Pix(AdversarialTask):
         return loss + self._adversarial * self.deceived_loss(
             self.discriminator, self._judged(made[IMAGE], made), batch["valid"]
         )
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Adds the batch to the epoch's sums."""
-        self._first.follow(batch, batch_idx)
-        made = self.made(batch, batch_idx)
-        sums = reconstruction_sums((made[IMAGE] + 1) / 2, batch[IMAGE] / 255, batch["valid"])
-        self.validation_losses(batch, made, sums)
-
-    def measured(self, sums: Tensor) -> Mapping[str, Tensor]:
-        """Both losses, and in validation :func:`~expflow.tasks.image_metrics.reconstruction_metrics`."""
-        distances = reconstruction_metrics(sums[4:], sums[0]) if len(sums) > 4 else {}
-        return {**super().measured(sums), **distances}
 
     def draw_samples(self, generator: torch.Generator) -> Tensor | None:
         """(images, 3, c, h, w): conditions of the first images of val, what is made of them, and the true images."""
