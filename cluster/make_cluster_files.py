@@ -2,7 +2,7 @@
 
 Versions of Python packages are those of constraints.txt, which the tests run with; images and ports stand here once.
 Manifests of Kubernetes come from the same functions as those of `expflow submit`. The rest are files in `templates/`,
-in which `@NAME@` stands for a value.
+in which `%NAME%` stands for a value.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def filled(name: str, **more: str) -> str:
         **more: Values beside the table's.
     """
     values = {**table(), **more}
-    return re.sub(r"@([A-Z0-9_]+)@", lambda match: values[match[1]], (TEMPLATES / name).read_text())
+    return re.sub(r"%([A-Z0-9_]+)%", lambda match: values[match[1]], (TEMPLATES / name).read_text())
 
 
 def as_yaml(about: str, *documents: dict[str, Any]) -> str:

@@ -46,6 +46,9 @@ _QUERY_NAME = re.compile(
 )
 _PLAIN_VALUES = frozenset({"none", "null", "true", "false", "str", "int", "float", "bytes", "any", "yes", "no", "off"})
 
+_PLACES_OF_SECRETS = ("$", "<", "~/")
+"""How a text begins that says where a secret is to be found or filled in."""
+
 _ADDRESS = re.compile(r"(?<![A-Za-z0-9+.\-])([A-Za-z][A-Za-z0-9+.\-]{0,30}://)([^\s/?#\"'<>]+)@")
 _QUERY = re.compile(r"(?<=[?&;])([A-Za-z0-9_.%\-]+)=([^\s&;#\"'<>)\]}]+)")
 _ASSIGNED = re.compile(
@@ -262,7 +265,7 @@ def _is_secret_value(name: str, value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, str | int) or not str(value):
         return False
     text = str(value)
-    if text.lower() in _PLAIN_VALUES or text == REDACTED:
+    if text.lower() in _PLAIN_VALUES or text == REDACTED or not any(map(str.isalnum, text)):
         return False
     if is_secret_name(name):
         return True
@@ -295,7 +298,7 @@ def _without_forms(text: str, secrets: list[str]) -> str:
         mark = match[2][0] if match[2][0] in "\"'" else ""
         value = match[2].strip(mark) if mark else match[2]
         name = re.split(r"[\"' \t:=]", match[1], maxsplit=1)[0]
-        if not _is_secret_value(name, value) or value.startswith(("$", "<")):
+        if not _is_secret_value(name, value) or value.startswith(_PLACES_OF_SECRETS):
             return match[0]
         return f"{match[1]}{mark}{leave_out(value)}{mark}"
 

