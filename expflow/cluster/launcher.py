@@ -104,6 +104,8 @@ class Launcher(ABC):
     """Where jobs run, in words."""
     choice: tuple[str, ...]
     """The words of a command line that choose this launcher, such as ``--on lab``."""
+    listed: str = ""
+    """Which jobs :meth:`jobs` knows, in words, where it does not know all of them."""
 
     @abstractmethod
     def submit(self, requests: Sequence[SweepRequest]) -> list[Submission]:

@@ -59,6 +59,7 @@ class SlurmLauncher(Launcher):
     def __init__(self, spec: SlurmLauncherSpec, choice: tuple[str, ...], storage: str) -> None:
         self._spec, self._root = spec, Path(storage) / JOBS_FOLDER
         self.place, self.choice = "Slurm", choice
+        self.listed = f"with results in {storage}; --storage names another folder"
 
     def submit(self, requests: Sequence[SweepRequest]) -> list[Submission]:
         """See :meth:`Launcher.submit`; several experiments are one job array."""

@@ -112,7 +112,13 @@ def test_the_jobs_of_a_cluster(monkeypatch, capsys):
     assert JOB in capsys.readouterr().out
     monkeypatch.setattr(RayLauncher, "jobs", lambda launcher: [])
     views.list_jobs(None, ADDRESS, None)
-    assert f"no job was submitted to {ADDRESS}" in capsys.readouterr().out
+    assert f"no job was submitted to {ADDRESS}\n" in capsys.readouterr().out
+
+
+def test_where_jobs_are_looked_for_is_said_when_there_is_none(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("expflow.cluster.slurm_launcher.job_states", dict)
+    views.list_jobs("slurm", None, str(tmp_path))
+    assert f"no job was submitted to Slurm with results in {tmp_path}; --storage" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("status", "shown"), [("PENDING", True), ("FAILED", True), ("RUNNING", False)])

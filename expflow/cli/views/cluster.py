@@ -222,7 +222,7 @@ def list_jobs(on: str | None, address: str | None, storage: str | None, *, as_js
     for job in jobs:
         table.add_row(job.id, job.status, ago(job.started), job.experiment, _said_of(job, progress.get(job.id, "")))
     if not table.row_count:
-        echo(f"no job was submitted to {launcher.place}")
+        echo(" ".join(filter(None, [f"no job was submitted to {launcher.place}", launcher.listed])))
         return
     LiteralConsole(width=1_000).print(table)  # never cut, on any terminal: a job's name is there to be copied
 
