@@ -333,22 +333,14 @@ def evaluate_on_test(
 
     Every test evaluation is recorded with its date and numbers. The test set is for the number that one quotes.
     """
-    asked: dict[str, Any] = {
-        "again": again,
-        "config": config,
-        "ensemble": ensemble,
-        "soup": soup,
-        "members": members,
-        "augment": augment or [],
-    }
-    if as_json:
-        from expflow.cli.views.programs import print_test
+    from expflow.cli.views.programs import print_test
+    from expflow.cli.views.test_evaluation import show_test, tested_results
+    from expflow.report.config_selection import evaluation_request
 
-        print_test(name, storage, **asked)
-        return
-    from expflow.cli.views.test_evaluation import show_test
-
-    show_test(name, storage, **asked)
+    location = tested_results(name, storage)
+    request = evaluation_request(location, config, ensemble=ensemble, soup=soup, members=members, augment=augment or [])
+    evaluate = print_test if as_json else show_test
+    evaluate(location, request, again=again)
 
 
 @_group.command()

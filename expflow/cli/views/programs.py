@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from expflow.cli.documents.printing import print_document
 from expflow.errors import ServerUnreachable, StorageUnwritable
 from expflow.sweep.plan import Plan
 from expflow.sweep.result_location import ResultLocation, find_results, storage_root
+
+if TYPE_CHECKING:
+    from expflow.sweep.trial_evaluation import EvaluationRequest
 
 
 def print_status(name: str | None, storage: str | None) -> None:
@@ -84,39 +87,17 @@ def print_plan(plan: Plan, *, measure: bool, check: bool) -> None:
     print_document(plan_document(plan, measure_times(plan, rows) if measure else rows, tuple(notes)))
 
 
-def print_test(
-    name: str,
-    storage: str | None,
-    *,
-    again: bool,
-    config: str | None,
-    ensemble: bool,
-    soup: bool,
-    members: str,
-    augment: Sequence[str],
-) -> None:
+def print_test(location: ResultLocation, request: EvaluationRequest, *, again: bool) -> None:
     """Evaluate a config on the test split, record it, and print the report, which has what it gave.
 
     Args:
-        name: Address of an experiment.
-        storage: The folder of all results; None: the site's.
+        location: The results.
+        request: What is evaluated.
         again: Whether a further evaluation is allowed.
-        config: First characters of a config's id; None: the selected config.
-        ensemble: Whether the mean of the seeds' probabilities is evaluated, too.
-        soup: Whether means of the seeds' weights are evaluated, too.
-        members: What an ensemble or a soup is made of: ``config`` or ``all``.
-        augment: The views that probabilities are averaged over.
-
-    Raises:
-        AddressUnknown: The address names one trial.
     """
-    from expflow.cli.views.test_evaluation import tested_results
     from expflow.ledger import load_state
-    from expflow.report.config_selection import evaluation_request
     from expflow.sweep.test_evaluation import evaluate_on_test
 
-    location = tested_results(name, storage)
-    request = evaluation_request(location, config, ensemble=ensemble, soup=soup, members=members, augment=augment)
     evaluate_on_test(location, request, again=again)
     location = replace(location, state=load_state(location.folder))
     _print_written(location)

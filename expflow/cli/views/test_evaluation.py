@@ -38,34 +38,15 @@ def tested_results(name: str, storage: str | None) -> ResultLocation:
     return location
 
 
-def show_test(
-    name: str,
-    storage: str | None,
-    *,
-    again: bool,
-    config: str | None,
-    ensemble: bool,
-    soup: bool,
-    members: str,
-    augment: Sequence[str],
-) -> None:
+def show_test(location: ResultLocation, request: EvaluationRequest, *, again: bool) -> None:
     """Evaluate a config on the test split, record it, and show what it gave and how many evaluations there were.
 
     Args:
-        name: Address of an experiment.
-        storage: The folder of all results; None: the site's.
+        location: The results, as :func:`tested_results` finds them.
+        request: What is evaluated.
         again: Whether a further evaluation is allowed.
-        config: First characters of a config's id; None: the selected config.
-        ensemble: Whether the mean of the seeds' probabilities is evaluated, too.
-        soup: Whether means of the seeds' weights are evaluated, too.
-        members: What an ensemble or a soup is made of: ``config`` or ``all``.
-        augment: The views that probabilities are averaged over.
-
-    Raises:
-        AddressUnknown: The address names one trial.
     """
-    console, location = LiteralConsole(), tested_results(name, storage)
-    request = evaluation_request(location, config, ensemble=ensemble, soup=soup, members=members, augment=augment)
+    console = LiteralConsole()
     record = evaluate_on_test(location, request, again=again, on_trial=_announcer(console, location))
     location = replace(location, state=load_state(location.folder))
     files = write_report(location.folder, location.state)
