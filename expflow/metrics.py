@@ -98,6 +98,10 @@ _TABLE = (
     Metric("r5", "max", "share", True, "recall at 5"),
     Metric("r10", "max", "share", True, "recall at 10"),
     Metric("medr", "min", label="median rank"),
+    Metric("text_r1", "max", "share", label="recall at 1, texts to images"),
+    Metric("text_r5", "max", "share", label="recall at 5, texts to images"),
+    Metric("text_r10", "max", "share", label="recall at 10, texts to images"),
+    Metric("text_medr", "min", label="median rank, texts to images"),
     # reconstruction and generation
     Metric("psnr", "max", per_sample=True, label="PSNR (dB)"),
     Metric("psnr_gain", "max", label="gain in PSNR (dB)"),

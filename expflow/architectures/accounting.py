@@ -13,7 +13,7 @@ from expflow.architectures.building import build
 from expflow.architectures.network_cost import NetworkCost
 from expflow.architectures.operation_observer import OperationObserver, macs_of
 from expflow.architectures.specs.package_models import PackageModelSpec
-from expflow.config.component_specs import input_shape
+from expflow.config.component_specs import input_shape, model_output
 from expflow.config.spec import Spec, UserComponent
 from expflow.data.dataspec import DataSpec
 from expflow.errors import ExpflowError, UserError
@@ -50,15 +50,19 @@ def eval_mode(network: nn.Module) -> Iterator[None]:
 
 def example_inputs(spec: Spec, data_spec: DataSpec) -> tuple[torch.Tensor, ...]:
     """What a network is given of one sample, as zeros on the default device: (1, c, h, w) an image, (1, z) a vector of
-    noise, or (1, t) texts.
+    noise, (1, t) texts, or an image and a text.
 
     Args:
         spec: The network.
         data_spec: The data.
     """
-    if "image" in data_spec.fields:
-        return (torch.zeros(1, *input_shape(spec, data_spec.image_shape)),)
-    return tuple(torch.zeros(1, *data_spec.fields[name].shape, dtype=torch.int64) for name in data_spec.of_kind("text"))
+    texts = tuple(
+        torch.zeros(1, *data_spec.fields[name].shape, dtype=torch.int64) for name in data_spec.of_kind("text")
+    )
+    if "image" not in data_spec.fields:
+        return texts
+    image = torch.zeros(1, *input_shape(spec, data_spec.image_shape))
+    return (image, *texts) if model_output(spec) == "embeddings" else (image,)
 
 
 def multiply_adds(network: nn.Module, *inputs: torch.Tensor) -> int:

@@ -14,7 +14,7 @@ from expflow.registry import construct, load_dotted
 if TYPE_CHECKING:
     from torch import nn
 
-WITHOUT_CLASSES = ("images", "centre", "realness")
+WITHOUT_CLASSES = ("images", "centre", "realness", "pixels")
 """What networks give that are built for data without classes, too."""
 
 
@@ -65,7 +65,7 @@ def build(spec: Spec, data_spec: DataSpec) -> nn.Module:
 def _construct(spec: Spec, data_spec: DataSpec) -> object:
     if isinstance(spec, UserComponent):
         return construct(spec.name, spec.arguments, supplied_by(data_spec))
-    if model_output(spec) == "tokens":
+    if model_output(spec) in ("tokens", "embeddings"):
         return load_dotted(spec.build)(spec, data_spec)  # it says itself which fields it needs
     if "image" in data_spec.fields and (data_spec.classes or model_output(spec) in WITHOUT_CLASSES):
         return load_dotted(spec.build)(spec, data_spec)

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
+from expflow.architectures.specs.clip import CLIPSpec
 from expflow.architectures.specs.densenet import DenseNetSpec
 from expflow.architectures.specs.package_models import PackageModelSpec
 from expflow.architectures.specs.resnet import ResNetSpec
@@ -121,6 +122,18 @@ def text_data_spec(length: int = 64, tokens: int = 37_000) -> DataSpec:
     return DataSpec({"source": field, "target": field})
 
 
+def caption_data_spec(shape: tuple[int, int, int], length: int = 77, tokens: int = 49_408) -> DataSpec:
+    """The description of images with texts of which there are none.
+
+    Args:
+        shape: (channels, height, width) of an image in pixels.
+        length: Tokens of the longest text; by default, as those below, of Radford et al. 2021.
+        tokens: Of the vocabulary.
+    """
+    field = FieldSpec((length,), "int64", kind="text", vocabulary=tuple(map(str, range(tokens))))
+    return DataSpec({"image": FieldSpec(shape, "uint8"), "text": field})
+
+
 def usual_data(spec: Spec, shape: tuple[int, int, int] | None = None, classes: int | None = None) -> DataSpec:
     """The data that an architecture is shown with.
 
@@ -131,6 +144,8 @@ def usual_data(spec: Spec, shape: tuple[int, int, int] | None = None, classes: i
     """
     if isinstance(spec, TransformerSpec):
         return text_data_spec()
+    if isinstance(spec, CLIPSpec):
+        return caption_data_spec(shape or IMAGENET[0])
     usual_shape, usual_classes = USUAL_IMAGES.get(spec.name, IMAGENET)
     if isinstance(spec, ResNetSpec | DenseNetSpec) and spec.layout == "cifar":
         usual_shape, usual_classes = CIFAR

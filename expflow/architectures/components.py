@@ -45,6 +45,7 @@ MODELS = (
     Component("googlenet", "expflow.architectures.specs.googlenet:GoogLeNetSpec"),
     Component("vit", "expflow.architectures.specs.vit:ViTSpec"),
     Component("mae", "expflow.architectures.specs.mae:MAESpec"),
+    Component("clip", "expflow.architectures.specs.clip:CLIPSpec"),
     Component("transformer", "expflow.architectures.specs.transformer:TransformerSpec"),
     Component("srcnn", "expflow.architectures.specs.srcnn:SRCNNSpec"),
     Component("mixer", "expflow.architectures.specs.mixer:MixerSpec"),

@@ -121,7 +121,7 @@ class MAE(ViT):
         if self.cls is not None:
             first = (self.cls + self.positions.table_tw[:1]).expand(len(x_btw), -1, -1)
             x_btw = torch.cat([first, x_btw], 1)
-        tokens_bkw: Tensor = self.norm(self.layers(self.drop(x_btw)))
+        tokens_bkw: Tensor = self.norm(self.layers(self.drop(self.first(x_btw))))
         return tokens_bkw
 
     def features(self, x_bchw: Tensor) -> Tensor:

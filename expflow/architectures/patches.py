@@ -40,14 +40,15 @@ class PatchEmbedding(nn.Module):
         channels: Channels of the image.
         width: Features of a token.
         patch: Height and width of a patch in pixels.
+        bias: Whether the layer has a bias.
 
     Source:
         Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", equation 1.
     """
 
-    def __init__(self, channels: int, width: int, patch: int) -> None:
+    def __init__(self, channels: int, width: int, patch: int, *, bias: bool = True) -> None:
         super().__init__()
-        self.projection = nn.Conv2d(channels, width, patch, stride=patch)
+        self.projection = nn.Conv2d(channels, width, patch, stride=patch, bias=bias)
 
     def forward(self, x_bchw: Tensor) -> Tensor:
         """(b, c, h, w) -> (b, tokens, width), row by row."""

@@ -32,9 +32,10 @@ class ViT(nn.Module):
     def __init__(self, spec: ViTSpec, channels: int, patches: int, num_classes: int) -> None:
         super().__init__()
         width, extra = spec.width, int(spec.pooling == "cls")
-        self.patches = PatchEmbedding(channels, width, spec.patch)
+        self.patches = PatchEmbedding(channels, width, spec.patch, bias=spec.patch_bias)
         self.cls = nn.Parameter(torch.randn(1, 1, width) * EPSILON) if extra else None
         self.positions = Positions(spec.positions, patches + extra, width)
+        self.first = nn.LayerNorm(width, eps=EPSILON) if spec.norm_first else nn.Identity()
         self.drop = dropout(spec.dropout)
         self.layers = nn.Sequential(
             *(
@@ -59,7 +60,7 @@ class ViT(nn.Module):
         x_btw = self.patches(x_bchw)
         if self.cls is not None:
             x_btw = torch.cat([self.cls.expand(len(x_btw), -1, -1), x_btw], dim=1)
-        x_btw = self.norm(self.layers(self.drop(self.positions(x_btw))))
+        x_btw = self.norm(self.layers(self.drop(self.first(self.positions(x_btw)))))
         scores_bk: Tensor = self.head(x_btw[:, 0] if self.cls is not None else x_btw.mean(dim=1))
         return scores_bk
 

@@ -27,13 +27,26 @@ LIGHTNING_DEVICE_NEED = "expflow.training.device_memory:device_need"
 """Dotted path of what measures the GPU memory of trials that :data:`LIGHTNING_RUNNER` trains."""
 
 ModelOutput = Literal[
-    "scores", "maps", "boxes", "several", "images", "noise", "patches", "tokens", "centre", "realness", ""
+    "scores",
+    "maps",
+    "boxes",
+    "several",
+    "images",
+    "noise",
+    "patches",
+    "tokens",
+    "embeddings",
+    "pixels",
+    "centre",
+    "realness",
+    "",
 ]
 """What a network gives for an image of a batch: ``scores``, one for each class; ``maps``, a score for each class at
 every pixel, or at fewer that are resized to them; ``boxes``, with classes and scores; ``several``, a vector for each
 field of the data; ``images``, the image again, or one; ``centre``, its middle of half the side; ``noise``, what is
 noise in an image and a step of a diffusion; ``patches``, an image of some of its patches; ``tokens``, scores of each
-next token of a text; ``realness``, how real an image or each part of it looks; "" is not known, as of a network of the
+next token of a text; ``embeddings``, a vector for an image and one for a text; ``pixels``, scores of each next pixel;
+``realness``, how real an image or each part of it looks; "" is not known, as of a network of the
 user's."""
 
 ModelInput = Literal["image", "latent"]
@@ -54,6 +67,7 @@ class TaskSpec(Spec):
         defaults: Slot to the name of the component that fills it where the file says nothing.
         metrics: What it reports for each split that it is evaluated on, by their names in :mod:`expflow.metrics`.
         main_metric: What a sweep is judged by unless the experiment file names another metric.
+        never_accumulates: Why batches do not add up to a larger one (``trainer.accumulate``); "" where they do.
         needs: What its network has to give; "" where any will do.
         networks: Of a task with several networks, name to what each takes and gives; the slot ``model`` then holds
             these names.
@@ -67,6 +81,7 @@ class TaskSpec(Spec):
     defaults: ClassVar[Mapping[str, str]] = MappingProxyType({})
     metrics: ClassVar[tuple[str, ...]] = ()
     main_metric: ClassVar[str] = UNDECLARED_MAIN_METRIC
+    never_accumulates: ClassVar[str] = ""
     needs: ClassVar[ModelOutput] = ""
     networks: ClassVar[Mapping[str, tuple[ModelInput, ModelOutput]]] = MappingProxyType({})
     optimizers: ClassVar[tuple[str, ...]] = ()

@@ -230,6 +230,9 @@ def resolve_recipe(tree: Node, context: LoadingContext) -> Recipe | None:
     if isinstance(filled.get("task"), Spec):
         for key, message in task_spec(filled["task"]).conflicts(filled, init):
             context.refuse(_place_of(tree, key), key, message)
+        reason = task_spec(filled["task"]).never_accumulates
+        if reason and trainer is not None and trainer.accumulate > 1:
+            context.refuse(_place_of(tree, "trainer.accumulate"), "trainer.accumulate", reason)
     if len(context.problems) > before or trainer is None:
         return None
     return Recipe(trainer=trainer, init=init, **filled)

@@ -24,6 +24,8 @@ OUTPUTS: Mapping[ModelOutput, str] = {
     "noise": "the noise in an image at a step of a diffusion",
     "patches": "an image of some of its patches",
     "tokens": "scores of each next token of a text",
+    "embeddings": "a vector for an image and one for a text",
+    "pixels": "scores of each next pixel of an image",
     "centre": "the middle of an image",
     "realness": "how real an image looks",
     "several": "a vector for each field of the data",

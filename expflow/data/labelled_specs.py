@@ -104,25 +104,14 @@ class PetsSpec(PhotographSourceSpec, ImageFilesSpec, LocatedFilesSpec, ValSplitS
     )
 
 
-class StampsSpec(LocatedFilesSpec, DrawnSplitsSpec):
-    """Tux Paint's stamps on crops of photographs: 775 drawings and cut-out photographs with exact masks, by theme.
+class StampFilesSpec(LocatedFilesSpec, DrawnSplitsSpec):
+    """Base: a source made of Tux Paint's stamps; no source by itself."""
 
-    They are those of Debian's package tuxpaint-stamps-default, where it is installed, or from its .deb file or its
-    unpacked files. Stamps of one motif (frog, frog-1) are one group, which no split cuts. The scenes are composed.
-    """
-
-    build: ClassVar[str] = "expflow.data.sources.stamps:open_stamps"
-    described: ClassVar[frozenset[str]] = DrawnSplitsSpec.described | {"side", "distinct", "scene_seed"}
+    endings: ClassVar[tuple[str, ...]] = (".png",)
+    """How the names of the files end that are read of a stamp."""
     where: ClassVar[str] = (
         "install Debian's package tuxpaint-stamps-default, or name a folder that holds its .deb file or its files"
     )
-
-    side: int = identity(64, description="Height and width of a scene.", ge=16, le=256)
-    distinct: bool = identity(
-        False,
-        description="Whether each theme (animals, food …) is a class, not all of them one.",
-    )
-    scene_seed: int = identity(0, description="Seed of where a stamp lies, and on what.", ge=0)
 
     def origin(self, folder: Path | None, site_path: Path | str | None) -> Origin:
         """Return the folder of the stamps: as the recipe or the site file says, else Debian's. Raises DataMissing."""
@@ -137,7 +126,25 @@ class StampsSpec(LocatedFilesSpec, DrawnSplitsSpec):
         """Return each stamp's path, size and time of change, or those of the package's file."""
         from expflow.data.sources.stamp_files import stamp_stats
 
-        return stamp_stats(Path(str(origin)))
+        return stamp_stats(Path(str(origin)), self.endings)
+
+
+class StampsSpec(StampFilesSpec):
+    """Tux Paint's stamps on crops of photographs: 775 drawings and cut-out photographs with exact masks, by theme.
+
+    They are those of Debian's package tuxpaint-stamps-default, where it is installed, or from its .deb file or its
+    unpacked files. Stamps of one motif (frog, frog-1) are one group, which no split cuts. The scenes are composed.
+    """
+
+    build: ClassVar[str] = "expflow.data.sources.stamps:open_stamps"
+    described: ClassVar[frozenset[str]] = DrawnSplitsSpec.described | {"side", "distinct", "scene_seed"}
+
+    side: int = identity(64, description="Height and width of a scene.", ge=16, le=256)
+    distinct: bool = identity(
+        False,
+        description="Whether each theme (animals, food …) is a class, not all of them one.",
+    )
+    scene_seed: int = identity(0, description="Seed of where a stamp lies, and on what.", ge=0)
 
 
 class TableSpec(DrawnSplitsSpec, _FileStamps):

@@ -136,13 +136,18 @@ class ImageTask(MeasuredTask):
         if value is not None:
             self.log_dict({"train/penalty": value})
 
-    def configure_optimizers(self) -> Any:
-        """The recipe's optimizer, its schedule moved once per optimizer step."""
+    def new_optimizer(self) -> torch.optim.Optimizer:
+        """The recipe's optimizer, of all weights that are trained."""
         optimizer = self._optimizer(self.model)
         of_model = {id(parameter) for parameter in self.model.parameters()}
         others = [parameter for parameter in self.parameters() if id(parameter) not in of_model]
         if others:  # a loss may learn as well
             optimizer.add_param_group({"params": others})
+        return optimizer
+
+    def configure_optimizers(self) -> Any:
+        """The recipe's optimizer, its schedule moved once per optimizer step."""
+        optimizer = self.new_optimizer()
         total_steps = int(self.trainer.estimated_stepping_batches)
         steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         schedule = self._schedule(optimizer, total_steps, steps_per_epoch)

@@ -19,6 +19,7 @@ TASKS = (
     Component("diffusion", "expflow.tasks.generative_specs:DiffusionSpec"),
     Component("mae", "expflow.tasks.generative_specs:MAETaskSpec"),
     Component("seq2seq", "expflow.tasks.seq2seq_spec:Seq2SeqSpec"),
+    Component("clip", "expflow.tasks.clip_spec:CLIPTaskSpec"),
     Component("gan", "expflow.tasks.adversarial_specs:GANSpec"),
     Component("pix2pix", "expflow.tasks.adversarial_specs:Pix2PixSpec"),
     Component("cyclegan", "expflow.tasks.adversarial_specs:CycleGANSpec"),

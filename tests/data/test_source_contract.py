@@ -22,6 +22,7 @@ from expflow.errors import DataInvalid, DataMissing, ExpflowError
 from expflow.registry import SOURCES, load_dotted
 from tests.config.files import loaded, problems
 from tests.data.sources.boxed_sets import write_coco, write_crowns
+from tests.data.sources.captioned_sets import write_captions, write_emoji
 from tests.data.sources.imagenets import train_folders, val_sorted
 from tests.data.sources.labelled_sets import write_pets, write_stamps, write_table, write_voc
 from tests.data.sources.small_sets import write_cifar, write_idx
@@ -37,7 +38,8 @@ class SourceCase:
     """How the tests make small files for one source, and what it says without files.
 
     ``write`` fills a folder; None where the source brings its own files. ``keys`` are what so few files need.
-    ``target`` is the field beside the image (or beside ``beside``), and ``task`` one that learns it.
+    ``target`` is the field beside the image (or beside ``beside``), and ``task`` one that learns it; ``also`` is
+    what else there is.
     """
 
     write: Callable[[Path, pytest.MonkeyPatch], None] | None = None
@@ -47,6 +49,7 @@ class SourceCase:
     target: str = "label"
     task: str = "classification"
     beside: str = "image"
+    also: tuple[str, ...] = ()
 
 
 def _folder_of_images(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,6 +108,15 @@ def _table(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_table(folder, 12)
 
 
+def _captions(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_stamps(folder, 24)
+    write_captions(folder, 24)
+
+
+def _emoji(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_emoji(folder, monkeypatch, 30)
+
+
 CASES = {
     "digits": SourceCase(),
     "digit_scenes": SourceCase(
@@ -138,6 +150,27 @@ CASES = {
         (DataMissing, "expected tuxpaint-stamps"),
         "mask",
         "segmentation",
+    ),
+    "stamp_captions": SourceCase(
+        _captions,
+        {"side": 16},
+        "install Debian's package",
+        (DataMissing, "expected tuxpaint-stamps"),
+        "text",
+        "clip",
+        also=("label",),
+    ),
+    "caption_pairs": SourceCase(
+        _captions,
+        {},
+        "install Debian's package",
+        (DataMissing, "expected tuxpaint-stamps"),
+        "target",
+        "seq2seq",
+        beside="source",
+    ),
+    "emoji": SourceCase(
+        _emoji, {}, BUILD_WITH, (DataMissing, "there is no emoji-datasource-google"), "text", "clip", also=("label",)
     ),
     "table": SourceCase(
         _table,
@@ -267,7 +300,7 @@ def test_fields_and_splits_are_those_of_the_batches(name, tmp_path, monkeypatch)
     spec, data = built(name, folder, tmp_path / "cache")
     assert set(data.manifest.splits) == set(data.spec.samples) == {"train", "val", "test"}
     fields = BOX_FIELDS if CASES[name].target == "boxes" else (CASES[name].target,)
-    assert set(data.manifest.fields) == set(data.spec.fields) == {CASES[name].beside, *fields}
+    assert set(data.manifest.fields) == set(data.spec.fields) == {CASES[name].beside, *fields, *CASES[name].also}
     if (published := prepared_without_files(spec)) is not None:
         assert published.spec.fields == data.spec.fields, "a plan without files knows the same shapes"
         assert published.key == data.key

@@ -109,6 +109,26 @@ def pairs_of_texts():
     }
 
 
+CAPTIONED = DataSpec(
+    {
+        "image": FieldSpec((1, 4, 4), "uint8"),
+        "label": FieldSpec((), "int64"),
+        "text": FieldSpec((5,), "int64", kind="text", vocabulary=WORDS),
+    },
+    tuple("abcdefg"),
+    mean=(0.5,),
+    std=(0.25,),
+)
+
+
+def captioned_images():
+    """One batch of images with texts, two of which are the same; its last sample is padding."""
+    return {
+        **labelled_images(),
+        "text": torch.tensor([[3, 4, 2, 0, 0], [4, 4, 3, 3, 2], [3, 4, 2, 0, 0], [4, 3, 4, 2, 0]]),
+    }
+
+
 def numbered_images():
     """As :func:`labelled_images`, with the numbers of the samples."""
     return {**labelled_images(), "index": torch.arange(BATCH)}
@@ -184,6 +204,7 @@ TRAINED = {
     "anomaly": ({"model": "autoencoder", "optimizer": "sgd"}, MEASURED, measured_images),
     "mae": ({"model": "mae", "optimizer": "sgd"}, MEASURED, measured_images),
     "seq2seq": ({"model": "transformer", "optimizer": "sgd"}, TEXTS, pairs_of_texts),
+    "clip": ({"model": "clip", "optimizer": "sgd"}, CAPTIONED, captioned_images),
     "multitask": ({"model": "multi_head", "optimizer": "sgd"}, MEASURED, measured_images),
     "gan": (players("dcgan_generator", "dcgan_discriminator"), IMAGES, numbered_images),
     "pix2pix": (players("pix2pix_generator", "patch_discriminator"), PAIRED, images_of(PAIRED)),
@@ -213,6 +234,17 @@ SMALL = {
         "decoder_heads": 1,
     },
     "transformer": {"width": 4, "depth": 1, "heads": 2, "hidden": 4, "dropout": 0.0},
+    "clip": {
+        "backbone": "vit",
+        "patch": 2,
+        "depth": 1,
+        "width": 4,
+        "heads": 2,
+        "embedding": 3,
+        "text_width": 4,
+        "text_depth": 1,
+        "text_heads": 2,
+    },
     "ddpm_unet": {"width": 4, "factors": (1, 2), "blocks": 1, "dropout": 0.0},
     "dcgan_generator": {"latent": 3, "width": 2, "norm": "none"},
     "dcgan_discriminator": {"width": 2, "norm": "none"},

@@ -38,6 +38,10 @@ class ViTSpec(ModelSpec):
     norm_place: Literal["pre", "post"] = identity(
         "pre", description="Layer norm before each part (ViT), or after each sum (Vaswani et al. 2017)."
     )
+    norm_first: bool = identity(
+        False, description="Whether a layer norm stands before the first layer as well, as in CLIP's towers."
+    )
+    patch_bias: bool = identity(True, description="Whether the linear layer on patches has a bias; CLIP's has none.")
     activation: Activation = patches.activation("gelu")
     dropout: float = patches.dropout()
     stochastic_depth: float = patches.stochastic_depth()

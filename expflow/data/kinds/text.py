@@ -69,7 +69,7 @@ def _decode(content: bytes | memoryview) -> str:
 class TextKind(FieldKind):
     """What a sequence model reads or writes."""
 
-    codecs: ClassVar = {"source.txt": Codec(_encode, _decode), "target.txt": Codec(_encode, _decode)}
+    codecs: ClassVar = {name: Codec(_encode, _decode) for name in ("txt", "source.txt", "target.txt")}
 
     def of_member(self, value: Any, field: FieldSpec) -> NDArray[Any]:
         """Return the numbers of a text's tokens. Raises ValueError where one is unknown, or there are too many."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from expflow.data.dataspec import VOID
 from expflow.data.labelled_specs import StampsSpec
 from expflow.data.source_spec import Origin
 from expflow.data.sources.base import BadSample, SampleRef, SampleSource, draw_splits, image_fields, with_mask
-from expflow.data.sources.stamp_files import read_stamps
+from expflow.data.sources.stamp_files import motif_of, read_stamps, theme_of
 from expflow.errors import DataInvalid, PackageMissing
 
 STAMP_SIDES = (0.5, 0.9)
@@ -63,7 +62,7 @@ class StampComposer:
         cover_hw = stamp_hwc[..., 3] / 255
         part += cover_hw[..., None] * (stamp_hwc[..., :3] - part)
         of_mask[cover_hw > FADING] = VOID
-        of_mask[cover_hw > SOLID] = self.classes[_theme(item.name)]
+        of_mask[cover_hw > SOLID] = self.classes[theme_of(item.name)]
         return {"image": scene_hwc.round().clip(0, 255).astype(np.uint8), "mask": mask_hw}
 
     def _stamp(self, name: str, longer: int) -> NDArray[np.float32]:
@@ -76,15 +75,6 @@ class StampComposer:
         scale = longer / max(whole.size)
         size = (max(1, round(whole.width * scale)), max(1, round(whole.height * scale)))
         return np.asarray(whole.resize(size, Image.Resampling.BOX), np.float32)
-
-
-def _theme(name: str) -> str:
-    return name.partition("/")[0]
-
-
-def _motif(name: str) -> str:
-    """What stamps of one motif share: the path without the number at its end."""
-    return re.sub(r"[-_ ]?\d+$", "", name.removesuffix(".png"))
 
 
 def _is_cut_out(content: bytes) -> bool:
@@ -117,9 +107,9 @@ def open_stamps(spec: StampsSpec, origin: Origin) -> SampleSource:
     stamps = {name: png for name, png in read_stamps(Path(str(origin))).items() if _is_cut_out(png)}
     if not stamps:
         raise DataInvalid(f"{origin}: no stamp in it has a transparent background, and so a mask")
-    themes = sorted({_theme(name) for name in stamps})
+    themes = sorted({theme_of(name) for name in stamps})
     items = [
-        SampleRef(name, themes.index(_theme(name)), offset=number, group=_motif(name))
+        SampleRef(name, themes.index(theme_of(name)), offset=number, group=motif_of(name))
         for number, name in enumerate(stamps)
     ]
     fractions = {"val": spec.val_fraction, "test": spec.test_fraction}

@@ -148,12 +148,13 @@ def _counts(name: str) -> bool:
 
 
 def _renamed(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Weights:
-    """``weights`` by the network's names: without what a task or a wrapper has put before them (``model.``)."""
+    """``weights`` by the network's names: without what tasks and wrappers have put before them (``model.image.``)."""
     weights = {_modern(name, own): value for name, value in weights.items()}
     shared = Counter({"": sum(name in own for name in weights)})
     for name in weights:
-        first, dot, rest = name.partition(".")
-        shared[first + dot] += bool(dot) and rest in own
+        parts = name.split(".")
+        for place in range(1, len(parts)):
+            shared[".".join(parts[:place]) + "."] += ".".join(parts[place:]) in own
     prefix = max(shared, key=lambda name: (shared[name], name == ""))
     return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
 
