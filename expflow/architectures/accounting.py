@@ -50,7 +50,7 @@ def eval_mode(network: nn.Module) -> Iterator[None]:
 
 def example_inputs(spec: Spec, data_spec: DataSpec) -> tuple[torch.Tensor, ...]:
     """What a network is given of one sample, as zeros on the default device: (1, c, h, w) an image, (1, z) a vector of
-    noise, (1, t) texts, or an image and a text.
+    noise, (1, t) texts or colours of pixels, or an image and a text.
 
     Args:
         spec: The network.
@@ -61,6 +61,8 @@ def example_inputs(spec: Spec, data_spec: DataSpec) -> tuple[torch.Tensor, ...]:
     )
     if "image" not in data_spec.fields:
         return texts
+    if model_output(spec) == "pixels":
+        return (torch.zeros(1, data_spec.image_size[0] * data_spec.image_size[1], dtype=torch.int64),)
     image = torch.zeros(1, *input_shape(spec, data_spec.image_shape))
     return (image, *texts) if model_output(spec) == "embeddings" else (image,)
 

@@ -64,6 +64,20 @@ class MultiHeadAttention(nn.Module):
         y_btw: Tensor = self.output(context_bhtd.transpose(1, 2).flatten(2))
         return y_btw
 
+    def extended(self, x_b1w: Tensor, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """(b, 1, w) the newest token -> (b, 1, w), attending to all so far and itself; and their keys and values.
+
+        Args:
+            x_b1w: The newest token.
+            past: Keys and values (b, h, t, d) of those before it; None where there are none.
+        """
+        k_bhsd, v_bhsd = self._split(self.key(x_b1w)), self._split(self.value(x_b1w))
+        if past is not None:
+            k_bhsd, v_bhsd = torch.cat([past[0], k_bhsd], 2), torch.cat([past[1], v_bhsd], 2)
+        context = nn.functional.scaled_dot_product_attention(self._split(self.query(x_b1w)), k_bhsd, v_bhsd)
+        y_b1w: Tensor = self.output(context.transpose(1, 2).flatten(2))
+        return y_b1w, (k_bhsd, v_bhsd)
+
 
 class FeedForward(nn.Sequential):
     """Two linear layers, applied to each token alone: (…, w) -> (…, w).

@@ -10,6 +10,7 @@ from pydantic_core import to_jsonable_python
 
 from expflow.architectures.specs.clip import CLIPSpec
 from expflow.architectures.specs.densenet import DenseNetSpec
+from expflow.architectures.specs.igpt import IGPTSpec
 from expflow.architectures.specs.package_models import PackageModelSpec
 from expflow.architectures.specs.resnet import ResNetSpec
 from expflow.architectures.specs.transformer import TransformerSpec
@@ -134,6 +135,17 @@ def caption_data_spec(shape: tuple[int, int, int], length: int = 77, tokens: int
     return DataSpec({"image": FieldSpec(shape, "uint8"), "text": field})
 
 
+def palette_data_spec(shape: tuple[int, int, int] = CIFAR[0], colours: int = 512) -> DataSpec:
+    """The description of images with a palette of which there are none.
+
+    Args:
+        shape: (channels, height, width) of an image in pixels; by default, as the colours, of Chen et al. 2020.
+        colours: Of the palette.
+    """
+    palette = tuple((number % 256,) * shape[0] for number in range(colours))
+    return DataSpec({"image": FieldSpec(shape, "uint8", palette=palette)})
+
+
 def usual_data(spec: Spec, shape: tuple[int, int, int] | None = None, classes: int | None = None) -> DataSpec:
     """The data that an architecture is shown with.
 
@@ -146,6 +158,8 @@ def usual_data(spec: Spec, shape: tuple[int, int, int] | None = None, classes: i
         return text_data_spec()
     if isinstance(spec, CLIPSpec):
         return caption_data_spec(shape or IMAGENET[0])
+    if isinstance(spec, IGPTSpec):
+        return palette_data_spec(shape or CIFAR[0])
     usual_shape, usual_classes = USUAL_IMAGES.get(spec.name, IMAGENET)
     if isinstance(spec, ResNetSpec | DenseNetSpec) and spec.layout == "cifar":
         usual_shape, usual_classes = CIFAR

@@ -46,6 +46,7 @@ MODELS = (
     Component("vit", "expflow.architectures.specs.vit:ViTSpec"),
     Component("mae", "expflow.architectures.specs.mae:MAESpec"),
     Component("clip", "expflow.architectures.specs.clip:CLIPSpec"),
+    Component("igpt", "expflow.architectures.specs.igpt:IGPTSpec"),
     Component("transformer", "expflow.architectures.specs.transformer:TransformerSpec"),
     Component("srcnn", "expflow.architectures.specs.srcnn:SRCNNSpec"),
     Component("mixer", "expflow.architectures.specs.mixer:MixerSpec"),

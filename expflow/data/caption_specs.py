@@ -22,13 +22,13 @@ EMOJI_CATEGORIES = (
 )
 """The classes of emoji; what has the category Component, parts of other emoji, is left out."""
 
-EMOJI_CHARACTERS = " &()*,-.0123456789:abcdefghijklmnopqrstuvwxyzãåçéíôü’"
+EMOJI_CHARACTERS = " &()*,-.0123456789:abcdefghijklmnopqrstuvwxyzãåçéíôü\u2019"
 """What their names are written with, in the order of Unicode."""
 
 LONGEST_EMOJI_NAME, EMOJI_SIDE = 78, 32
 """Characters of the longest name; height and width of the images, which are shrunk from 64 pixels."""
 
-_NAME = FieldSpec(
+NAME_FIELD = FieldSpec(
     (LONGEST_EMOJI_NAME + 1,), "int64", kind="text", vocabulary=("<pad>", "<start>", "<end>", *EMOJI_CHARACTERS)
 )
 
@@ -70,7 +70,7 @@ class EmojiSpec(LocatedFilesSpec, DrawnSplitsSpec):
     build: ClassVar[str] = "expflow.data.sources.emoji:open_emoji"
     fetched: ClassVar[str] = "expflow.data.sources.emoji:fetch"
     published: ClassVar[DataSpec | None] = DataSpec(
-        {"image": FieldSpec((3, EMOJI_SIDE, EMOJI_SIDE), "uint8"), "label": FieldSpec((), "int64"), "text": _NAME},
+        {"image": FieldSpec((3, EMOJI_SIDE, EMOJI_SIDE), "uint8"), "label": FieldSpec((), "int64"), "text": NAME_FIELD},
         EMOJI_CATEGORIES,
     )
     where: ClassVar[str] = (

@@ -41,6 +41,7 @@ class FieldSpec:
             height and width are then 0; in what a model is built for, they are what the loader cuts to.
         kind: what it holds; where nothing is said, an image, a class or an array by its shape and type.
         vocabulary: of a text: its tokens, in the order of their numbers.
+        palette: of an image: colours that tasks may name its pixels by, one number for each channel; () for none.
     """
 
     shape: tuple[int, ...]
@@ -48,6 +49,7 @@ class FieldSpec:
     varies: bool = False
     kind: Kind = "array"
     vocabulary: tuple[str, ...] = ()
+    palette: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind == "array":
@@ -154,6 +156,7 @@ class DataSpec:
                     plain.get("varies", False),
                     plain.get("kind", "array"),
                     tuple(plain.get("vocabulary", ())),
+                    tuple(tuple(colour) for colour in plain.get("palette", ())),
                 )
                 for name, plain in data["fields"].items()
             },
@@ -170,4 +173,5 @@ def _field_to_json(field_spec: FieldSpec) -> dict[str, Any]:
     usual = field_spec.kind == _usual_kind(field_spec.shape, field_spec.dtype)  # older versions know no other
     kind = {} if usual else {"kind": field_spec.kind}
     words = {"vocabulary": list(field_spec.vocabulary)} if field_spec.vocabulary else {}
-    return {"shape": list(field_spec.shape), "dtype": field_spec.dtype, **varies, **kind, **words}
+    colours = {"palette": [list(colour) for colour in field_spec.palette]} if field_spec.palette else {}
+    return {"shape": list(field_spec.shape), "dtype": field_spec.dtype, **varies, **kind, **words, **colours}

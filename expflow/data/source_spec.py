@@ -48,6 +48,13 @@ class ShardedSourceSpec(AugmentedSourceSpec):
     limit: int | None = identity(
         None, description="Train on this many samples only, drawn by split_seed; val and test stay whole.", ge=1
     )
+    palette: int = identity(
+        0,
+        description="Colours of a palette that tasks name pixels by (igpt): the centres of k-means on training images,"
+        " kept in the manifest; 0: none.",
+        ge=0,
+        le=4096,
+    )
     bad_limit: int = execution(
         0,
         description="Images that may be unreadable and left out; more are an error. On the command line: --max-bad.",

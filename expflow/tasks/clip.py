@@ -2,8 +2,8 @@
 Supervision", arXiv 2103.00020).
 
 Of a batch of n pairs each image is to tell its text from the others, and each text its image: cross-entropy of the
-cosines, times a scale that is learned, in both directions (figure 3 of the paper). The batch is that of all ranks. Pairs
-with the same text belong together, so each image has all of them for an answer, in equal parts.
+cosines, times a scale that is learned, in both directions (figure 3 of the paper). The batch is that of all ranks.
+Pairs with the same text belong together, so each image has all of them for an answer, in equal parts.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ TASKS = (
     Component("autoencoder", "expflow.tasks.generative_specs:AutoencoderTaskSpec"),
     Component("diffusion", "expflow.tasks.generative_specs:DiffusionSpec"),
     Component("mae", "expflow.tasks.generative_specs:MAETaskSpec"),
+    Component("igpt", "expflow.tasks.generative_specs:IGPTTaskSpec"),
     Component("seq2seq", "expflow.tasks.seq2seq_spec:Seq2SeqSpec"),
     Component("clip", "expflow.tasks.clip_spec:CLIPTaskSpec"),
     Component("gan", "expflow.tasks.adversarial_specs:GANSpec"),

@@ -133,6 +133,30 @@ class MAETaskSpec(PenalisedTaskSpec):
         return label_conflicts(slots, init)
 
 
+class IGPTTaskSpec(PenalisedTaskSpec):
+    """Each pixel from those before it, in the colours of a palette (image GPT): bits for a value, and new images."""
+
+    build: ClassVar[str] = "expflow.tasks.igpt:build"
+    slots: ClassVar[frozenset[str]] = frozenset({"data", "model", "optimizer", "schedule"})
+    defaults: ClassVar[Mapping[str, str]] = MappingProxyType({"schedule": "constant"})
+    metrics: ClassVar[tuple[str, ...]] = ("bits_per_dim", "loss")
+    main_metric: ClassVar[str] = "val/bits_per_dim"
+    needs: ClassVar[ModelOutput] = "pixels"
+
+    temperature: float = identity(
+        1.0,
+        description="What scores are divided by where samples are drawn; below 1 likely colours are likelier.",
+        gt=0,
+    )
+    samples: int = samples_field()
+
+    def conflicts(self, slots: Mapping[str, Any], init: Any) -> Iterable[tuple[str, str]]:
+        """MixUp and CutMix, a probe's kept features, and data without a palette."""
+        yield from label_conflicts(slots, init)
+        if getattr(slots.get("data"), "palette", 1) == 0:
+            yield "data.palette", "missing; pixels are named by the colours of a palette: write how many, such as 16"
+
+
 class SuperResolutionSpec(AutoencoderTaskSpec):
     """An image from one that was shrunk: what an autoencoder measures, and the gain over enlarging alone."""
 

@@ -35,5 +35,5 @@ def gathered_with_gradients(rows: Tensor) -> Tensor:
     Args:
         rows: This rank's.
     """
-    gathered: Tensor = _Gathering.apply(rows)  # type: ignore[no-untyped-call]
+    gathered: Tensor = _Gathering.apply(rows)
     return gathered

@@ -93,8 +93,8 @@ TASK_OF = {
     "noise": "diffusion",
     "patches": "mae",
 }
-OF_TEXTS = {"transformer", "clip"}  # tests/tasks/test_seq2seq.py, tests/tasks/test_clip.py
-NATIVE = sorted(set(MODELS.names()) - ALIASES.keys() - OF_TEXTS)
+OF_TOKENS = {"transformer", "clip", "igpt"}  # tests/tasks/test_seq2seq.py, test_clip.py, test_igpt.py
+NATIVE = sorted(set(MODELS.names()) - ALIASES.keys() - OF_TOKENS)
 OF_PACKAGES = [*sorted(ALIASES), "timm/resnet10t", "torchvision/shufflenet_v2_x0_5"]
 NAMES = [*NATIVE, *OF_PACKAGES]
 DETECTORS = [name for name in NATIVE if MODELS.spec(name).gives == "boxes"]

@@ -81,9 +81,13 @@ def test_two_pairs_apart_have_the_loss_that_is_worked_by_hand() -> None:
     image = text = torch.eye(2)
     same = torch.eye(2, dtype=torch.bool)
     expected = math.log(1 + math.exp(-10))
-    assert torch.allclose(contrast(image, text, same, torch.tensor(10.0), slice(None)), torch.tensor(expected), atol=1e-6)
+    assert torch.allclose(
+        contrast(image, text, same, torch.tensor(10.0), slice(None)), torch.tensor(expected), atol=1e-6
+    )
     alike = torch.ones(2, 2, dtype=torch.bool)  # one text for both: half of each answer is 10 away
-    assert torch.allclose(contrast(image, text, alike, torch.tensor(10.0), slice(None)), torch.tensor(expected + 5), atol=1e-6)
+    assert torch.allclose(
+        contrast(image, text, alike, torch.tensor(10.0), slice(None)), torch.tensor(expected + 5), atol=1e-6
+    )
 
 
 def test_a_rank_counts_wrong_answers_that_score_as_much_and_takes_the_best_right_one() -> None:

@@ -129,6 +129,11 @@ def captioned_images():
     }
 
 
+PALETTED = DataSpec(
+    {"image": FieldSpec((1, 4, 4), "uint8", palette=((0,), (90,), (255,)))}, tuple("abcdefg"), mean=(0.5,), std=(0.25,)
+)
+
+
 def numbered_images():
     """As :func:`labelled_images`, with the numbers of the samples."""
     return {**labelled_images(), "index": torch.arange(BATCH)}
@@ -205,6 +210,7 @@ TRAINED = {
     "mae": ({"model": "mae", "optimizer": "sgd"}, MEASURED, measured_images),
     "seq2seq": ({"model": "transformer", "optimizer": "sgd"}, TEXTS, pairs_of_texts),
     "clip": ({"model": "clip", "optimizer": "sgd"}, CAPTIONED, captioned_images),
+    "igpt": ({"model": "igpt", "optimizer": "sgd"}, PALETTED, labelled_images),
     "multitask": ({"model": "multi_head", "optimizer": "sgd"}, MEASURED, measured_images),
     "gan": (players("dcgan_generator", "dcgan_discriminator"), IMAGES, numbered_images),
     "pix2pix": (players("pix2pix_generator", "patch_discriminator"), PAIRED, images_of(PAIRED)),
@@ -234,6 +240,7 @@ SMALL = {
         "decoder_heads": 1,
     },
     "transformer": {"width": 4, "depth": 1, "heads": 2, "hidden": 4, "dropout": 0.0},
+    "igpt": {"depth": 1, "width": 4, "heads": 2},
     "clip": {
         "backbone": "vit",
         "patch": 2,

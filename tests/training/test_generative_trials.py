@@ -22,7 +22,7 @@ from expflow.tasks import build_task, cost
 from expflow.tasks.seq2seq_spec import Seq2SeqSpec
 from expflow.training import Artifact, Attempt, World, run_trial
 from expflow.training.local_ranks import run_local_ranks
-from tests.tasks.test_task_contract import IMAGES, TEXTS
+from tests.tasks.test_task_contract import IMAGES, PALETTED, TEXTS
 from tests.training.comparing import comparable
 
 pytestmark = pytest.mark.timeout(180)
@@ -51,6 +51,11 @@ model: {name: transformer, width: 8, depth: 1, heads: 2, hidden: 8, dropout: 0.0
 task: {name: seq2seq, samples: 5}
 optimizer: {name: adam, lr: 3e-3}
 """
+TRIALS["igpt"] = """
+model: {name: igpt, width: 8, depth: 1, heads: 2}
+task: {name: igpt, samples: 3}
+optimizer: {name: adam, lr: 3e-3}
+"""
 TRIALS["super_resolution"] = """
 model: {name: srcnn, channels: [4, 4], kernels: [3, 1, 3]}
 task: {name: super_resolution, factor: 2, samples: 5}
@@ -72,6 +77,11 @@ REFUSED = {
         ("loss: squared\n", "loss", "gives no value for each token"),
         ("", "data.train.mixup", "changes images, and these data are texts"),
         ("", "model", "gives one score for each class of an image"),
+    ],
+    "igpt": [
+        ("loss: squared\n", "loss", "does not use this slot"),
+        ("", "model", "gives one score for each class of an image"),
+        ("", "data.palette", "write how many, such as 16"),
     ],
     "mae": [
         ("loss: squared\n", "loss", "does not use this slot"),
@@ -95,6 +105,8 @@ def recipe_of(text: str, folder: Path) -> Recipe:
     given = DATA + text
     if "seq2seq" in text:
         given = given.replace(re.findall("data: (.*)", given)[0], DATES)
+    if "igpt" in text and "without palette" not in text:
+        given = given.replace("{name: digits,", "{name: digits, palette: 6,")
     file.write_text(given)
     return load(file).experiment.recipe
 
@@ -178,7 +190,7 @@ def test_samples_are_pictures_that_training_does_not_see(
 
 def test_it_is_built_and_counted_without_memory(trial: tuple[Recipe, Path]) -> None:
     recipe, _ = trial
-    spec = TEXTS if isinstance(recipe.task, Seq2SeqSpec) else LABELLED
+    spec = TEXTS if isinstance(recipe.task, Seq2SeqSpec) else PALETTED if recipe.task.name == "igpt" else LABELLED
     with torch.device("meta"):
         task = build_task(recipe, spec)
     assert {parameter.device.type for parameter in task.parameters()} == {"meta"}
@@ -194,7 +206,9 @@ def test_misuse_is_refused_with_a_reason(
     task: str, change: str, key: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = TRIALS[task]
-    if key.startswith("data"):
+    if key == "data.palette":
+        change = "# without palette\n"
+    elif key.startswith("data"):
         change = ""
         for name, given in (("DATA", DATA), ("DATES", DATES)):
             changed = given.replace("batch_size: 8", "batch_size: 8, train: {mixup: 0.2}")

@@ -9,7 +9,10 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
-from expflow.data.dataspec import VOID, DataSpec
+import numpy as np
+from numpy.typing import NDArray
+
+from expflow.data.dataspec import VOID, DataSpec, FieldSpec
 from expflow.data.kinds import field_value
 from expflow.data.prepare.finished_shard import (
     FinishedShard,
@@ -17,6 +20,7 @@ from expflow.data.prepare.finished_shard import (
     write_planned_shard,
     write_record,
 )
+from expflow.data.prepare.palette import MOST_IMAGES, palette_of
 from expflow.data.prepare.prepared import OnProgress, data_key, described_source
 from expflow.data.prepare.shard_plan import PlannedShard, plan_shards
 from expflow.data.prepare.worker_processes import write_by_processes
@@ -156,7 +160,7 @@ def _finish(
         described_source(job.spec, source.reading),
         source.fields,
         splits,
-        DataSpec(source.shapes, source.classes, samples, mean, std, source.synsets),
+        DataSpec(_with_palette(job, source, splits), source.classes, samples, mean, std, source.synsets),
         content.hexdigest(),
         statistics=write_statistics(job.folder, total),
         passed_over=total.passed_over,
@@ -169,6 +173,32 @@ def _finish(
     for path in (job.folder / MANIFEST, job.folder):
         fsync_path(path)
     return manifest
+
+
+def _with_palette(
+    job: BuildJob, source: SampleSource, splits: Mapping[str, tuple[ShardEntry, ...]]
+) -> Mapping[str, FieldSpec]:
+    """The shapes of the fields, the image's with its palette where the recipe asks for one."""
+    image = source.shapes.get("image")
+    if not job.spec.palette or image is None:
+        return source.shapes
+    palette = palette_of(_first_images(job, source, splits.get("train", ())), job.spec.palette)
+    return {**source.shapes, "image": replace(image, palette=palette)}
+
+
+def _first_images(job: BuildJob, source: SampleSource, shards: Sequence[ShardEntry]) -> Iterator[NDArray[np.uint8]]:
+    """(c, h, w) of the first images, read back from what was written."""
+    left = MOST_IMAGES
+    for shard in shards:
+        tar = memoryview((job.folder / shard.name).read_bytes())
+        index = read_index(job.folder, shard, source.fields)
+        column = index.fields.index("image")
+        for offsets, sizes in zip(index.offsets.tolist()[:left], index.sizes.tolist()[:left], strict=True):
+            content = tar[offsets[column] : offsets[column] + sizes[column]]
+            yield field_value(source.shapes["image"], source.fields["image"], content)
+        left -= min(left, len(index.offsets))
+        if not left:
+            return
 
 
 def _structure_notes(source: SampleSource, total: SampleCounts) -> Iterator[str]:

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from expflow.data.dataspec import BOXES_MEMBER, FieldSpec
-from expflow.data.kinds.text import text_field
 from expflow.data.permutation import Ids
 from expflow.data.shards.manifest import FIRST_READING
 from expflow.data.shards.passed_over import PassedOver
@@ -178,17 +177,16 @@ def with_boxes(described: dict[str, Any], most: int, *, instances: bool = False)
     }
 
 
-def with_text(described: dict[str, Any], vocabulary: tuple[str, ...], longest: int) -> dict[str, Any]:
+def with_text(described: dict[str, Any], text: FieldSpec) -> dict[str, Any]:
     """Return ``fields`` and ``shapes`` with a text beside the image and its class.
 
     Args:
         described: what :func:`image_fields` or :func:`file_fields` gave.
-        vocabulary: tokens of the texts.
-        longest: characters of the longest text.
+        text: the field of the texts.
     """
     return {
         "fields": {**described["fields"], "text": "txt"},
-        "shapes": {**described["shapes"], "text": text_field(vocabulary, longest)},
+        "shapes": {**described["shapes"], "text": text},
     }
 
 

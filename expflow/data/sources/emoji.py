@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from expflow.data.caption_specs import EMOJI_CATEGORIES, EMOJI_CHARACTERS, EMOJI_SIDE, LONGEST_EMOJI_NAME, EmojiSpec
-from expflow.data.kinds.text import SPECIAL
+from expflow.data.caption_specs import EMOJI_CATEGORIES, EMOJI_SIDE, NAME_FIELD, EmojiSpec
 from expflow.data.source_spec import Origin
 from expflow.data.sources.base import SampleRef, SampleSource, draw_splits, image_fields, local_folder, with_text
 from expflow.data.sources.npm_archive import NpmArchive
@@ -71,7 +70,7 @@ def open_emoji(spec: EmojiSpec, origin: Origin) -> SampleSource:
             {name: files[PICTURES + name] for name in chosen},
             {name: emoji["name"].lower() for name, emoji in chosen.items()},
         ),
-        **with_text(image_fields(3, EMOJI_SIDE, EMOJI_SIDE), (*SPECIAL, *EMOJI_CHARACTERS), LONGEST_EMOJI_NAME),
+        **with_text(image_fields(3, EMOJI_SIDE, EMOJI_SIDE), NAME_FIELD),
     )
 
 

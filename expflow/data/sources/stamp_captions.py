@@ -111,7 +111,7 @@ def open_stamp_captions(spec: StampCaptionsSpec, origin: Origin) -> SampleSource
         classes=tuple(themes),
         splits=draw_splits(items, fractions, spec.split_seed),
         read=StampOnWhite(spec.side, {name: pictures[name] for name in captions}, captions),
-        **with_text(image_fields(3, spec.side, spec.side), vocabulary_of(texts), max(map(len, texts))),
+        **with_text(image_fields(3, spec.side, spec.side), text_field(vocabulary_of(texts), max(map(len, texts)))),
     )
 
 
