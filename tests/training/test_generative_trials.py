@@ -19,10 +19,11 @@ from expflow.data.prepare.build import prepare
 from expflow.errors import ExperimentInvalid, Preempted
 from expflow.events import Report
 from expflow.tasks import build_task, cost
-from expflow.tasks.seq2seq_spec import Seq2SeqSpec
 from expflow.training import Artifact, Attempt, World, run_trial
 from expflow.training.local_ranks import run_local_ranks
-from tests.tasks.test_task_contract import IMAGES, PALETTED, TEXTS
+from tests.data.sources.captioned_sets import write_captions
+from tests.data.sources.labelled_sets import write_stamps
+from tests.tasks.test_task_contract import CAPTIONED, IMAGES, PALETTED, TEXTS
 from tests.training.comparing import comparable
 
 pytestmark = pytest.mark.timeout(180)
@@ -56,6 +57,12 @@ model: {name: igpt, width: 8, depth: 1, heads: 2}
 task: {name: igpt, samples: 3}
 optimizer: {name: adam, lr: 3e-3}
 """
+TRIALS["clip"] = """
+model: {name: clip, backbone: vit, patch: 4, depth: 1, width: 8, heads: 2, embedding: 4, text_width: 8, text_depth: 1,
+        text_heads: 2}
+task: {name: clip, samples: 3}
+optimizer: {name: adamw, lr: 3e-3}
+"""
 TRIALS["super_resolution"] = """
 model: {name: srcnn, channels: [4, 4], kernels: [3, 1, 3]}
 task: {name: super_resolution, factor: 2, samples: 5}
@@ -63,6 +70,7 @@ optimizer: {name: adam, lr: 3e-3}
 """
 TRIALS["anomaly"] = TRIALS["autoencoder"].replace("{name: autoencoder, samples: 5}", "{name: anomaly, left_out: '1'}")
 LABELLED = replace(IMAGES, fields={**IMAGES.fields, "label": FieldSpec((), "int64")}, classes=tuple("0123456789"))
+EPOCHS = "trainer: {epochs: 2}\n"
 DATES = "{name: written_dates, train_dates: 45, val_dates: 9, test_dates: 1, batch_size: 8}"
 DATA = "data: {name: digits, limit: 45, batch_size: 8}\ntrainer: {epochs: 2, accumulate: 2}\n"
 """45 images in batches of 8: the last batch, of 5, does not divide by two ranks."""
@@ -105,6 +113,11 @@ def recipe_of(text: str, folder: Path) -> Recipe:
     given = DATA + text
     if "seq2seq" in text:
         given = given.replace(re.findall("data: (.*)", given)[0], DATES)
+    if "name: clip" in text:
+        stamps = folder / "stamps of tests"
+        write_stamps(stamps, 90)
+        write_captions(stamps, 90)
+        given = f"data: {{name: stamp_captions, path: {stamps}, side: 8, batch_size: 8, last: drop}}\n{EPOCHS}{text}"
     if "igpt" in text and "without palette" not in text:
         given = given.replace("{name: digits,", "{name: digits, palette: 6,")
     file.write_text(given)
@@ -190,7 +203,8 @@ def test_samples_are_pictures_that_training_does_not_see(
 
 def test_it_is_built_and_counted_without_memory(trial: tuple[Recipe, Path]) -> None:
     recipe, _ = trial
-    spec = TEXTS if isinstance(recipe.task, Seq2SeqSpec) else PALETTED if recipe.task.name == "igpt" else LABELLED
+    others = {"seq2seq": TEXTS, "igpt": PALETTED, "clip": CAPTIONED}
+    spec = others.get(recipe.task.name, LABELLED)  # type: ignore[union-attr]
     with torch.device("meta"):
         task = build_task(recipe, spec)
     assert {parameter.device.type for parameter in task.parameters()} == {"meta"}
