@@ -75,7 +75,17 @@ def _shape_model(*operands: Any) -> Tensor | None:
 
 def _elementwise(*operands: Any, **options: Any) -> Tensor | None:
     large = _shape_model(*operands)
-    return None if large is None else _empty_like(large)
+    return _crossed(operands) if large is None else _empty_like(large)
+
+
+def _crossed(operands: Sequence[Any]) -> Tensor | None:
+    """A column and a row make a table, in whichever order."""
+    tensors = [operand for operand in operands if isinstance(operand, Tensor)]
+    if len(tensors) != 2 or any(not x.is_contiguous() or not _is_meta_float(x) for x in tensors):
+        return None
+    first, second = tensors
+    column = first.ndim == 2 and first.shape[1] == 1 and second.ndim == 1
+    return first.new_empty(first.shape[0], second.shape[0]) if column and first.dtype is second.dtype else None
 
 
 def _in_place(x: Tensor, *others: Any, **options: Any) -> Tensor | None:
@@ -160,8 +170,9 @@ def _cat(parts: Sequence[Tensor], dim: int = 0) -> Tensor | None:
 def _stacked(parts: Sequence[Tensor], dim: int = 0) -> Tensor | None:
     first = parts[0]
     alike = all(_is_meta_float(part) and part.dtype is first.dtype and part.shape == first.shape for part in parts)
-    if not alike or not all(part.is_contiguous() for part in parts) or not 0 <= dim <= first.ndim:
+    if not alike or not all(part.is_contiguous() for part in parts) or not -1 <= dim <= first.ndim:
         return None
+    dim %= first.ndim + 1
     return first.new_empty((*first.shape[:dim], len(parts), *first.shape[dim:]))
 
 
@@ -273,9 +284,62 @@ def _resized(x: Tensor, size: Sequence[int], *rest: Any) -> Tensor | None:
     return x.new_empty((*x.shape[:2], *size)) if fits else None
 
 
+def _is_dense(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.device.type == "meta" and x.is_contiguous() and x.numel() > 0
+
+
+def _compared(x: Tensor, number: Any) -> Tensor | None:
+    return x.new_empty(x.shape, dtype=torch.bool) if _is_dense(x) else None
+
+
+def _both(a: Tensor, b: Tensor) -> Tensor | None:
+    """Of two masks, as what may be seen, and of padding."""
+    if not all(_is_dense(x) and x.dtype is torch.bool for x in (a, b)):
+        return None
+    pairs = list(zip(reversed(a.shape), reversed(b.shape), strict=False))
+    if any(n != m and 1 not in (n, m) for n, m in pairs):
+        return None
+    longer = a if a.ndim >= b.ndim else b
+    sizes = [*longer.shape[: longer.ndim - len(pairs)], *(max(pair) for pair in reversed(pairs))]
+    return a.new_empty(sizes)
+
+
+def _lower_triangle(x: Tensor, diagonal: int = 0) -> Tensor | None:
+    return x.new_empty(x.shape) if _is_dense(x) and x.ndim > 1 else None
+
+
+def _chosen(condition: Tensor, a: Tensor, b: Tensor) -> Tensor | None:
+    """One of two numbers in each place."""
+    numbers = all(x.ndim == 0 and _is_meta_float(x) for x in (a, b))
+    fits = _is_dense(condition) and condition.dtype is torch.bool and numbers and a.dtype is b.dtype
+    return a.new_empty(condition.shape) if fits else None
+
+
+def _normed(x: Tensor, order: Any, dims: Any, keepdim: bool = False, **options: Any) -> Tensor | None:
+    return _reduced(x, dims, keepdim, **options) if dims is not None and x.is_contiguous() else None
+
+
+def _embedded(weight: Tensor, index: Tensor, *options: Any) -> Tensor | None:
+    fits = _is_meta_float(weight) and weight.ndim == 2 and _is_dense(index) and index.dtype is torch.int64
+    return weight.new_empty(*index.shape, weight.shape[1]) if fits else None
+
+
+def _largest_at(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor | None:
+    if dim is None or keepdim or not _is_dense(x) or not -x.ndim <= dim < x.ndim:
+        return None
+    sizes = [n for place, n in enumerate(x.shape) if place != dim % x.ndim]
+    return x.new_empty(sizes, dtype=torch.int64)
+
+
+def _gathered(x: Tensor, dim: int, index: Tensor, **options: Any) -> Tensor | None:
+    fits = _is_dense(x) and index.dtype is torch.int64 and index.ndim == x.ndim and -x.ndim <= dim < x.ndim
+    inside = all(n <= m or axis == dim % x.ndim for axis, (n, m) in enumerate(zip(index.shape, x.shape, strict=False)))
+    return x.new_empty(index.shape) if fits and inside and index.device == x.device else None
+
+
 META_SHAPES: dict[Any, Callable[..., Any]] = {
     **{getattr(aten, name).default: _elementwise for name in _NAMED.split()},
-    **dict.fromkeys((*_ARITHMETIC, aten.pow.Tensor_Scalar), _elementwise),
+    **dict.fromkeys((*_ARITHMETIC, aten.pow.Tensor_Scalar, aten.pow.Scalar, aten.clamp_min.default), _elementwise),
     **{getattr(aten, name).default: _in_place for name in _CHANGES.split()},
     **dict.fromkeys((aten.add_.Tensor, aten.sub_.Tensor, aten.mul_.Tensor, aten.div_.Tensor), _in_place),
     **dict.fromkeys((aten._softmax.default, aten._safe_softmax.default), _softmax),
@@ -299,6 +363,14 @@ META_SHAPES: dict[Any, Callable[..., Any]] = {
     aten.cat.default: _cat,
     aten.stack.default: _stacked,
     aten.scatter.src: _scattered,
+    **dict.fromkeys((aten.eq.Scalar, aten.ne.Scalar), _compared),
+    aten.bitwise_and.Tensor: _both,
+    aten.tril.default: _lower_triangle,
+    aten.where.self: _chosen,
+    aten.linalg_vector_norm.default: _normed,
+    aten.embedding.default: _embedded,
+    aten.argmax.default: _largest_at,
+    aten.gather.default: _gathered,
     aten.upsample_bilinear2d.default: _resized,
     aten.upsample_nearest2d.default: _resized,
 }

@@ -11,8 +11,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from expflow.architectures import build
-from expflow.architectures.accounting import multiply_adds
+from expflow.architectures.accounting import example_inputs, multiply_adds
+from expflow.architectures.catalogue import usual_data
 from expflow.architectures.meta_shapes import META_SHAPES, call_operation
+from expflow.registry import MODELS
 from tests.architectures.test_contract import NAMES, SMALL, small, zeros
 
 aten = torch.ops.aten
@@ -220,14 +222,77 @@ COUNTS = """
 import sys
 import torch
 from expflow.architectures import count
-from expflow.architectures.catalogue import image_data_spec
+from expflow.architectures.catalogue import image_data_spec, usual_data
 from expflow.registry import MODELS
 
+for name, keys in {of_tokens}.items():
+    spec = MODELS.spec(name).model_validate_json(keys)
+    count(spec, usual_data(spec))
+    late = {{"torch._dynamo", "sympy", "torchvision"}} & sys.modules.keys()
+    assert not late, (name, late)
 for name, (keys, shape) in {cases}.items():
     count(MODELS.spec(name).model_validate_json(keys), image_data_spec(shape, 10))
     late = {{"torch._dynamo", "sympy", "torchvision"}} & sys.modules.keys()
     assert not late, (name, late)
 """
+
+
+OF_TOKENS_SMALL = {
+    "transformer": {"width": 8, "depth": 1, "heads": 2, "hidden": 8},
+    "clip": {"backbone": "vit", "patch": 32, "depth": 1, "width": 8, "heads": 2, "text_depth": 1},
+    "igpt": {"width": 8, "depth": 1, "heads": 2},
+}
+"""Networks that are called with tokens, and keys of small ones."""
+
+
+@pytest.mark.parametrize("name", OF_TOKENS_SMALL)
+def test_every_outcome_in_a_network_of_tokens_is_torchs(name):
+    spec = MODELS.spec(name).model_validate_json(json.dumps({"name": name, **OF_TOKENS_SMALL[name]}))
+    data = usual_data(spec)
+    with torch.device("meta"), Compare() as compare:
+        network = build(spec, data).eval()
+        with torch.no_grad():
+            network(*example_inputs(spec, data))
+    assert compare.different == []
+    assert compare.said
+
+
+MASKS = [((2, 1, 1, 5), (5, 5)), ((3, 4), (3, 4)), ((4,), (2, 3, 1)), ((2, 3, 1), (4,)), ((1, 4), (3, 1))]
+
+
+@pytest.mark.parametrize(("first", "second"), MASKS)
+def test_masks_of_masks_are_as_large_as_torchs(first, second):
+    both = [torch.empty(shape, dtype=torch.bool, device="meta") for shape in (first, second)]
+    op = aten.bitwise_and.Tensor
+    assert described(call_operation(op, both, {})) == described(op(*both))
+
+
+def test_places_and_rows_have_the_shapes_of_torchs():
+    x, index = torch.empty(2, 5, 3, device="meta"), torch.empty(2, 1, 3, dtype=torch.int64, device="meta")
+    table, row = torch.empty(7, 4, device="meta"), torch.empty(3, device="meta")
+    column = torch.empty(6, 1, device="meta")
+    calls = [
+        (aten.gather.default, (x, 1, index)),
+        (aten.gather.default, (x, -2, index)),
+        (aten.argmax.default, (index, 1)),
+        (aten.argmax.default, (index, 1, True)),
+        (aten.argmax.default, (index,)),
+        (aten.embedding.default, (table, index)),
+        (aten.linalg_vector_norm.default, (x, 2, [1], True)),
+        (aten.linalg_vector_norm.default, (x, 2, [0, 2])),
+        (aten.where.self, (x > 0, torch.empty((), device="meta"), torch.empty((), device="meta"))),
+        (aten.where.self, (x > 0, x, torch.empty((), device="meta"))),
+        (aten.tril.default, (x, 1)),
+        (aten.ne.Scalar, (index, 0)),
+        (aten.eq.Scalar, (x.transpose(0, 1), 0)),
+        (aten.div.Tensor, (column, row)),
+        (aten.div.Tensor, (row, column)),
+        (aten.pow.Scalar, (3.0, row)),
+        (aten.clamp_min.default, (x, 0.5)),
+        (aten.stack.default, ([x, x], -1)),
+    ]
+    for op, args in calls:
+        assert described(call_operation(op, args, {})) == described(op(*args)), (op, args)
 
 
 HEADS_OF_TORCHVISION = {"faster_rcnn", "mask_rcnn", "retinanet", "fcos", "ssd"}
@@ -237,5 +302,8 @@ HEADS_OF_TORCHVISION = {"faster_rcnn", "mask_rcnn", "retinanet", "fcos", "ssd"}
 def test_counting_a_family_of_ours_imports_neither_torchs_compiler_nor_torchvision():
     ours = {name: keys_and_shape for name, keys_and_shape in SMALL.items() if name not in HEADS_OF_TORCHVISION}
     cases = {name: (json.dumps({"name": name, **keys}), shape) for name, (keys, shape) in ours.items()}
-    done = subprocess.run([sys.executable, "-c", COUNTS.format(cases=cases)], capture_output=True, text=True)
+    written = {name: json.dumps({"name": name, **keys}) for name, keys in OF_TOKENS_SMALL.items()}
+    done = subprocess.run(
+        [sys.executable, "-c", COUNTS.format(cases=cases, of_tokens=written)], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
