@@ -55,14 +55,15 @@ SWEEP = BASE + "sweep:\n  space:\n"
         ),
         pytest.param(
             BASE.replace("data: digits", "data: {batch_size: 64}"),
-            "exp.yaml:1:7: data.name: missing; expected one of: cifar10, cifar100, coco, digit_scenes,",
+            "exp.yaml:1:7: data.name: missing; expected one of: caption_pairs, cifar10, cifar100, coco,",
             id="missing data source",
         ),
         pytest.param(
             BASE.replace("data: digits\n", ""),
-            "exp.yaml:2:7: data: missing; the task classification needs it: one of cifar10, cifar100, coco,"
-            " digit_scenes, digits, fashion_mnist, folder, imagenet, imagenet22k, mnist, noisy_curve, pets, shards,"
-            " stamps, table, tree_crowns, voc2012, voc2012_labels, written_dates, your own package.module:Name",
+            "exp.yaml:2:7: data: missing; the task classification needs it: one of caption_pairs, cifar10,"
+            " cifar100, coco, digit_scenes, digits, emoji, fashion_mnist, folder, imagenet, imagenet22k, mnist,"
+            " noisy_curve, pets, shards, stamp_captions, stamps, table, tree_crowns, voc2012, voc2012_labels,"
+            " written_dates, your own package.module:Name",
             id="needed slot",
         ),
         pytest.param(
