@@ -35,22 +35,24 @@ def halvings(height: int, width: int) -> int:
 def map_norm(name: str, channels: int) -> list[nn.Module]:
     """The normalisation of maps as a list, which is empty for ``none``.
 
-    Instance norm has no scale and shift, as in CycleGAN's networks.
+    Instance norm has no scale and shift, as in CycleGAN's networks; with ``instance_affine`` it has.
 
     Args:
-        name: ``batch``, ``instance`` or ``none``.
+        name: ``batch``, ``instance``, ``instance_affine`` or ``none``.
         channels: Channels of the maps.
     """
     if name == "none":
         return []
-    return [nn.BatchNorm2d(channels) if name == "batch" else nn.GroupNorm(channels, channels, affine=False)]
+    if name == "batch":
+        return [nn.BatchNorm2d(channels)]
+    return [nn.GroupNorm(channels, channels, affine=name == "instance_affine")]
 
 
 def needs_bias(norm: str) -> bool:
     """Whether a convolution beside this norm has a bias: batch norm adds one of its own.
 
     Args:
-        norm: ``batch``, ``instance`` or ``none``.
+        norm: ``batch``, ``instance``, ``instance_affine`` or ``none``.
     """
     return norm != "batch"
 

@@ -51,6 +51,10 @@ def _resnets() -> Iterator[Preset]:
         yield Preset(name, "resnet", {**imagenet, "depth": depth, "width_factor": 2})
 
 
+FAST_STYLE = {"width": 32, "blocks": 5, "kernel": 9, "norm": "instance_affine", "enlarge": "nearest"}
+"""The image transformation network of Johnson et al. 2016, with the instance norms of Ulyanov et al. 2016."""
+
+
 def _convolutional() -> Iterator[Preset]:
     for depth in (11, 13, 16, 19):
         yield Preset(f"vgg{depth}", "vgg", {"depth": depth})
@@ -61,6 +65,7 @@ def _convolutional() -> Iterator[Preset]:
     for name, (width, depth, kernel, patch, activation) in CONVMIXER.items():
         keys = {"width": width, "depth": depth, "kernel": kernel, "patch": patch, "activation": activation}
         yield Preset(name, "convmixer", keys)
+    yield Preset("fast_style", "resnet_generator", FAST_STYLE)
 
 
 def _of_patches() -> Iterator[Preset]:

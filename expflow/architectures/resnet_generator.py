@@ -49,22 +49,30 @@ class ResNetGenerator(nn.Module):
     def __init__(self, spec: ResNetGeneratorSpec, channels: int) -> None:
         super().__init__()
         width, norm, bias = spec.width, spec.norm, needs_bias(spec.norm)
-        layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(channels, width, 7, bias=bias)]
+        edge = spec.kernel // 2
+        layers: list[nn.Module] = [nn.ReflectionPad2d(edge), nn.Conv2d(channels, width, spec.kernel, bias=bias)]
         layers += [*map_norm(norm, width), nn.ReLU()]
         for entering in (width, 2 * width):
             layers.append(nn.Conv2d(entering, 2 * entering, 3, 2, 1, bias=bias))
             layers += [*map_norm(norm, 2 * entering), nn.ReLU()]
         layers += [ReflectedBlock(4 * width, norm) for _ in range(spec.blocks)]
         for leaving in (2 * width, width):
-            layers.append(nn.ConvTranspose2d(2 * leaving, leaving, 3, 2, 1, output_padding=1, bias=bias))
+            layers += _enlarging(spec.enlarge, 2 * leaving, leaving, bias)
             layers += [*map_norm(norm, leaving), nn.ReLU()]
-        layers += [nn.ReflectionPad2d(3), nn.Conv2d(width, channels, 7), nn.Tanh()]
+        layers += [nn.ReflectionPad2d(edge), nn.Conv2d(width, channels, spec.kernel), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, image_bchw: Tensor) -> Tensor:
         """(b, c, h, w) -> (b, c, h, w)."""
         made_bchw: Tensor = self.layers(image_bchw)
         return made_bchw
+
+
+def _enlarging(how: str, entering: int, leaving: int, bias: bool) -> list[nn.Module]:
+    """Layers from maps of ``entering`` channels to ones of ``leaving`` and twice the side."""
+    if how == "transposed":
+        return [nn.ConvTranspose2d(entering, leaving, 3, 2, 1, output_padding=1, bias=bias)]
+    return [nn.Upsample(scale_factor=2), nn.ReflectionPad2d(1), nn.Conv2d(entering, leaving, 3, bias=bias)]
 
 
 def build(spec: ResNetGeneratorSpec, data_spec: DataSpec) -> ResNetGenerator:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from expflow.live.terminal_pictures import picture_protocol, picture_sequence
 from expflow.redaction import redacted
 from expflow.text import escape_controls
 
@@ -33,6 +35,21 @@ class LiteralConsole(Console):
             options: As rich's method takes them.
         """
         return super().render_str(escape_controls(redacted(text)), **options)
+
+    @property
+    def shows_pictures(self) -> bool:
+        """Whether this is a terminal that is known to show pictures."""
+        return self.is_terminal and picture_protocol(os.environ) != ""
+
+    def print_picture(self, png: bytes) -> None:
+        """Show a picture; nothing happens where none is shown.
+
+        Args:
+            png: The file's content.
+        """
+        if self.shows_pictures:
+            self.file.write(picture_sequence(png, picture_protocol(os.environ)))
+            self.file.flush()
 
 
 def literal(text: str, style: str = "") -> Text:

@@ -121,6 +121,38 @@ def read_artifact(folder: Path, artifact: ArtifactWritten) -> bytes:
     return content
 
 
+def read_picture(folder: Path, artifact: ArtifactWritten) -> bytes:
+    """:func:`read_artifact` of a picture.
+
+    Args:
+        folder: The results folder.
+        artifact: The artifact.
+
+    Raises:
+        ArtifactUnreadable: As there, or it is no PNG file.
+    """
+    content = read_artifact(folder, artifact)
+    if not content.startswith(PNG_SIGNATURE):
+        raise ArtifactUnreadable("is no PNG file")
+    return content
+
+
+def newest_samples(state: SweepState) -> ArtifactWritten | None:
+    """The picture of samples to look at while a sweep goes on: of the trial that began last, of those that drew any.
+
+    Args:
+        state: What the ledger adds up to.
+    """
+    trials = sorted(state.plan_trials(), key=lambda trial: trial.started_at)
+    drawn = [
+        artifact
+        for trial in trials
+        for artifact in newest_artifacts(trial)
+        if artifact.name == SAMPLES and artifact.artifact_kind == "image"
+    ]
+    return drawn[-1] if drawn else None
+
+
 def artifact_section(folder: Path, state: SweepState) -> ArtifactSection:
     """The pictures and tables of the selected config's trials, and the samples of one trial of each other config.
 
@@ -162,9 +194,7 @@ def _images(
             left.append(artifact)
             continue
         try:
-            content = read_artifact(folder, artifact)
-            if not content.startswith(PNG_SIGNATURE):
-                raise ArtifactUnreadable("is no PNG file")
+            content = read_picture(folder, artifact)
         except ArtifactUnreadable as error:
             notes.append(f"{_title(trial, artifact)}: {artifact.path} {error}.")
             continue

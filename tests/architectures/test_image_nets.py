@@ -8,6 +8,7 @@ from expflow.architectures.catalogue import image_data_spec
 from expflow.errors import UserError
 from expflow.registry import MODELS
 
+FAST_STYLE = {"width": 32, "blocks": 5, "kernel": 9, "norm": "instance_affine", "enlarge": "nearest"}
 PUBLISHED = [
     # pytorch/examples, dcgan: 64 pixels, 100 numbers of noise
     ("dcgan_generator", {}, 64, 3_576_704),
@@ -18,6 +19,8 @@ PUBLISHED = [
     ("resnet_generator", {}, 256, 11_378_179),
     ("resnet_generator", {"blocks": 6}, 128, 7_837_699),
     ("patch_discriminator", {"norm": "instance"}, 256, 2_764_737),
+    # pytorch/examples, fast_neural_style: the network of Johnson et al. 2016
+    ("resnet_generator", FAST_STYLE, 256, 1_679_235),
     # pathak22/context-encoder: centre of 128 pixels, a code of 4,000 numbers
     ("context_encoder", {}, 128, 71_124_544),
 ]
@@ -77,3 +80,10 @@ def test_maps_are_halved_as_often_as_both_sides_can_be(size, depth):
 def test_images_that_do_not_fit_are_refused_with_what_to_do(name, keys, size, message):
     with pytest.raises(UserError, match=message):
         network(name, keys, size)
+
+
+def test_the_network_of_fast_style_has_a_name_and_keeps_the_size():
+    name, keys = MODELS.preset("fast_style").component, MODELS.preset("fast_style").arguments
+    assert (name, dict(keys)) == ("resnet_generator", FAST_STYLE)
+    made = network(name, {**keys, "width": 4, "blocks": 1}, 16)(torch.randn(2, 3, 16, 16))
+    assert made.shape == (2, 3, 16, 16)

@@ -10,7 +10,7 @@ from expflow.architectures.specs.limits import MAX_CHANNELS
 from expflow.config.component_specs import ModelInput, ModelOutput, ModelSpec
 from expflow.config.spec import identity
 
-MapNorm = Literal["batch", "instance", "none"]
+MapNorm = Literal["batch", "instance", "instance_affine", "none"]
 """Normalisations of these networks: batch norm; instance norm without scale and shift; none."""
 
 Sees = Literal["image", "pair", "centre"]
@@ -109,7 +109,16 @@ class ResNetGeneratorSpec(ModelSpec):
     blocks: int = identity(
         9, description="Residual blocks: 9 for images of 256 pixels and more, 6 for smaller ones.", ge=1, le=64
     )
-    norm: MapNorm = identity("instance", description="Normalisation of all maps but the image.")
+    norm: MapNorm = identity(
+        "instance",
+        description="Normalisation of all maps but the image; instance_affine has scales and shifts, too.",
+    )
+    kernel: Literal[3, 5, 7, 9] = identity(7, description="Side of the first and the last filters, in pixels.")
+    enlarge: Literal["transposed", "nearest"] = identity(
+        "transposed",
+        description="How maps are enlarged: transposed convolutions, or nearest pixels and then a convolution, which"
+        " leaves no checkerboard (Odena et al. 2016).",
+    )
 
 
 class ContextEncoderSpec(ModelSpec):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from rich.table import Table
 
 from expflow.errors import Refused
-from expflow.ledger import TrialState, load_state
+from expflow.ledger import SweepState, TrialState, load_state
 from expflow.ledger.reader import unfinished_end
 from expflow.live.console import LiteralConsole
 from expflow.metrics import metric_value
+from expflow.report.artifacts import ArtifactUnreadable, newest_samples, read_picture
 from expflow.report.formatting import short_duration, trial_label
 from expflow.sweep.result_location import (
     ResultLocation,
@@ -71,14 +74,30 @@ def show_status(name: str, storage: str | None, *, follow: bool) -> None:
     _status_table(console, location, alive)
     for line in unfinished_end(location.folder) if not alive else ():
         console.print(str(line), style="yellow", soft_wrap=True)
-    last = trial_counts(location.state, alive)
+    last, shown = trial_counts(location.state, alive), ""
+    if follow:
+        shown = _show_samples(console, location.folder, location.state, shown)
     while follow and alive:
         time.sleep(WATCH_SECONDS)
         alive = has_live_driver(location.folder)
-        now = trial_counts(load_state(location.folder), alive)
+        state = load_state(location.folder)
+        now = trial_counts(state, alive)
+        shown = _show_samples(console, location.folder, state, shown)
         if now != last or not alive:
             console.print(f"{time.strftime('%H:%M:%S')}  {now}{'' if alive else '; not running now'}")
             last = now
+
+
+def _show_samples(console: LiteralConsole, folder: Path, state: SweepState, shown: str) -> str:
+    """Show the newest picture of samples, unless it is the one that was shown last; returns its path."""
+    newest = newest_samples(state) if console.shows_pictures else None
+    if newest is None or newest.path == shown:
+        return shown
+    with suppress(ArtifactUnreadable):  # it may be on its way
+        png = read_picture(folder, newest)
+        console.print(f"{newest.path}, step {newest.step}", soft_wrap=True)
+        console.print_picture(png)
+    return newest.path
 
 
 def _status_table(console: LiteralConsole, location: ResultLocation, alive: bool) -> None:
