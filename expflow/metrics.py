@@ -114,7 +114,8 @@ _TABLE = (
     Metric("generator_loss", "min", label="loss of the generator"),
     Metric("swd", "min", label="sliced Wasserstein distance"),
     Metric("fid", "min", label="FID"),
-    Metric("kid", "min", label="KID"),
+    Metric("kid", "min", label="kernel distance of features (KID)"),
+    Metric("frechet_distance", "min", label="Fréchet distance of features"),
     # features
     Metric("probe_top1", "max", "share", label="linear probe's top-1 accuracy"),
     Metric("knn_top1", "max", "share", label="nearest neighbours' top-1 accuracy"),

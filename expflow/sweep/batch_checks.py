@@ -95,7 +95,7 @@ def _one_of_each(checks: TriedNetworks, trials: Iterable[PlannedTrial]) -> Itera
 
 def _attempt(trial: PlannedTrial) -> Attempt:
     root = Path(trial.data.root) if trial.data is not None else None
-    return Attempt(trial.recipe, trial.seed, root, weights=trial.weights)
+    return Attempt(trial.recipe, trial.seed, root, weights=trial.weights, features=trial.features)
 
 
 def _grouped(notes: Mapping[str, str]) -> Iterator[str]:

@@ -22,12 +22,15 @@ from expflow.data.source_spec import ShardedSourceSpec
 from expflow.errors import CheckpointDamaged, ExperimentInvalid, LedgerMismatch, UserError
 from expflow.ledger import TrialState
 from expflow.sweep.data_difference import data_difference
+from expflow.sweep.kept_code import start_of
 from expflow.sweep.recorded_code import admitted
 from expflow.sweep.result_location import ResultLocation
+from expflow.sweep.weight_copies import FEATURES, kept_network
 from expflow.training.checkpoints import list_checkpoints, verify_checkpoint
 from expflow.training.checkpoints.selection import CHECKPOINTS_FOLDER
-from expflow.training.contract import World, runner_of
+from expflow.training.contract import Attempt, World, runner_of
 from expflow.training.local_ranks import local_world
+from expflow.training.transfer.feature_network import FeatureNetwork, feature_source
 
 if TYPE_CHECKING:
     from expflow.training.evaluation.evaluator import Evaluator, TrialWeights
@@ -43,6 +46,7 @@ class FinishedTrial:
         data: Its prepared data; None where the user's own code brings them.
         folder: The trial's own folder.
         checkpoint: The verified checkpoint of its last step.
+        features: The classifier in whose features its metrics compare images.
     """
 
     trial: TrialState
@@ -50,6 +54,7 @@ class FinishedTrial:
     data: PreparedData | None
     folder: Path
     checkpoint: Path
+    features: FeatureNetwork | None = None
 
     @property
     def has_val(self) -> bool:
@@ -72,7 +77,8 @@ class FinishedTrial:
         from expflow.training.evaluation.evaluator import open_evaluator  # torch and Lightning, which take seconds
 
         root = self.data.root if self.data is not None else None
-        with open_evaluator(self.recipe, self.trial.seed, root, world_for_evaluation()) as evaluator:
+        attempt = Attempt(self.recipe, self.trial.seed, root, features=self.features)
+        with open_evaluator(attempt, world_for_evaluation()) as evaluator:
             yield evaluator
 
     def load_weights(self, on: Evaluator) -> TrialWeights:
@@ -121,9 +127,31 @@ def load_finished_trial(results: ResultLocation, trial: TrialState) -> FinishedT
     if runner_of(recipe) not in MODULE_RUNNERS:
         raise UserError(f"{name} is no LightningModule ({runner_of(recipe)}): it keeps no weights to evaluate")
     own = results.trial_folder(trial, checkpoints=True)
-    return FinishedTrial(
-        trial, recipe, recorded_data(results, recipe, trial.seed), own, _checkpoint(results, trial, own)
-    )
+    data, checkpoint = recorded_data(results, recipe, trial.seed), _checkpoint(results, trial, own)
+    return FinishedTrial(trial, recipe, data, own, checkpoint, recorded_features(results, trial, recipe))
+
+
+def recorded_features(results: ResultLocation, trial: TrialState, recipe: Recipe) -> FeatureNetwork | None:
+    """The classifier that a trial's metrics were measured with; None where they need none.
+
+    Args:
+        results: The results that the trial belongs to.
+        trial: Its state in the ledger.
+        recipe: Its recipe.
+
+    Raises:
+        UserError: The copy of its weights is gone.
+    """
+    source = feature_source(recipe.task)
+    if not source:
+        return None
+    header = start_of(results.state, trial)
+    network = kept_network(results.folder, header.weights.get(FEATURES + source) if header is not None else None)
+    if network is None:
+        raise UserError(
+            f"{results.name}/{trial.trial} was measured in the features of {source}, whose copy is not there any more"
+        )
+    return network
 
 
 def recorded_recipe(results: ResultLocation, trial: TrialState) -> Recipe:

@@ -30,7 +30,7 @@ from expflow.sweep.ray_cluster import RayCluster, cpu_gangs, with_gpu_share
 from expflow.sweep.searchers.model_free import RandomSearch
 from expflow.sweep.searchers.specs import RandomSpec
 from expflow.sweep.trial_expansion import expand_config, planned_trials
-from expflow.sweep.weight_copies import keep_copies
+from expflow.sweep.weight_copies import keep_copies, kept_features
 from expflow.training.contract import Attempt, DeviceNeed, World, device_need
 
 MARGIN = 0.1
@@ -232,7 +232,11 @@ def _attempt(plan: Plan, trial: PlannedTrial) -> Attempt:
     """A trial that leaves nothing behind."""
     root = Path(trial.data.root) if trial.data is not None else None
     return Attempt(
-        peak_memory_recipe(trial.recipe, trial.data), trial.seed, root, weights=keep_copies(trial.weights, plan.folder)
+        peak_memory_recipe(trial.recipe, trial.data),
+        trial.seed,
+        root,
+        weights=keep_copies(trial.weights, plan.folder),
+        features=kept_features(trial.features, plan.folder),
     )
 
 

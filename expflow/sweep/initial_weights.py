@@ -227,11 +227,11 @@ def _published(source: str, site: Site) -> PretrainedWeights:
 def _of_trial(source: str, address: NameAddress, folder: Path, storage: Path) -> PretrainedWeights:
     if address.which is None:
         raise UserError(f"{source}: which of its trials? {source}/best, or {source}/3fa9")
-    results = _results(source, address.name, folder, storage)
+    results = results_of(source, address.name, folder, storage)
     trial = best_trial(results.state) if address.which == "best" else results.trial()
     if trial is None:
         raise UserError(f"{source}: no trial of {address.name} has finished yet; its sweep has to end first")
-    return _of_finished(source, results, trial)
+    return weights_of_finished(source, results, trial)
 
 
 def _of_seed(
@@ -239,7 +239,7 @@ def _of_seed(
 ) -> PretrainedWeights:
     """The trial of a seed, of the config that other seeds have begun with, else of the best."""
     name = best.removesuffix("/best")
-    results = _results(best, name, folder, storage)
+    results = results_of(best, name, folder, storage)
     of_config = [results.state.trials[trial] for trial in siblings if trial in results.state.trials]
     leader = of_config[0] if of_config else best_trial(results.state)
     if leader is None:
@@ -251,11 +251,17 @@ def _of_seed(
             f"{source}: of its best config, {name} has trials with seeds {there} and none with seed {seed}; each"
             f" seed begins with the pretraining of its own number. Train {name} with it (sweep.seeds)"
         )
-    return _of_finished(source, results, seeds[seed])
+    return weights_of_finished(source, results, seeds[seed])
 
 
-def _results(source: str, name: str, folder: Path, storage: Path) -> ResultLocation:
+def results_of(source: str, name: str, folder: Path, storage: Path) -> ResultLocation:
     """The results that an address speaks of.
+
+    Args:
+        source: The address.
+        name: The name in it.
+        folder: Folder of the YAML file.
+        storage: The folder of all results.
 
     Raises:
         UserError: There are none yet, with the command that makes them where its file is here.
@@ -270,7 +276,18 @@ def _results(source: str, name: str, folder: Path, storage: Path) -> ResultLocat
         raise UserError(f"there are no results of {name} in {storage} yet; {how}") from error
 
 
-def _of_finished(source: str, results: ResultLocation, trial: TrialState) -> PretrainedWeights:
+def weights_of_finished(source: str, results: ResultLocation, trial: TrialState) -> PretrainedWeights:
+    """The weights that a trial ended with.
+
+    Args:
+        source: The address that leads to it, for messages.
+        results: The results that it belongs to.
+        trial: The trial.
+
+    Raises:
+        UserError: It has not finished, or keeps no checkpoint of its last step.
+        CheckpointDamaged: Its checkpoint does not verify.
+    """
     if trial.status != "done":
         raise UserError(
             f"{source}: trial {trial.trial} is {trial.status}; only a finished one's weights are taken over"

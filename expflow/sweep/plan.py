@@ -24,6 +24,7 @@ from expflow.errors import ExperimentInvalid, Problem
 from expflow.metrics import metric_mode
 from expflow.redaction import redacted
 from expflow.search.chosen_children import with_children
+from expflow.sweep.feature_networks import FeatureNetworks, resolve_features
 from expflow.sweep.initial_weights import InitialWeights, resolve_all
 from expflow.sweep.objective import Objective
 from expflow.sweep.plan_identity import plan_digest, search_digest
@@ -34,6 +35,7 @@ from expflow.sweep.searchers.specs import GridSpec
 from expflow.sweep.storage_place import fetch_related, storage_folder, storage_text
 from expflow.sweep.trial_ranks import check_rules
 from expflow.training.template.process import RankTemplate
+from expflow.training.transfer.feature_network import FeatureNetwork
 from expflow.training.transfer.pretrained import PretrainedWeights
 
 
@@ -56,6 +58,8 @@ class PlannedTrial:
     """Gives the recipe of searched values."""
     weights: PretrainedWeights | None = None
     """What it begins with; None for fresh weights."""
+    features: FeatureNetwork | None = None
+    """The classifier in whose features its metrics compare images; None where none does."""
 
     @property
     def recipe(self) -> Recipe:
@@ -103,6 +107,8 @@ class Plan:
     """What is searched; a single trial is a grid of nothing."""
     sources: InitialWeights
     """The weights that recipes begin with."""
+    networks: FeatureNetworks
+    """The classifiers in whose features metrics compare images."""
     command: str = ""
     """What to type to continue, from anywhere; without secrets."""
     check: bool = True
@@ -238,17 +244,17 @@ def make_plan(
     loaded = load(file, sets, site)
     experiment, sweep = loaded.experiment, _sweep_of(loaded, alone)
     folder = storage_folder(storage or experiment.storage, site)
-    suffix = "+train" if alone and experiment.sweep is not None else ""
-    name = loaded.name + suffix + version
+    name = loaded.name + ("+train" if alone and experiment.sweep is not None else "") + version
     fetch_related(folder, name)
     name = unused_name(folder, name) if fresh else newest_name(folder, name, experiment.file)
     words = [*_command("train" if alone else "sweep", loaded, storage), *(("--changed-code", "new") if version else ())]
     command = redacted(os.environ.get(CONTINUE_VARIABLE) or shlex.join(words))
-    sources = InitialWeights({})
+    sources, networks = InitialWeights({}), FeatureNetworks({})
     if not elsewhere:
         sweep = with_children(sweep, folder, folder / name, experiment.file.parent)
         sources = resolve_all(loaded, sweep, site=site, storage=folder, folder=folder / name)
-    return Plan(loaded, site, name, folder, sweep, sources, command)
+        networks = resolve_features(loaded, sweep, storage=folder, folder=folder / name)
+    return Plan(loaded, site, name, folder, sweep, sources, networks, command)
 
 
 def _sweep_of(loaded: LoadedExperiment, alone: bool) -> Sweep:

@@ -185,6 +185,7 @@ class Rank:
             number=assignment.attempt,
             fence=_fence_of(assignment),
             weights=assignment.weights,
+            features=assignment.features,
             judged_by=assignment.judged_by,
         )
 

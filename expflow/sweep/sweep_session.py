@@ -24,7 +24,7 @@ from expflow.sweep.plan import Plan
 from expflow.sweep.result_files import make_trial_folder
 from expflow.sweep.stored_trials import stored_trial
 from expflow.sweep.trial_ranks import ranks_of
-from expflow.sweep.weight_copies import keep_copies
+from expflow.sweep.weight_copies import keep_copies, kept_features
 
 DRIVER = "driver"
 """The driver's name as a reader of the dispatcher's messages."""
@@ -193,6 +193,7 @@ def make_assignment(plan: Plan, attempt: PlannedAttempt, lockstep: bool) -> Assi
         experiment=str(plan.folder),
         epoch=attempt.epoch,
         weights=keep_copies(planned.weights, plan.folder),
+        features=kept_features(planned.features, plan.folder),
         judged_by=plan.metric,
         lockstep=lockstep,
         log_bytes=resources.log_size,

@@ -75,13 +75,13 @@ def expand_config(plan: Plan, values: Values, seeds: Sequence[int] | None = None
     recipe = plan.loaded.configure(values)
     config, budget = config_id(recipe), budget_of(recipe)
     source = recipe.init.source if recipe.init is not None and recipe.init.pretrained else ""
-    trials = []
+    features, trials = plan.networks.of(recipe), []
     for seed in plan.sweep.seeds if seeds is None else seeds:
         data = prepared_data(plan, recipe, seed)
         weights = plan.sources.of(source, seed) if source else None
-        weights_id = weights.id if weights is not None else ""
+        weights_id = "+".join(taken.id for taken in (weights, features) if taken is not None)
         name = trial_id(config, seed, data.key if data is not None else own_data_key(recipe), weights_id)
-        trials.append(PlannedTrial(name, config, seed, values, budget, data, plan.loaded.configure, weights))
+        trials.append(PlannedTrial(name, config, seed, values, budget, data, plan.loaded.configure, weights, features))
     return trials
 
 

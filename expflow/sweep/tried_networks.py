@@ -51,7 +51,7 @@ class TriedNetworks:
             recipe: Its recipe, which is made anew each time that a trial is asked for it.
         """
         data = trial.data.manifest.content if trial.data is not None else own_data_key(recipe)
-        weights = trial.weights.id if trial.weights is not None else ""
+        weights = "+".join(taken.id for taken in (trial.weights, trial.features) if taken is not None)
         rules = self._plan.loaded.experiment.resources
         ranks = [ranks_of(rules, trial.values)] if rules.by_config else []
         return digest([self._around, _facts(recipe), data, weights, *ranks])

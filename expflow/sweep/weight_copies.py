@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from expflow.files import fsync_path
 from expflow.training.checkpoints.storage import storage_error
+from expflow.training.transfer.feature_network import FeatureNetwork, recorded_network
 from expflow.training.transfer.pretrained import PretrainedWeights
 
 KEPT = "weights"
@@ -17,6 +19,9 @@ KEPT = "weights"
 
 WEIGHTS, STATE = "weights.pt", "state-0.pt"
 """Files of a checkpoint; the second holds the mean of the weights, where one was kept."""
+
+FEATURES = "features:"
+"""Before an address in the header's weights: the same one may be in ``init.from``."""
 
 
 def _folder_of(folder: Path, hashes: list[str]) -> Path:
@@ -34,6 +39,17 @@ def kept_copies(folder: Path, known: Mapping[str, Any]) -> PretrainedWeights | N
     copies = _folder_of(folder, list(known["files"]))
     files = tuple((copies / name, sha256) for name, sha256 in zip((WEIGHTS, STATE), known["files"], strict=False))
     return PretrainedWeights(files, known["origin"], known["trial"]) if copies.is_dir() else None
+
+
+def kept_network(folder: Path, known: Mapping[str, Any] | None) -> FeatureNetwork | None:
+    """The classifier that an earlier driver measured with, where its copy is still there.
+
+    Args:
+        folder: The experiment's folder.
+        known: What the ledger's header holds of it; None for nothing.
+    """
+    copies = kept_copies(folder, known) if known is not None else None
+    return recorded_network(copies, known["network"]) if copies is not None and known is not None else None
 
 
 def keep_copies(weights: PretrainedWeights | None, folder: Path) -> PretrainedWeights | None:
@@ -59,6 +75,21 @@ def keep_copies(weights: PretrainedWeights | None, folder: Path) -> PretrainedWe
         except OSError as error:
             raise storage_error(target, error) from error
     return PretrainedWeights(copies, weights.origin, weights.trial)
+
+
+def kept_features(network: FeatureNetwork | None, folder: Path) -> FeatureNetwork | None:
+    """A classifier whose weights are copies in the results that are measured with it; None for none.
+
+    Args:
+        network: The classifier.
+        folder: The experiment's folder.
+
+    Raises:
+        DiskFull: There is no room.
+        StorageUnwritable: The folder cannot be written to.
+    """
+    weights = keep_copies(network.weights, folder) if network is not None else None
+    return replace(network, weights=weights) if network is not None and weights is not None else None
 
 
 def _copy(weights: PretrainedWeights, copies: tuple[tuple[Path, str], ...], target: Path) -> None:

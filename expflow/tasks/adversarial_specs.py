@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from expflow.config.component_specs import ModelInput, ModelOutput, TaskSpec
 from expflow.config.spec import identity
+from expflow.tasks.generative_specs import features_field
 
 Objective = Literal["non_saturating", "hinge", "least_squares"]
 """What discriminators and generators minimise; see expflow.tasks.adversarial_losses."""
@@ -68,6 +69,7 @@ class GANSpec(AdversarialSpec):
     n_critic: int = identity(
         1, description="Batches on each of which the discriminator moves, before the generator does.", ge=1, le=100
     )
+    features: str = features_field()
 
 
 JUDGED: ModelOutput = "realness"

@@ -21,8 +21,11 @@ from expflow.tasks.image_metrics import gradient_energy
 from expflow.tasks.keyed_noise import FIXED, keyed_normal, keyed_uniform, sample_keys
 from expflow.tasks.noise_schedule import NoiseSchedule, sampling_times
 
-TIMES, NOISE = 1, 2
+TIMES, NOISE, BEGINNING = 1, 2, 3
 """Streams of random numbers of a sample."""
+
+FEATURE_SEED = 2018
+"""Of the noise of the images that are compared in features: one for all trials."""
 
 SHARPNESS_SEED = 21
 """Of the noise of the images whose sharpness is measured: one for all trials."""
@@ -93,6 +96,9 @@ class Diffusion(ImageTask):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Adds the batch to the epoch's sums; each image has the same step and noise in all validations."""
         self._add(batch, FIXED)
+        if self._feature_distance is not None:
+            made = self(self.served_inputs(batch))
+            self._feature_distance.add(batch["image"], made * 255, batch["valid"])
 
     def measured(self, sums: Tensor) -> Mapping[str, Tensor]:
         """``loss``; of a validation also ``sharpness``, the gradient energy of new images over that of the split's."""
@@ -101,7 +107,20 @@ class Diffusion(ImageTask):
             with torch.no_grad():
                 images = self.draw_samples(torch.Generator().manual_seed(SHARPNESS_SEED))
             measured["sharpness"] = gradient_energy(images.double().clamp(0, 1)).mean() / (sums[2] / sums[0])
+            measured.update(self._feature_distances())
         return measured
+
+    def forward(self, noise_bchw: Tensor) -> Tensor:
+        """(b, c, h, w) noise -> (b, c, h, w) images from 0 to 1, drawn in ``sampling_steps``."""
+        return self._walked(noise_bchw, torch.Generator())
+
+    def served_inputs(self, batch: Batch) -> Tensor:
+        """(b, c, h, w) noise, of which a model that is served makes images.
+
+        Args:
+            batch: A batch of images.
+        """
+        return keyed_normal(sample_keys(batch, FEATURE_SEED, FIXED), self._shape, BEGINNING)
 
     def generated(self, number: int, generator: torch.Generator) -> Tensor:
         """(number, c, h, w) new images from 0 to 1.
@@ -110,10 +129,13 @@ class Diffusion(ImageTask):
             number: How many.
             generator: Of the CPU, for the noise that they begin with.
         """
-        x = torch.randn(number, *self._shape, generator=generator).to(self.device)
+        return self._walked(torch.randn(number, *self._shape, generator=generator).to(self.device), generator)
+
+    def _walked(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """(b, c, h, w) images from 0 to 1, from noise alone; with eta ``generator`` gives that of each step."""
         times = sampling_times(len(self.noise), self._spec.sampling_steps)
         for t, s in zip(times, [*times[1:], -1], strict=True):
-            t_b = torch.full((number,), t, device=x.device)
+            t_b = torch.full((x.shape[0],), t, device=x.device)
             named = self._named(x, t_b)
             x0 = named if self._spec.predict == "x0" else self.noise.image_of(x, t_b, named)
             x0 = x0.clamp(-1, 1)

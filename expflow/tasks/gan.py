@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from expflow.data.dataspec import DataSpec
 from expflow.errors import UserError
 from expflow.optim import OptimizerFactory, ScheduleFactory
-from expflow.tasks.adversarial import DISCRIMINATOR, GENERATOR, AdversarialTask, check_made, check_networks
+from expflow.tasks.adversarial import DISCRIMINATOR, GENERATOR, HALF_RANGE, AdversarialTask, check_made, check_networks
 from expflow.tasks.adversarial_specs import GANSpec
 from expflow.tasks.base import Batch, check_fields
 from expflow.tasks.keyed_noise import FIXED, keyed_normal, sample_keys
@@ -68,8 +68,16 @@ class GAN(AdversarialTask):
         """(b, latent) noise -> (b, c, h, w) images from 0 to 1."""
         return (self._generated(noise_bz) + 1) / 2
 
+    def served_inputs(self, batch: Batch) -> Tensor:
+        """(b, latent) noise, of which a model that is served makes images.
+
+        Args:
+            batch: A batch of images.
+        """
+        return self._noise(batch, VALIDATION_SEED, FIXED)
+
     def _generated(self, noise_bz: Tensor) -> Tensor:
-        return check_made(self.generator, self.generator(noise_bz), (len(noise_bz), *self._shape))
+        return check_made(self.generator, self.generator(noise_bz), (noise_bz.shape[0], *self._shape))
 
     def made(self, batch: Batch, batch_idx: int) -> Mapping[str, Tensor]:
         """``image`` (b, c, h, w), made of this batch's noise."""
@@ -91,6 +99,8 @@ class GAN(AdversarialTask):
         """Adds the batch to the epoch's sums, and its projections to the distance."""
         made = {IMAGE: self._generated(self._noise(batch, VALIDATION_SEED, FIXED))}
         self._distance.add(self.scaled(batch[IMAGE]), made[IMAGE], batch["valid"])
+        if self._feature_distance is not None:
+            self._feature_distance.add(batch[IMAGE], (made[IMAGE] + 1) * HALF_RANGE, batch["valid"])
         self.validation_losses(batch, made)
 
     def on_validation_epoch_end(self) -> None:
@@ -98,6 +108,7 @@ class GAN(AdversarialTask):
         rows = self._distance.take()
         gathered: Any = self.all_gather(rows)
         self.log("val/swd", sliced_distance(gathered.reshape(-1, rows.shape[1])), rank_zero_only=False)
+        self.log_dict({f"val/{name}": value for name, value in self._feature_distances().items()})
         super().on_validation_epoch_end()
 
     def draw_samples(self, generator: torch.Generator) -> Tensor:

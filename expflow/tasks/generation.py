@@ -22,7 +22,7 @@ def generated(model: Transformer, source_bs: Tensor, length: int, beams: int = 1
         length: Most tokens, END among them.
         beams: How many beginnings are kept.
     """
-    b = len(source_bs)
+    b = source_bs.shape[0]
     memory, seen = model.encoded(source_bs)
     memory, seen = (part.repeat_interleave(beams, 0) for part in (memory, seen))
     tokens = torch.full((b * beams, 1), START, device=source_bs.device)

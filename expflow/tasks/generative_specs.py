@@ -26,6 +26,15 @@ def samples_field() -> Any:
     )
 
 
+def features_field() -> Any:
+    """The key ``features``."""
+    return identity(
+        "",
+        description="A trained classifier, NAME/best or NAME/3fa9: val/kid and val/frechet_distance compare as many"
+        " made images as val has with these, in what it gives to its last layer. Val needs ten images a feature.",
+    )
+
+
 def label_conflicts(slots: Mapping[str, Any], init: Any) -> Iterable[tuple[str, str]]:
     """MixUp, CutMix and a probe's kept features, where no classes are learned.
 
@@ -97,6 +106,15 @@ class DiffusionSpec(PenalisedTaskSpec):
         0.0, description="Noise that sampling adds at each step: 0 none (DDIM), 1 as much as DDPM.", ge=0, le=1
     )
     samples: int = samples_field()
+    features: str = features_field()
+
+    @model_validator(mode="after")
+    def _compares_what_all_ranks_draw(self) -> Self:
+        if self.features and self.eta:
+            raise FieldError(
+                "features", f"compares images that are drawn without further noise (eta: 0), found {self.eta}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _takes_no_more_steps_than_there_are(self) -> Self:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from expflow.tasks.feature_distance import FeatureDistance
 from expflow.tasks.low_overhead import LowOverheadModule
 from expflow.tasks.mean_accumulator import MeanAccumulator
 
@@ -24,6 +25,7 @@ class MeasuredTask(LowOverheadModule):
         super().__init__()
         self._epoch_means, self._train_means = MeanAccumulator(), MeanAccumulator()
         self._ranks = 1
+        self._feature_distance: FeatureDistance | None = None
 
     @abstractmethod
     def measured(self, sums: Tensor) -> Mapping[str, Tensor]:
@@ -32,6 +34,22 @@ class MeasuredTask(LowOverheadModule):
         Args:
             sums: What :meth:`MeanAccumulator.total` gives, over all ranks.
         """
+
+    def compare_by(self, distance: FeatureDistance) -> None:
+        """Have validation compare made images with real ones in the features of a classifier.
+
+        Args:
+            distance: What compares them; its classifier is no part of this module.
+        """
+        self._feature_distance = distance
+
+    def _feature_distances(self) -> Mapping[str, Tensor]:
+        """The distances over the images of all ranks since the last call; empty without a classifier."""
+        if self._feature_distance is None:
+            return {}
+        rows = self._feature_distance.take()
+        gathered: Any = self.all_gather(rows)
+        return self._feature_distance.measured(gathered.reshape(-1, rows.shape[1]))
 
     def _log_means(self, prefix: str) -> None:
         """Log the epoch's metrics over all ranks as ``prefix/name``, and begin anew."""

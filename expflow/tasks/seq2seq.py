@@ -69,6 +69,18 @@ class Seq2Seq(ImageTask):
         self._epoch_means.add(tokens, loss.detach(), hits)
         return loss, tokens
 
+    def forward(self, source_bs: Tensor) -> Tensor:
+        """(b, s) tokens -> (b, t) tokens that the network writes."""
+        return self.written(source_bs)
+
+    def served_inputs(self, batch: Batch) -> Tensor:
+        """(b, s) tokens, for which a model that is served writes others.
+
+        Args:
+            batch: A batch of texts.
+        """
+        return batch[SOURCE]
+
     def written(self, source_bs: Tensor) -> Tensor:
         """(b, s) tokens -> (b, t) tokens that the network writes.
 

@@ -15,6 +15,7 @@ from expflow.config.component_specs import task_spec
 from expflow.config.schema import Recipe
 from expflow.events import ArtifactKind, Report
 from expflow.registry import load_dotted
+from expflow.training.transfer.feature_network import FeatureNetwork
 from expflow.training.transfer.pretrained import PretrainedWeights
 
 
@@ -94,6 +95,7 @@ class Attempt:
         fence: What is checked before anything is written.
         weights: What a trial begins with whose recipe takes weights over (``init.from``).
         judged_by: The metric that the trial is judged by; "" where it is not known.
+        features: The classifier in whose features its metrics compare images (``task.features``).
     """
 
     recipe: Recipe
@@ -106,6 +108,7 @@ class Attempt:
     fence: Fence | None = None
     weights: PretrainedWeights | None = None
     judged_by: str = ""
+    features: FeatureNetwork | None = None
 
 
 @dataclass(frozen=True)

@@ -57,11 +57,13 @@ from expflow.training.system_metrics import SystemMonitor
 from expflow.training.trainer_arguments import (
     TrialTrainer,
     early_stop_reason,
+    explained_unused_parameters,
     may_have_unused_parameters,
     precision_and_compilation,
     recipe_callbacks,
     trainer_arguments,
 )
+from expflow.training.transfer.feature_loading import attach_features
 from expflow.training.transfer.freezing import freezing_callbacks
 from expflow.training.transfer.probe_features import with_probe_features
 from expflow.training.transfer.weight_loading import load_initial_weights
@@ -96,6 +98,7 @@ def run(attempt: Attempt, world: World, on_report: OnReport, *, on_notice: OnNot
         _import_user_modules(attempt.recipe)
     with (
         explained_out_of_memory(attempt.recipe, world),
+        explained_unused_parameters(attempt.recipe),
         isolated(threads=world.threads, deterministic=not world.gpus, rank=world.rank),
         within_gpu_share(world),
     ):
@@ -116,6 +119,7 @@ def _prepare(
     seed_everything(attempt.seed)
     data = open_trial_data(attempt, world)
     task = build_task(attempt.recipe, data.spec)
+    attach_features(attempt, task, data.spec)
     data = with_task(data, task, attempt, world)
     if attempt.recipe.trainer.sync_batchnorm:
         convert_batch_norms(task, world)

@@ -175,6 +175,7 @@ def _digests(attempt: Attempt) -> dict[str, str]:
         "fork": attempt.forks,
         "origin": str(attempt.resume),
         "weights": attempt.weights.id if attempt.weights else "",
+        "features": attempt.features.id if attempt.features else "",
     }
     return {
         name: hashlib.sha256(json.dumps(part, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -95,6 +96,35 @@ def may_have_unused_parameters(recipe: Recipe) -> bool:
     if strategy == "auto":
         return isinstance(recipe.task, UserComponent) or frees_later(recipe.init)
     return strategy == "ddp_find_unused_parameters_true" or frees_later(recipe.init)
+
+
+_UNUSED = re.compile(r"parameters that were not used in producing|finished reduction in the prior iteration")
+"""What Lightning and torch say of parameters without a gradient that nobody looked for."""
+
+
+@contextmanager
+def explained_unused_parameters(recipe: Recipe) -> Iterator[None]:
+    """Run the body, and name the key where DDP meets parameters without a gradient that it was told are not there.
+
+    Args:
+        recipe: What is trained.
+
+    Raises:
+        UserError: The module has such parameters.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not _UNUSED.search(str(error)):
+            raise
+        strategy = recipe.trainer.lightning.get("strategy", "auto")
+        raise UserError(
+            f"trainer.lightning.strategy: {strategy} says that each parameter has a gradient in every step, and here"
+            " some have none, as those of networks that take turns; leave it out, and DDP looks for them in each step"
+            if strategy != "auto"
+            else "some parameters have no gradient in a step, and with several ranks DDP has to be told that: set"
+            " trainer.lightning: {strategy: ddp_find_unused_parameters_true}"
+        ) from error
 
 
 def recipe_callbacks(recipe: Recipe, data_spec: DataSpec) -> list[Callback]:

@@ -77,7 +77,7 @@ def test_it_is_fitted_once_and_learns(form: str, root: Path, tmp_path: Path) -> 
     assert report.metrics["val/top1"] > 0.3
     (saved,) = [notice for notice in notices if isinstance(notice, Saved)]
     assert saved.step == 1
-    with open_evaluator(recipe, 0, root, World()) as evaluator:
+    with open_evaluator(Attempt(recipe, 0, root), World()) as evaluator:
         measured = evaluator.evaluate(evaluator.load_weights(saved.path).weights, "val")
     assert measured.metrics["val/top1"] == report.metrics["val/top1"]
     assert measured.predictions is not None

@@ -25,17 +25,19 @@ EPOCHS = {"LitPlateau": 3}
 """Where not 2."""
 
 
-def recipe(name, **arguments):
+def recipe(name, *, strategy=None, **arguments):
     task = UserComponent(name=f"{CODE}:{name}", **arguments)
     data = UserComponent(name=f"{CODE}:DigitsDataModule")
-    return Recipe(data=data, task=task, trainer=Trainer(epochs=EPOCHS.get(name, 2)))
+    trainer = Trainer(epochs=EPOCHS.get(name, 2), lightning={"strategy": strategy} if strategy else {})
+    return Recipe(data=data, task=task, trainer=trainer)
 
 
 def recipes(folder: Path):
     """What the two ranks train."""
     trials = {f"{name}-{value}": recipe(name, **{key: value}) for name, key, value in TRIALS}
     still = {f"{name}-still": recipe(name, learning_rate=0.0) for name in ("LitClassifier", "LitEpochEnd")}
-    return trials | still
+    promised = {f"{name}-ddp": recipe(name, strategy="ddp") for name in ("GAN", "LitClassifier")}
+    return trials | still | promised
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +66,14 @@ def test_each_is_trained_on_two_ranks(name, key, value, two_ranks, request):
     assert result["step"] == len(result["reports"]) * STEPS[2]
     folder = request.getfixturevalue("tmp_path_factory").getbasetemp()
     expects(name, result["reports"], result["artifacts"], next(folder.glob(f"two*/{name}-{value}")))
+
+
+def test_a_gan_that_is_told_to_use_all_its_parameters_is_refused_with_the_key(two_ranks):
+    """Without the key they are looked for, as in the test before: the documented module trains unchanged."""
+    assert two_ranks["LitClassifier-ddp"]["step"] == 2 * STEPS[2]
+    error = two_ranks["GAN-ddp"]["error"]
+    assert error.startswith("UserError: trainer.lightning.strategy: ddp says that each parameter has a gradient")
+    assert error.endswith("leave it out, and DDP looks for them in each step")
 
 
 def expects(name, reports, artifacts, folder):

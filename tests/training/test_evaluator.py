@@ -12,7 +12,7 @@ from expflow.data.prepare.build import prepare
 from expflow.data.specs import DigitsSpec
 from expflow.errors import CheckpointMismatch, UserError
 from expflow.optim.specs import ConstantSpec
-from expflow.training import World
+from expflow.training import Attempt, World
 from expflow.training.checkpoints import list_checkpoints
 from expflow.training.evaluation.ensembles import ensemble, greedy_soup, mean_weights, metrics_of, uniform_soup
 from expflow.training.evaluation.evaluator import SplitMetrics, open_evaluator
@@ -49,7 +49,7 @@ def checkpoint(folder):
 
 
 def opened(digits, made=None, seed=0):
-    return open_evaluator(made or on_digits(), seed, digits.root, World())
+    return open_evaluator(Attempt(made or on_digits(), seed, digits.root), World())
 
 
 def test_a_finished_trial_gives_on_val_what_it_reported(digits, trained):

@@ -14,7 +14,7 @@ from expflow.architectures.layer_table import layer_field
 from expflow.config import load
 from expflow.data.prepare.build import prepare
 from expflow.errors import UserError
-from expflow.training import World
+from expflow.training import Attempt, World
 from expflow.training.evaluation.attention_maps import attention_maps, attention_rollout, attention_weights
 from expflow.training.evaluation.dreams import dream
 from expflow.training.evaluation.evaluator import Evaluator, open_evaluator
@@ -46,7 +46,7 @@ def evaluators(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def opened(request: pytest.FixtureRequest, evaluators: dict[str, Path], tmp_path_factory: pytest.TempPathFactory):
     recipe = load(evaluators[request.param]).experiment.recipe
     root = prepare(recipe.data, cache=tmp_path_factory.getbasetemp() / "inside-cache").root
-    with open_evaluator(recipe, 0, root, World()) as evaluator:
+    with open_evaluator(Attempt(recipe, 0, root), World()) as evaluator:
         yield evaluator
 
 

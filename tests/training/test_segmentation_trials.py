@@ -96,7 +96,7 @@ def test_views_of_validation_images_are_measured_by_the_same_sums(scenes: tuple[
     recipe, root = scenes
     attempt = Attempt(recipe, 0, root, tmp_path / "trial")
     _, reports = train(attempt)
-    with open_evaluator(recipe, 0, root, World()) as evaluator:
+    with open_evaluator(Attempt(recipe, 0, root), World()) as evaluator:
         weights = evaluator.load_weights(list_checkpoints(tmp_path / "trial" / "checkpoints")[0]).weights
         for views in (AugmentedViews(), AugmentedViews(window=16)):
             evaluator.views = views

@@ -234,7 +234,7 @@ def test_a_plan_refuses_a_modules_own_loaders_that_ranks_could_not_share(ranks, 
 
 
 def test_a_finished_trial_with_loaders_of_its_own_is_evaluated():
-    with open_evaluator(own_loaders(), 0, None, World()) as evaluator:
+    with open_evaluator(Attempt(own_loaders(), 0), World()) as evaluator:
         batches = evaluator.batches("test")
     assert numbers(batch["number"].tolist() for batch in batches) == list(range(7))
 

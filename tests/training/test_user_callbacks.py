@@ -169,7 +169,7 @@ def test_nothing_is_written_where_nothing_is_kept(tmp_path, monkeypatch):
     )
     train(recipe, None)
     assert measure_steps(recipe, tmp_path).train > 0
-    with open_evaluator(recipe, 0, None, World()) as evaluator:
+    with open_evaluator(Attempt(recipe, 0), World()) as evaluator:
         assert "val/top1" in evaluator.evaluate(evaluator.task.state_dict(), "val").metrics
     assert list(tmp_path.iterdir()) == []
 

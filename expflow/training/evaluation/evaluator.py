@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
-from expflow.config.schema import Recipe
 from expflow.data.dataspec import DataSpec
 from expflow.errors import CheckpointMismatch, UserError
 from expflow.tasks import build_task
@@ -40,6 +39,7 @@ from expflow.training.isolation import isolated, seed_everything
 from expflow.training.lightning_switches import quiet_arguments
 from expflow.training.reporter import logged_metrics
 from expflow.training.trainer_arguments import TrialTrainer, precision_and_compilation, trainer_arguments
+from expflow.training.transfer.feature_loading import attach_features
 from expflow.training.trial_data import open_trial_data, split_loader, with_task
 from expflow.training.trial_logger import TrialLogger
 from expflow.training.user_callbacks import user_callbacks
@@ -95,6 +95,7 @@ class Evaluator:
         seed_everything(attempt.seed)
         data = open_trial_data(attempt, world)
         self.task: LightningModule = build_task(attempt.recipe, data.spec)
+        attach_features(attempt, self.task, data.spec)
         self._data = with_task(data, self.task, attempt, world)
 
     @property
@@ -206,20 +207,18 @@ class Evaluator:
 
 
 @contextmanager
-def open_evaluator(recipe: Recipe, seed: int, data_root: Path | None, world: World) -> Iterator[Evaluator]:
-    """An evaluator for a recipe; when it is left, the process is as it was before.
+def open_evaluator(attempt: Attempt, world: World) -> Iterator[Evaluator]:
+    """An evaluator for a trial's recipe; when it is left, the process is as it was before.
 
     Args:
-        recipe: What was trained.
-        seed: A trial's seed.
-        data_root: The folder of prepared shards; None where the task needs no data.
+        attempt: The trial.
         world: What this process may use.
 
     Raises:
         UserError: The recipe's network or data cannot be built.
     """
     with isolated(threads=world.threads, deterministic=not world.gpus):
-        yield Evaluator(Attempt(recipe, seed, data_root), world)
+        yield Evaluator(attempt, world)
 
 
 def _named(metrics: Mapping[str, float], split: str) -> dict[str, float]:

@@ -70,7 +70,10 @@ def example_inputs(evaluator: Evaluator, split: str, samples: int) -> Tensor:
     """
     batch: Any = next(iter(evaluator.batches(split)))
     inputs: Any = batch
-    if isinstance(batch, Mapping):
+    own = getattr(evaluator.task, "served_inputs", None)
+    if callable(own):
+        inputs = own(batch)
+    elif isinstance(batch, Mapping):
         inputs = batch.get(INPUT)
     elif isinstance(batch, list | tuple) and batch:
         inputs = batch[0]
