@@ -34,8 +34,8 @@ SHAPES = {
 }
 
 
-FIRST_SEARCHES = {"nas_controller_proof": "sweep.searcher"}
-"""Those that retrain what other experiments found, and the key that says so."""
+FIRST_SEARCHES = {"nas_controller_proof": "sweep.searcher", "gan_average": "task.features"}
+"""Those that need what other experiments found, and the key that says so."""
 
 BEGIN_WITH_OTHERS = (
     "mae_pretraining",
