@@ -5,6 +5,9 @@ Taking, renewing and giving back happen under a short flock of a file beside it 
 no reader sees half of it. A lock is taken over only when its owner is provably dead: on the same machine when no such
 process runs any more, from elsewhere when its lease ran out. Every taking raises the epoch, which is never lowered
 again, also not when a lock is given back: a holder of an older epoch is refused.
+
+How long ago a lease was renewed is told by the times of two files, which are those of the one server that both machines
+write to: the clocks of the machines may differ by minutes.
 """
 
 from __future__ import annotations
@@ -52,6 +55,7 @@ class DriverLock:
         self._folder = folder
         self._holder = holder
         self._seen = _stamp(folder)
+        self._renewed = time.monotonic()
 
     @property
     def epoch(self) -> int:
@@ -82,10 +86,12 @@ class DriverLock:
             LedgerDamaged: The lock file does not read.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        with _guard(folder):
+        with _guard(folder) as guard:
             before = read_holder(folder)
-            if before is not None and before.owner is not None and not _is_over(before, before.owner):
-                raise LedgerLocked(_who(folder, before, before.owner))
+            if before is not None and before.owner is not None:
+                age = _age(folder, guard)
+                if not _is_over(before.owner, age):
+                    raise LedgerLocked(_who(folder, before, before.owner, age))
             now = time.time()
             epoch = max(at_least, before.epoch + 1 if before else 1)
             holder = LockHolder(epoch, ProcessIdentity.current(), since=now, renewed=now)
@@ -115,8 +121,8 @@ class DriverLock:
             self._write(LockHolder(self.epoch, self.owner, self._holder.since, time.time()))
 
     def is_due(self) -> bool:
-        """Whether it is time to renew (also after the clock jumped back)."""
-        return not 0 <= time.time() - self._holder.renewed < RENEW_SECONDS
+        """Whether it is time to renew."""
+        return time.monotonic() - self._renewed >= RENEW_SECONDS
 
     def give_back(self) -> None:
         """Free the lock for the next driver; nothing happens when another driver has it already."""
@@ -126,7 +132,7 @@ class DriverLock:
 
     def _write(self, holder: LockHolder) -> None:
         _write(self._folder, holder)
-        self._holder, self._seen = holder, _stamp(self._folder)
+        self._holder, self._seen, self._renewed = holder, _stamp(self._folder), time.monotonic()
 
     def _check_content(self) -> None:
         now = read_holder(self._folder)
@@ -188,30 +194,39 @@ def _stamp(folder: Path) -> tuple[int, int] | None:
 
 
 @contextlib.contextmanager
-def _guard(folder: Path) -> Iterator[None]:
-    """Only one process at a time reads the lock and replaces it. The system releases it when the process dies."""
+def _guard(folder: Path) -> Iterator[int]:
+    """Only one process at a time reads the lock and replaces it. The system releases it when the process dies.
+
+    Yields:
+        The descriptor of the file that is locked.
+    """
     descriptor = os.open(folder / "lock.guard", os.O_CREAT | os.O_RDWR, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _is_over(holder: LockHolder, owner: ProcessIdentity) -> bool:
+def _age(folder: Path, guard: int) -> float:
+    """Seconds since the lock was written, by the clock of whatever holds the files: it is asked to note the present
+    time on the one that is locked (``utime`` without a time)."""
+    os.utime(guard)
+    return os.fstat(guard).st_mtime - (folder / "lock.json").stat().st_mtime
+
+
+def _is_over(owner: ProcessIdentity, age: float) -> bool:
     dead = owner.is_dead()
-    if dead is None:  # clocks of two hosts differ by far less than the lease
-        return time.time() - holder.renewed > LEASE_SECONDS
-    return dead
+    return age > LEASE_SECONDS if dead is None else dead
 
 
-def _who(folder: Path, holder: LockHolder, owner: ProcessIdentity) -> str:
+def _who(folder: Path, holder: LockHolder, owner: ProcessIdentity, age: float) -> str:
     text = (
         f"another driver works on {folder.parent}: process {owner.pid} on {owner.host}, since {_clock(holder.since)}, "
-        f"last sign of life {max(0.0, time.time() - holder.renewed):.0f} s ago. Wait until it is done, or stop it there"
+        f"last sign of life {max(0.0, age):.0f} s ago. Wait until it is done, or stop it there"
     )
     if owner.is_dead() is None:
-        text += f"; if it died, this command works from {_clock(holder.renewed + LEASE_SECONDS)} on"
+        text += f"; if it died, this command works in {max(1.0, LEASE_SECONDS - age):.0f} s"
     return text
 
 

@@ -32,6 +32,7 @@ from expflow.events import (
     TrialReported,
 )
 from expflow.ledger.header import Continuation, Header
+from expflow.ledger.ledger_clock import LedgerClock
 from expflow.ledger.lock import DriverLock
 from expflow.ledger.reader import first_line, last_epoch, last_time, segments_of
 from expflow.ledger.records import Line, Record, encode
@@ -100,7 +101,7 @@ class Ledger:
     ) -> None:
         self.header, self._replica = header, replica
         self._lock, self._segments, self._number = lock, segments, number
-        self._at = at
+        self._clock = LedgerClock(at)
         self._first: Line = header
         self._mutex = threading.RLock()
         self._dirty, self._closed = False, False
@@ -287,15 +288,15 @@ class Ledger:
 
     def _write(self, body: Line, durable: bool) -> float:
         """Write a line; when it was written, in unix seconds."""
-        self._at = max(self._at, time.time())  # a clock that is set back must not reorder history
-        line = encode(self._at, self._line + 1, body)
+        at = self._clock.now()
+        line = encode(at, self._line + 1, body)
         self._put(line)
         self._dirty = True
         self._counter.add(line)
         self._line, self._offset = self._line + 1, self._offset + len(line)
         if durable:
             self.sync()
-        return round(self._at, 6)
+        return round(at, 6)
 
     def _put(self, line: bytes) -> None:
         """Write the whole line or nothing."""

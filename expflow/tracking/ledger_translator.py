@@ -113,7 +113,7 @@ class LedgerTranslator:
             at: The time that the runs get as their end (unix seconds).
         """
         if self._first is not None and not self.driver_stopped:
-            self._stop("KILLED", "killed", at)
+            self._stop("KILLED", "killed", self._not_before(at))
 
     def reassert(self, at: float) -> None:
         """Mark again as running what runs at the moment, in case an earlier follower took its driver for dead.
@@ -122,8 +122,13 @@ class LedgerTranslator:
             at: The present time (unix seconds).
         """
         if self._first is not None and not self.driver_stopped:
+            at = self._not_before(at)
             self.pending.state(SWEEP, "running", "RUNNING", at)
             self._set_state(self._running(), "running", "RUNNING", at)
+
+    def _not_before(self, at: float) -> float:
+        """A time of this machine that comes after what another one, whose clock was ahead, may have recorded."""
+        return max(at, self.state.at)
 
     def spec(self, key: str) -> RunSpec:
         """What a run is to be created with.

@@ -34,6 +34,10 @@ class Workplace:
 
     folder: Path
     started: list[subprocess.Popen[str]] = field(default_factory=list)
+    python: tuple[str, ...] = (sys.executable,)
+    """What runs the command."""
+    variables: dict[str, str] = field(default_factory=dict)
+    """What it finds in its environment besides."""
 
     def leave(self) -> None:
         """Kill what a failed test left behind."""
@@ -55,11 +59,11 @@ class Workplace:
     def environment(self) -> dict[str, str]:
         tracking = f"sqlite:///{self.folder}/mlflow.db"
         cache = {"EXPFLOW_CACHE": str(self.folder / "cache"), "MLFLOW_TRACKING_URI": tracking}
-        return {**os.environ, **cache, "COLUMNS": "200"}
+        return {**os.environ, **cache, "COLUMNS": "200", **self.variables}
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "expflow", *words],
+            [*self.python, "-m", "expflow", *words],
             cwd=self.folder,
             env=self.environment(),
             stdout=subprocess.PIPE,

@@ -190,7 +190,8 @@ class HttpSource(ByteSource):
             )
         if status in BUSY_STATUSES or status >= 500:
             raise TransientFailure(
-                f"the server answered HTTP {status}", _retry_after(response.headers.get("Retry-After", ""))
+                f"the server answered HTTP {status}",
+                _retry_after(response.headers.get("Retry-After", ""), response.headers.get("Date", "")),
             )
         if status == 416:
             raise UnexpectedContent(f"the file ends before byte {start}")
@@ -203,16 +204,20 @@ def _version_tag(headers: Mapping[str, str]) -> str:
     return tag if tag.startswith('"') else headers.get("Last-Modified", "")
 
 
-def _retry_after(text: str) -> float | None:
-    """The wait in seconds that a server asks for, as a number or a date."""
+def _retry_after(text: str, now: str) -> float | None:
+    """The wait in seconds that a server asks for, as a number, or as a date by its own clock, which shows ``now``."""
     if NUMBER.fullmatch(text):
         return float(text)
+    then = _moment(text)
+    return None if then is None else max(0.0, (then - (_moment(now) or datetime.now(UTC))).total_seconds())
+
+
+def _moment(text: str) -> datetime | None:
     try:
-        then = parsedate_to_datetime(text)
+        moment = parsedate_to_datetime(text)
     except (TypeError, ValueError, OverflowError):
         return None
-    then = then if then.tzinfo else then.replace(tzinfo=UTC)
-    return max(0.0, (then - datetime.now(UTC)).total_seconds())
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _error_kind(error: BaseException) -> str:

@@ -107,7 +107,10 @@ class _Handler(BaseHTTPRequestHandler):
         return self.answer(fault, 206, data[begin : end + 1], headers)
 
     def answer(self, fault: Fault, status: int, body: bytes, headers: dict[str, str]) -> None:
-        self.send_response(status)
+        if "Date" in headers:  # in place of its own
+            self.send_response_only(status)
+        else:
+            self.send_response(status)
         length = len(body) if fault.length is None else fault.length
         if length >= 0:
             self.send_header("Content-Length", str(length))

@@ -116,6 +116,14 @@ def test_retry_after_is_honoured_up_to_the_longest_wait(root, server, shard, wai
     assert waits[2] == 30
 
 
+def test_a_date_in_retry_after_is_by_the_servers_own_clock(root, server, shard, waits):
+    now = datetime.now(UTC) - timedelta(minutes=10)
+    then = format_datetime(now + timedelta(seconds=20), usegmt=True)
+    server.fail(Fault(status=503, headers={"Retry-After": then, "Date": format_datetime(now, usegmt=True)}))
+    assert shard_bytes(root, shard) == DATA
+    assert waits == [20]
+
+
 def test_jitter_takes_up_to_half_of_a_wait(waits):
     for chance in (0.0, 0.5, 1.0):
         RetryPolicy(jitter=lambda chance=chance: chance, sleep=waits.append).wait(3)
