@@ -70,6 +70,7 @@ class RayCluster:
         beside_driver: Holds an actor to the driver's own node.
         attempt_limits: How long an attempt may take.
         probe: Whether the cluster is still there.
+        may_grow: Whether nodes may join: not where the sweep has started Ray for itself.
     """
 
     shape: GangShape
@@ -78,6 +79,7 @@ class RayCluster:
     beside_driver: NodeAffinitySchedulingStrategy
     attempt_limits: AttemptLimits
     probe: RayProbe
+    may_grow: bool
 
 
 @contextmanager
@@ -244,8 +246,7 @@ def with_gpu_share(cluster: RayCluster, resources: Resources, gpus_per_rank: flo
         gpu_memory: Share of a GPU's memory that torch may take in a rank.
     """
     shape = replace(cluster.shape, gpus_per_rank=gpus_per_rank, gpu_memory=gpu_memory)
-    foreign = "expflow" not in cluster.trainable_resources
-    return _with_gangs(shape, resources, foreign, cluster.probe)
+    return _with_gangs(shape, resources, cluster.may_grow, cluster.probe)
 
 
 def cpu_gangs(resources: Resources) -> int:
@@ -293,4 +294,4 @@ def _with_gangs(shape: GangShape, resources: Resources, foreign: bool, probe: Ra
     trainable = {"node:__internal_head__": 0.0001} if foreign else {"expflow": total["expflow"] / gangs}
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     limits = AttemptLimits(resources.stall_seconds, resources.trial_seconds)
-    return RayCluster(shape, gangs, trainable, here, limits, probe)
+    return RayCluster(shape, gangs, trainable, here, limits, probe, may_grow=foreign)

@@ -89,8 +89,10 @@ def _run_gangs(
     )
     try:
         dispatcher.start.remote()
-        room = functools.partial(room_for, cluster.shape, plan.loaded.experiment.resources)
-        growth = ClusterGrowth(dispatcher, cluster.gangs, room, on_slots)
+        growth = None
+        if cluster.may_grow:
+            room = functools.partial(room_for, cluster.shape, plan.loaded.experiment.resources)
+            growth = ClusterGrowth(dispatcher, cluster.gangs, room, on_slots)
         session = SweepSession(plan, conductor, dispatcher, cluster.gangs + 1, conductor.decides, growth)
         _run_session(session, name, cluster)
         with contextlib.suppress(ray.exceptions.RayError):  # it may be what was lost; the ledger knows what is left
