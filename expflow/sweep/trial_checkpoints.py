@@ -42,12 +42,15 @@ class TrialCheckpoints:
         return folder
 
     def resume_step(self, trial: TrialState) -> int:
-        """The step of the checkpoint that a trial will go on from; 0 where it has none.
+        """The step of the checkpoint that a trial will go on from; 0 where it has none, or none that may be counted on:
+        of a trial whose begin no driver recorded a leftover may lie on this disk, and on no other driver's. What it
+        reported comes with its next attempt, if that goes on from there.
 
         Args:
             trial: The trial's state.
         """
-        if not self._fetched(trial).is_dir():
+        is_leftover = not trial.attempt and session_of(self._plan.folder) is not None
+        if is_leftover or not self._fetched(trial).is_dir():
             return 0
         try:
             recipe = self._plan.loaded.configure(trial.latest_values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -280,6 +281,21 @@ def test_what_no_driver_heard_is_recorded_before_its_trial_goes_on_behind_it(tmp
     assert [record.metrics for record in state.reports] == [
         record.metrics for record in whole.state().trials[trial].reports
     ]
+
+
+def test_a_leftover_on_one_disk_is_recorded_with_the_attempt_that_goes_on_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With results in a store, the next driver may find no such folder, and begin the trial anew."""
+    monkeypatch.setattr("expflow.sweep.trial_checkpoints.session_of", lambda folder: mock.MagicMock())
+    stage = Stage(tmp_path, experiment(0.5))
+    trial = ran_unheard(stage, 3, save_at=2)
+    conductor = stage.open()
+    assert not stage.ledger.events(TrialReported)
+    assert conductor.propose() is not None
+    conductor.take([started(trial), began(trial, 2), report(trial, 3)])
+    assert [(record.attempt, record.step) for record in stage.ledger.events(TrialReported)] == [(1, 1), (1, 2), (1, 3)]
+    assert [start.from_step for start in stage.ledger.events(TrialStarted)] == [2]
 
 
 def test_a_schedulers_word_about_what_no_driver_heard_comes_before_anything_is_started(tmp_path: Path) -> None:
