@@ -44,6 +44,7 @@ class Machine:
         pid: That process's number here.
         link: The bridge's end of its cable.
         own: The folder that only it sees, by the name that it has there.
+        clock: Environment of its processes, whose clock may be wrong.
         started: What was started on it, seen from here.
     """
 
@@ -53,6 +54,7 @@ class Machine:
     pid: int
     link: str
     own: Path
+    clock: Mapping[str, str] = field(default_factory=dict)
     started: list[subprocess.Popen[Any]] = field(default_factory=list)
 
     def seen(self, path: Path) -> Path:
@@ -116,12 +118,18 @@ class NodeMachines:
         self._ip("addr", "add", f"{self.gateway}/24", "dev", self._tag)
         self._ip("link", "set", self._tag, "up")
 
-    def make(self, name: str, size: str = "400m") -> Machine:
+    @property
+    def running(self) -> list[Machine]:
+        """The machines that have power."""
+        return [machine for machine in self._machines if machine.init.poll() is None]
+
+    def make(self, name: str, size: str = "400m", clock: Mapping[str, str] | None = None) -> Machine:
         """Make a machine.
 
         Args:
             name: Its name.
             size: Of the disk that it has to itself.
+            clock: Environment by which its processes' clock is wrong.
         """
         number = len(self._machines) + 11
         address, link, namespace = f"{self._net}.{number}", f"{self._tag}n{number}", f"{self._tag}n{number}"
@@ -145,7 +153,7 @@ class NodeMachines:
         with init.stdout:
             assert init.stdout.readline() == b"up\n"
         pid = int(Path(f"/proc/{init.pid}/task/{init.pid}/children").read_text().split()[0])
-        machine = Machine(name, address, init, pid, link, self.own)
+        machine = Machine(name, address, init, pid, link, self.own, clock or {})
         self._machines.append(machine)
         return machine
 
@@ -155,7 +163,7 @@ class NodeMachines:
         """Start a program on a machine; its output can be read."""
         process = subprocess.Popen(
             [*_enter(machine), f"--wd={cwd or self.folder}", *command],
-            env={**_inherited(), **self.variables(), **(variables or {})},
+            env={**_inherited(), **self.variables(), **machine.clock, **(variables or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -197,7 +205,7 @@ class NodeMachines:
         with (self.folder / f"{machine.name}.log").open("ab") as log:
             process = subprocess.Popen(
                 [*_enter(machine), *ray],
-                env={**_inherited(), **self.variables()},
+                env={**_inherited(), **self.variables(), **machine.clock},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -214,6 +222,17 @@ class NodeMachines:
                 time.sleep(0.2)
             else:
                 return
+
+    def drain(self, head: Machine, machine: Machine, seconds: int) -> None:
+        """Tell Ray, as whoever rents a machine out does, that one is taken away soon; it goes on until then."""
+        (raylet,) = machine.processes("raylet/raylet")
+        words = Path(f"/proc/{raylet}/cmdline").read_bytes().decode().split("\0")
+        node = next(word.partition("=")[2] for word in words if word.startswith("--node_id="))
+        ray = [str(Path(sys.executable).with_name("ray")), "drain-node", f"--address={self.head}", f"--node-id={node}"]
+        ray += ["--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=it is needed elsewhere"]
+        told = self.start(head, *ray, f"--deadline-remaining-seconds={seconds}")
+        output = told.communicate(timeout=60)[0]
+        assert told.returncode == 0, output
 
     def wait_joined(self) -> None:
         """Wait until all machines are nodes of the cluster."""
