@@ -54,10 +54,10 @@ def test_a_second_driver_is_refused_and_a_signal_leaves_everything_in_the_store(
     assert [record.body for record in records if isinstance(record.body, TrialReported)][: len(reported)] == reported
     check_ledger(stored, 3)
     check_bucket(stored)
-    _check_retention(stored, records)
+    check_retention(stored, records)
 
 
-def _check_retention(stored, records) -> None:
+def check_retention(stored, records) -> None:
     """What the ledger calls pruned is not in the store; the best trial's checkpoints are."""
     pruned = {record.body.path for record in records if isinstance(record.body, CheckpointPruned)}
     assert pruned
