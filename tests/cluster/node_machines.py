@@ -230,9 +230,9 @@ class NodeMachines:
         node = next(word.partition("=")[2] for word in words if word.startswith("--node_id="))
         ray = [str(Path(sys.executable).with_name("ray")), "drain-node", f"--address={self.head}", f"--node-id={node}"]
         ray += ["--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=it is needed elsewhere"]
-        told = self.start(head, *ray, f"--deadline-remaining-seconds={seconds}")
-        output = told.communicate(timeout=60)[0]
-        assert told.returncode == 0, output
+        process = self.start(head, *ray, f"--deadline-remaining-seconds={seconds}")
+        output = process.communicate(timeout=60)[0]
+        assert process.returncode == 0, output
 
     def wait_joined(self) -> None:
         """Wait until all machines are nodes of the cluster."""
