@@ -16,7 +16,7 @@ from tests.object_store.test_stored_sweeps import RETAINED, check_retention
 from tests.sweep.runs import Workplace
 from tests.wrong_clocks import clock_variables
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(400)]
 
 ELSEWHERE = ("unshare", "--uts", "bash", "-c", 'hostname elsewhere && exec "$0" "$@"', sys.executable)
 """A Python on a machine of another name."""
