@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from expflow.errors import AddressUnknown, UserError
 from expflow.ledger import Header, SweepState, TrialState, load_state
@@ -18,7 +17,9 @@ from expflow.ledger.trial_values import counted_value
 from expflow.metrics import is_per_sample
 from expflow.report import formatting, selected_row, trial_results
 from expflow.report.campaign import CampaignRecord, CampaignTry, TryResult, all_tries, judge_try
-from expflow.report.image_differences import values_per_image
+from expflow.report.image_differences import ImageTest, drawn_test, image_test, values_per_image
+from expflow.report.image_draws import same_draws
+from expflow.report.kept_draws import read_draws
 from expflow.report.prediction_files import read_predictions, same_images
 from expflow.sweep.changed_code import changed_code, plan_for_code
 from expflow.sweep.code_hashes import user_modules
@@ -309,12 +310,11 @@ def _judged(
         differences.append(turn * (values[0] - values[1]))
     if not differences:
         raise UserError(f"no seed gave {metric} on both sides: `expflow status {planned.candidate.name}` says why")
-    images = _image_differences(pairs, metric, turn)
     result = judge_try(
         differences,
         planned.attempt.number,
         margin=planned.attempt.margin,
-        images=images,
+        over=_image_test(pairs, metric, turn),
         on_images=formatting.is_measured_on_images(metric),
         overlap=trial_results.header_of(pairs[0][0].state).overlap,
     )
@@ -325,12 +325,12 @@ def _value(known: KnownTrial | None, metric: str) -> float | None:
     return None if known is None else counted_value(known.trial, metric, trial_results.header_of(known.state))
 
 
-def _image_differences(
-    pairs: Sequence[tuple[KnownTrial, KnownTrial]], metric: str, turn: float
-) -> NDArray[np.float64] | None:
-    """(n, N) the differences image by image; None unless all trials keep values of the same images."""
-    if not is_per_sample(metric):
+def _image_test(pairs: Sequence[tuple[KnownTrial, KnownTrial]], metric: str, turn: float) -> ImageTest | None:
+    """The test for other images; None unless all trials keep what the metric is of, on the same images."""
+    if len(pairs) < 2:
         return None
+    if not is_per_sample(metric):
+        return _drawn_test(pairs, metric, turn)
     rows, first = [], None
     for pair in pairs:
         kept = [_kept(known, metric) for known in pair]
@@ -342,7 +342,22 @@ def _image_differences(
         if values[0] is None or values[1] is None or not all(same_images(first, other) for other in measured):
             return None
         rows.append(turn * (values[0] - values[1]))
-    return np.stack(rows) if len(rows) > 1 and rows[0].size > 1 else None
+    return image_test(np.stack(rows), 0.0) if rows[0].size > 1 else None
+
+
+def _drawn_test(pairs: Sequence[tuple[KnownTrial, KnownTrial]], metric: str, turn: float) -> ImageTest | None:
+    """The same for a metric that is no mean over images."""
+    sides = [
+        [read_draws(known.folder, known.state, known.trial, metric, for_error=True) for known in side]
+        for side in zip(*pairs, strict=True)
+    ]
+    of, against = ([known for known in side if known is not None] for side in sides)
+    if len(of) < len(pairs) or len(against) < len(pairs) or not same_draws([*of, *against]):
+        return None
+    both = list(zip(of, against, strict=True))
+    whole = np.asarray([one.whole - other.whole for one, other in both])
+    drawn = np.stack([one.drawn - other.drawn for one, other in both])
+    return drawn_test(turn * whole, turn * drawn, len(of[0].ids), 0.0)
 
 
 def _kept(known: KnownTrial, metric: str) -> Predictions | None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from expflow.intervals import CONFIDENCE, logit_interval, shrunken, t_quantile, two_way_error
 from expflow.ledger.state import SweepState, TrialState
 from expflow.ledger.trial_values import finite
-from expflow.metrics import is_share, metric_value
+from expflow.metrics import is_per_sample, is_share, metric_value
 from expflow.report import trial_results
 from expflow.report.leaderboard import Leaderboard
 from expflow.report.prediction_files import read_predictions
@@ -106,6 +106,8 @@ def best_of_k(
         return BestOfK(len(rows), count, why="with fewer than two common seeds it cannot be estimated")
     if board.select != "last":
         return BestOfK(len(rows), count, why="no values per image are kept of the best epochs")
+    if not is_per_sample(board.metric):
+        return BestOfK(len(rows), count, why=f"{board.metric} is no mean over images, of which it is estimated")
     chosen = [[trial for trial in row.trials if trial.seed in seeds] for row in rows]
     values = _values(chosen, state, folder, board.metric)
     if values is None:

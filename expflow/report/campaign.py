@@ -18,13 +18,10 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from expflow.errors import LedgerDamaged
 from expflow.intervals import deviation, mean_error, t_quantile
 from expflow.plain_data import plain_data
-from expflow.report.image_differences import image_test
+from expflow.report.image_differences import ImageTest
 from expflow.report.sequential import SeedsNeeded, seeds_for
 from expflow.report.statistics import ALPHA, paired_test
 
@@ -118,7 +115,7 @@ def judge_try(
     number: int,
     *,
     margin: float | None = None,
-    images: NDArray[np.float64] | None = None,
+    over: ImageTest | None = None,
     on_images: bool = True,
     overlap: float = 0.0,
 ) -> TryResult:
@@ -128,7 +125,7 @@ def judge_try(
         differences: Of each common seed, the try less the reference; more is better.
         number: Which try of its campaign it is, from 1.
         margin: By how much it must be better to be of interest: below it ``not_better`` can be said.
-        images: (n, N) the differences image by image, where values per image are kept.
+        over: The test of the same differences for other images with a margin of 0, where what is kept allows one.
         on_images: Whether the metric is measured on images at all.
         overlap: What the trainings have in common, where each has a split of its own
             (:func:`~expflow.intervals.mean_error`).
@@ -144,7 +141,6 @@ def judge_try(
         verdict = "better"
     elif margin is not None and mean + half < margin:
         verdict = "not_better"
-    over = image_test(images, 0.0) if images is not None and test.p is not None else None
     p_images = test.p if overlap else None
     if over is not None and over.p is not None and test.p is not None:
         p_images = max(test.p, over.p)

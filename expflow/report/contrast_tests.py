@@ -12,7 +12,7 @@ from expflow.ledger.state import SweepState
 from expflow.report import formatting, trial_results
 from expflow.report.analyses import Analysis, ContrastHistory, contrast_history
 from expflow.report.contrast_terms import Comparison, complete_seeds, seed_values
-from expflow.report.image_differences import ImageDifferences, ImageTest, image_test
+from expflow.report.image_differences import ImageDifferences, ImageTest
 from expflow.report.statistics import PairedTest, paired_test
 
 
@@ -137,7 +137,7 @@ def _tested(analysis: Analysis, header: Header, images: ImageDifferences | None)
             test = PairedTest(estimate([left - right for left, right in zip(of, against, strict=True)]), why=why)
         else:
             test = paired_test([turn * value for value in of], [turn * value for value in against], margin, overlap)
-        differences = images.of(comparison, seeds, header) if images is not None and test.p is not None else None
-        over_images = image_test(turn * differences, margin) if differences is not None else None
+        if images is not None and test.p is not None:
+            over_images = images.test(comparison, seeds, header, turn, margin)
     values = tuple(of), tuple(against)
     return ComparisonTest(comparison, analysis.seeds, tuple(seeds), *values, test, over_images, turn, overlap)

@@ -7,63 +7,96 @@ and objects as they were matched, and AP is computed of what was drawn.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from expflow.ledger.state import SweepState, TrialState
-from expflow.report.bootstrap import ImageInterval, percentile_interval
+from expflow.report.bootstrap import ImageInterval
+from expflow.report.image_draws import ImageDraws, drawn_interval
 from expflow.report.kept_predictions import read_kept
-from expflow.tasks.average_precision import EVERY_SIZE, ClassMatches, match_classes, precision_metrics
+from expflow.tasks.average_precision import (
+    COCO_AREAS,
+    EVERY_SIZE,
+    MOST_DETECTIONS,
+    SIZES,
+    match_classes,
+    precision_metrics,
+    size_ranges,
+)
 from expflow.tasks.detections import DetectionArrays
 from expflow.training.evaluation.kept_detections import detections_file, load_detections
 
 RESAMPLES = 1000
+ERROR_RESAMPLES = 200
+"""Draws for a standard error, which needs fewer than the ends of an interval (Efron and Tibshirani 1993, chapter 6)."""
 _SEED = 20_102
 
 _NAMES = ("ap", "ap50", "ap75")
 
 
-def detection_interval(networks: Sequence[DetectionArrays], metric: str) -> ImageInterval | None:
+@dataclass(frozen=True)
+class DetectionSettings:
+    """What a task measures detections by.
+
+    Attributes:
+        areas: Borders between small, medium and large objects, in pixels of the original image.
+        max_detections: Predictions of an image and class that count.
+    """
+
+    areas: tuple[float, float] = COCO_AREAS
+    max_detections: int = MOST_DETECTIONS
+
+
+def detection_draws(
+    network: DetectionArrays, metric: str, settings: DetectionSettings | None = None, resamples: int = RESAMPLES
+) -> ImageDraws | None:
+    """A metric of a network over images drawn anew.
+
+    Args:
+        network: What it found.
+        metric: A metric with its split: ``val/ap``, ``val/ap50`` or ``val/ap75``, ``val/ap_small`` and the other sizes,
+            or of masks ``val/mask_ap``.
+        settings: What its task measured by.
+        resamples: How many times images are drawn.
+
+    Returns:
+        None where there is no image or no object, or the detections do not hold the metric.
+    """
+    settings = settings or DetectionSettings()
+    kind = metric.rpartition("/")[2]
+    name, size = kind.removeprefix("mask_"), kind.removeprefix("ap_")
+    limits = dict(zip(SIZES, size_ranges(settings.areas), strict=True)).get(size, EVERY_SIZE)
+    name = "ap" if size in SIZES else name
+    if name not in _NAMES or not len(network) or (kind.startswith("mask_") and network.mask_ious is None):
+        return None
+    (matches,) = match_classes(network, [limits], settings.max_detections, masks=kind.startswith("mask_"))
+    whole, n = precision_metrics(matches).get(name), len(network)
+    if whole is None:
+        return None
+    drawn = np.random.default_rng(_SEED).multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
+    values = [precision_metrics(matches, weights).get(name, float("nan")) for weights in drawn]
+    return ImageDraws(network.ids, whole, np.asarray(values))
+
+
+def detection_interval(
+    networks: Sequence[DetectionArrays], metric: str, settings: DetectionSettings | None = None
+) -> ImageInterval | None:
     """The mean of a metric over several networks, and its percentile interval over the images that all of them saw.
 
     Args:
         networks: What each network found.
-        metric: A metric with its split: ``val/ap``, ``val/ap50`` or ``val/ap75``, or of masks ``val/mask_ap``.
+        metric: A metric with its split, as of :func:`detection_draws`.
+        settings: What their task measured by.
 
     Returns:
         None where these are of different images, or do not hold the metric.
 
     Source: B. Efron and R. J. Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3.
     """
-    kind = metric.rpartition("/")[2]
-    name = kind.removeprefix("mask_")
-    if name not in _NAMES or not networks or not len(networks[0]):
-        return None
-    if any(not np.array_equal(networks[0].ids, other.ids) for other in networks[1:]):
-        return None
-    if kind != name and any(network.mask_ious is None for network in networks):
-        return None
-    matched = [match_classes(network, [EVERY_SIZE], masks=kind != name)[0] for network in networks]
-    whole = [precision_metrics(matches).get(name) for matches in matched]
-    if any(value is None for value in whole):
-        return None
-    n, mean = len(networks[0]), float(np.mean([value for value in whole if value is not None]))
-    if n == 1:
-        return ImageInterval(mean, 1, None, None)
-    return percentile_interval(mean, n, _resampled(matched, name, n))
-
-
-def _resampled(matched: Sequence[dict[int, ClassMatches]], name: str, n: int) -> list[float]:
-    """The metric over images drawn anew; a draw without any object says nothing, and is left out."""
-    drawn = np.random.default_rng(_SEED).multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
-    means = []
-    for weights in drawn:
-        values = [precision_metrics(matches, weights).get(name) for matches in matched]
-        known = [value for value in values if value is not None]
-        if len(known) == len(values):
-            means.append(float(np.mean(known)))
-    return means
+    draws = [known for network in networks if (known := detection_draws(network, metric, settings)) is not None]
+    return drawn_interval(draws) if len(draws) == len(networks) else None
 
 
 def read_detections(folder: Path, state: SweepState, trial: TrialState, split: str) -> DetectionArrays | None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from expflow.ledger.state import SweepState, TrialState
-from expflow.report.bootstrap import ImageInterval, percentile_interval
+from expflow.report.bootstrap import ImageInterval
+from expflow.report.image_draws import ImageDraws, drawn_interval
 from expflow.report.kept_predictions import read_kept
 from expflow.training.evaluation.label_scores import (
     LabelScores,
@@ -26,10 +27,33 @@ _AT_ONCE = 2**22
 """Weights of images that are ranked at once: 32 MiB."""
 
 
+def label_draws(network: LabelScores, metric: str) -> ImageDraws | None:
+    """``map`` of a network over images drawn anew; in a draw, it is over the classes that some drawn image is of.
+
+    Args:
+        network: Its scores.
+        metric: A metric with its split: ``val/map``.
+
+    Returns:
+        None where no image is of any class, or the metric is another one.
+    """
+    whole = class_average_precisions(network)[0] if metric.rpartition("/")[2] == "map" and len(network) else None
+    if whole is None or np.isnan(whole).all():
+        return None
+    random, n, parts = np.random.default_rng(_SEED), len(network), []
+    at_once = max(1, min(RESAMPLES, _AT_ONCE // n))
+    for first in range(0, RESAMPLES, at_once):
+        size = min(at_once, RESAMPLES - first)
+        drawn = random.multinomial(n, np.full(n, 1 / n), size=size).astype(np.float64)
+        values = class_average_precisions(network, drawn)
+        there = ~np.isnan(values)
+        sums = np.where(there, values, 0).sum(axis=1)
+        parts.append(np.where(there.any(axis=1), sums / np.maximum(there.sum(axis=1), 1), np.nan))
+    return ImageDraws(network.ids, float(np.nanmean(whole)), np.concatenate(parts))
+
+
 def label_interval(networks: Sequence[LabelScores], metric: str) -> ImageInterval | None:
     """The mean of ``map`` over several networks, and its percentile interval over the images that all of them saw.
-
-    In a draw, the mean is over the classes that some drawn image is of.
 
     Args:
         networks: Scores of each network.
@@ -40,30 +64,8 @@ def label_interval(networks: Sequence[LabelScores], metric: str) -> ImageInterva
 
     Source: B. Efron and R. J. Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3.
     """
-    if metric.rpartition("/")[2] != "map" or not networks or not len(networks[0]):
-        return None
-    if any(not np.array_equal(networks[0].ids, other.ids) for other in networks[1:]):
-        return None
-    whole = [class_average_precisions(network)[0] for network in networks]
-    if any(np.isnan(values).all() for values in whole):
-        return None
-    n, mean = len(networks[0]), float(np.mean([np.nanmean(values) for values in whole]))
-    if n == 1:
-        return ImageInterval(mean, 1, None, None)
-    return percentile_interval(mean, n, _resampled(networks, n))
-
-
-def _resampled(networks: Sequence[LabelScores], n: int) -> list[float]:
-    """The mean over images drawn anew; a draw in which no image is of any class says nothing, and is left out."""
-    random, means = np.random.default_rng(_SEED), list[float]()
-    at_once = max(1, min(RESAMPLES, _AT_ONCE // n))
-    for first in range(0, RESAMPLES, at_once):
-        size = min(at_once, RESAMPLES - first)
-        drawn = random.multinomial(n, np.full(n, 1 / n), size=size).astype(np.float64)
-        of_networks = [class_average_precisions(network, drawn) for network in networks]
-        counts = ~np.isnan(of_networks[0]).all(axis=1)
-        means += np.mean([np.nanmean(values[counts], axis=1) for values in of_networks], axis=0).tolist()
-    return means
+    draws = [known for network in networks if (known := label_draws(network, metric)) is not None]
+    return drawn_interval(draws) if len(draws) == len(networks) else None
 
 
 def read_label_scores(folder: Path, state: SweepState, trial: TrialState, split: str) -> LabelScores | None:

@@ -12,12 +12,32 @@ from pathlib import Path
 import numpy as np
 
 from expflow.ledger.state import SweepState, TrialState
-from expflow.report.bootstrap import ImageInterval, percentile_interval
+from expflow.report.bootstrap import ImageInterval
+from expflow.report.image_draws import ImageDraws, drawn_interval
 from expflow.report.kept_predictions import read_kept
 from expflow.training.evaluation.overlaps import MaskOverlaps, load_overlaps, overlap_metric, overlaps_file
 
 RESAMPLES = 2000
 _SEED = 20_101
+
+
+def overlap_draws(network: MaskOverlaps, metric: str) -> ImageDraws | None:
+    """A metric of a network over images drawn anew.
+
+    Args:
+        network: Its overlaps.
+        metric: A metric with its split, such as ``val/miou``.
+
+    Returns:
+        None where there is no image, or the overlaps do not hold the metric.
+    """
+    name, n = metric.rpartition("/")[2], len(network)
+    whole = overlap_metric(network.counts.sum(axis=0), name)
+    if n == 0 or whole is None:
+        return None
+    drawn = np.random.default_rng(_SEED).multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
+    values = overlap_metric((drawn @ network.counts.reshape(n, -1)).reshape(RESAMPLES, 3, -1), name)
+    return None if values is None else ImageDraws(network.ids, float(whole), values)
 
 
 def overlap_interval(networks: Sequence[MaskOverlaps], metric: str) -> ImageInterval | None:
@@ -32,23 +52,8 @@ def overlap_interval(networks: Sequence[MaskOverlaps], metric: str) -> ImageInte
 
     Source: B. Efron and R. J. Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3.
     """
-    name = metric.rpartition("/")[2]
-    if not networks or any(not np.array_equal(networks[0].ids, other.ids) for other in networks[1:]):
-        return None
-    n = len(networks[0])
-    whole = [overlap_metric(network.counts.sum(axis=0), name) for network in networks]
-    if n == 0 or any(value is None for value in whole):
-        return None
-    mean = float(np.mean([value for value in whole if value is not None]))
-    if n == 1:
-        return ImageInterval(mean, 1, None, None)
-    drawn = np.random.default_rng(_SEED).multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
-    means = np.zeros(RESAMPLES)
-    for network in networks:
-        sums = (drawn @ network.counts.reshape(n, -1)).reshape(RESAMPLES, 3, -1)
-        values = overlap_metric(sums, name)
-        means += 0 if values is None else values / len(networks)
-    return percentile_interval(mean, n, means)
+    draws = [known for network in networks if (known := overlap_draws(network, metric)) is not None]
+    return drawn_interval(draws) if len(draws) == len(networks) else None
 
 
 def read_overlaps(folder: Path, state: SweepState, trial: TrialState, split: str) -> MaskOverlaps | None:

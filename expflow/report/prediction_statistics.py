@@ -17,10 +17,10 @@ from expflow.report.bootstrap import ImageInterval, bootstrap_mean
 from expflow.report.contrast_answers import Answer
 from expflow.report.contrast_terms import compare
 from expflow.report.image_differences import values_per_image
+from expflow.report.image_draws import drawn_interval, drawn_interval_over_both
 from expflow.report.image_intervals import interval_over_both, share_over_images
-from expflow.report.label_intervals import label_interval, read_label_scores
+from expflow.report.kept_draws import read_all_draws
 from expflow.report.mcnemar import McNemarTest, mcnemar_test
-from expflow.report.overlap_intervals import overlap_interval, read_overlaps
 from expflow.report.prediction_files import read_predictions, same_images
 from expflow.report.trial_results import ConfigTrials
 from expflow.training.evaluation.predictions import Predictions
@@ -95,27 +95,12 @@ def trials_interval(
     """
     split = metric.partition("/")[0]
     if (known := metric_of(metric)) is not None and not known.per_sample:
-        return None if both else _ratio_interval(folder, state, trials, metric)
+        draws = read_all_draws(folder, state, trials, metric)
+        if draws is None:
+            return None
+        return drawn_interval_over_both(draws, share=is_share(metric)) if both else drawn_interval(draws)
     networks = [read_predictions(folder, state, trial.trial, split) for trial in trials]
     return both_interval(networks, metric) if both else image_interval(networks, metric)
-
-
-def _ratio_interval(folder: Path, state: SweepState, trials: Sequence[TrialState], metric: str) -> ImageInterval | None:
-    """The interval of a metric that is no mean over images: of masks by their areas, of classes and boxes by rank."""
-    split = metric.partition("/")[0]
-    masks = [read_overlaps(folder, state, trial, split) for trial in trials]
-    areas = [overlaps for overlaps in masks if overlaps is not None]
-    if areas:
-        return overlap_interval(areas, metric) if len(areas) == len(masks) else None
-    label_scores = [read_label_scores(folder, state, trial, split) for trial in trials]
-    ranked = [scores for scores in label_scores if scores is not None]
-    if ranked:
-        return label_interval(ranked, metric) if len(ranked) == len(label_scores) else None
-    from expflow.report.detection_intervals import detection_interval, read_detections  # it imports Pillow
-
-    boxes = [read_detections(folder, state, trial, split) for trial in trials]
-    detections = [arrays for arrays in boxes if arrays is not None]
-    return detection_interval(detections, metric) if len(detections) == len(boxes) else None
 
 
 def interval_words(metric: str, interval: ImageInterval | None) -> str:

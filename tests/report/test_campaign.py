@@ -8,6 +8,7 @@ from scipy import stats
 
 from expflow.errors import LedgerDamaged
 from expflow.report.campaign import CampaignRecord, CampaignTry, judge_try, try_level
+from expflow.report.image_differences import image_test
 
 
 def wanted(**changes):
@@ -54,10 +55,10 @@ def test_for_other_images_it_must_be_better_there():
     seeds = rng.normal(0, 0.001, (4, 1))
     few = np.zeros((1, 400))
     few[0, :2] = 1.0  # two images of four hundred make the difference, with every seed
-    one = judge_try((few + seeds).mean(axis=1).tolist(), 1, images=few + seeds)
+    one = judge_try((few + seeds).mean(axis=1).tolist(), 1, over=image_test(few + seeds, 0.0))
     assert (one.verdict, one.holds_for) == ("better", "these_images")
     most = rng.normal(0.3, 0.4, (1, 400)) + seeds
-    other = judge_try(most.mean(axis=1).tolist(), 1, images=most)
+    other = judge_try(most.mean(axis=1).tolist(), 1, over=image_test(most, 0.0))
     assert (other.verdict, other.holds_for) == ("better", "other_images")
 
 
