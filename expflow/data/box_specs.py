@@ -50,3 +50,26 @@ class TreeCrownsSpec(LocatedFilesSpec):
     )
 
     side: int = identity(128, description="Height and width of a tile, in pixels.", ge=64, le=400)
+
+
+class NucleiSpec(LocatedFilesSpec):
+    """125 nuclei in one image of a fluorescence microscope, in tiles: small instances that touch each other.
+
+    They come with the Python package stardist (Schmidt et al. 2018), out of whose archive they are read; nothing is
+    installed. Train is the left half of the image, val and test are the quarters beside it.
+    """
+
+    build: ClassVar[str] = "expflow.data.sources.nuclei:open_nuclei"
+    described: ClassVar[frozenset[str]] = frozenset({"side", "truth"})
+    fetched: ClassVar[str] = "expflow.data.sources.nuclei:fetch"
+    where: ClassVar[str] = (
+        "`expflow data build nuclei` gets it with pip, or put stardist-0.9.2-cp311-cp311-manylinux_2_24_x86_64."
+        "manylinux_2_28_x86_64.whl into a folder"
+    )
+
+    side: int = identity(64, description="Height and width of a tile, in pixels.", ge=32, le=128)
+    truth: Literal["masks", "boxes", "instances"] = identity(
+        "instances",
+        description="masks: whether each pixel is of a nucleus; boxes: a box around each; instances: boxes, and which"
+        " nucleus each pixel is of.",
+    )

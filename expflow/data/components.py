@@ -29,5 +29,6 @@ SOURCES = (
     Component("folder", "expflow.data.specs:FolderSpec"),
     Component("coco", "expflow.data.box_specs:CocoSpec"),
     Component("tree_crowns", "expflow.data.box_specs:TreeCrownsSpec"),
+    Component("nuclei", "expflow.data.box_specs:NucleiSpec"),
     Component("shards", "expflow.data.specs:ShardsSpec"),
 )

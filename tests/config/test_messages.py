@@ -62,8 +62,8 @@ SWEEP = BASE + "sweep:\n  space:\n"
             BASE.replace("data: digits\n", ""),
             "exp.yaml:2:7: data: missing; the task classification needs it: one of caption_pairs, cifar10,"
             " cifar100, coco, digit_scenes, digits, emoji, fashion_mnist, folder, imagenet, imagenet22k, mnist,"
-            " noisy_curve, pets, shards, stamp_captions, stamps, table, tree_crowns, voc2012, voc2012_labels,"
-            " written_dates, your own package.module:Name",
+            " noisy_curve, nuclei, pets, shards, stamp_captions, stamps, table, tree_crowns, voc2012,"
+            " voc2012_labels, written_dates, your own package.module:Name",
             id="needed slot",
         ),
         pytest.param(

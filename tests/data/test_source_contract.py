@@ -21,7 +21,7 @@ from expflow.data.streaming.loader import loader_for
 from expflow.errors import DataInvalid, DataMissing, ExpflowError
 from expflow.registry import SOURCES, load_dotted
 from tests.config.files import loaded, problems
-from tests.data.sources.boxed_sets import write_coco, write_crowns
+from tests.data.sources.boxed_sets import write_coco, write_crowns, write_nuclei
 from tests.data.sources.captioned_sets import write_captions, write_emoji
 from tests.data.sources.imagenets import train_folders, val_sorted
 from tests.data.sources.labelled_sets import write_pets, write_stamps, write_table, write_voc
@@ -90,6 +90,10 @@ def _coco(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _tree_crowns(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_crowns(folder, monkeypatch)
+
+
+def _nuclei(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_nuclei(folder, monkeypatch)
 
 
 def _voc(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,6 +192,14 @@ CASES = {
     ),
     "tree_crowns": SourceCase(
         _tree_crowns, {"side": 64}, BUILD_WITH, (DataMissing, "there is no deepforest-2.1.0"), "boxes", "detection"
+    ),
+    "nuclei": SourceCase(
+        _nuclei,
+        {"side": 64, "truth": "boxes"},
+        BUILD_WITH,
+        (DataMissing, "there is no stardist-0.9.2"),
+        "boxes",
+        "detection",
     ),
     "shards": SourceCase(_shards, {"image_size": 4}, WRITE_PATH, (DataMissing, WRITE_PATH)),
 }

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from expflow.data.augment import sample_random
-from expflow.data.augment.sizes import ImageSizes, Size, after_resize
+from expflow.data.augment.sizes import ImageSizes, Size, after_resize, inside_square
 from expflow.data.augment.specs import RandomResizedCrop
 
 ATTEMPTS = 10
@@ -43,7 +43,7 @@ class CropView:
     Attributes:
         box: The box in the stored image.
         resized: (height, width) to which the box is resized.
-        at: (top, left) of the part in the resized box.
+        at: (top, left) of the part in the resized box; below 0 where the part begins outside of it, and is padded.
         out: (height, width) of the part.
     """
 
@@ -86,12 +86,17 @@ class SampleGeometry:
 
 
 def evaluation_view(size: Size, sizes: ImageSizes) -> CropView:
-    """What eval takes of an image: all of it, its shorter side resized, and of that the middle.
+    """What eval takes of an image: all of it, its shorter side resized, and of that the middle; where images are
+    letterboxed, its longer side resized, and padding around it.
 
     Args:
         size: (height, width) of the image.
         sizes: The sizes of eval's operations.
     """
+    if sizes.letterbox:
+        resized = inside_square(size, sizes.eval[0])
+        top, left = ((inner - outer) // 2 for inner, outer in zip(resized, sizes.eval, strict=True))
+        return CropView(Box(0, 0, *size), resized, (top, left), sizes.eval)
     resized = after_resize(size, sizes.resize)
     out = (sizes.crop, sizes.crop) if sizes.crop is not None else resized
     at = (round((resized[0] - out[0]) / 2), round((resized[1] - out[1]) / 2))

@@ -22,7 +22,7 @@ from expflow.data.augment.geometry import (
     evaluation_view,
     random_crop_view,
 )
-from expflow.data.augment.pixels import copy_into_slot, pad_and_crop, pad_and_crop_all, resized
+from expflow.data.augment.pixels import copy_into_slot, pad_and_crop, pad_and_crop_all, padded_to, resized
 from expflow.data.augment.sizes import Size, image_sizes, stored_size
 from expflow.data.augment.specs import AugmentedSourceSpec, RandomResizedCrop, TrainTransform
 from expflow.data.dataspec import VOID, DataSpec
@@ -164,7 +164,9 @@ class AugmentationPipeline:
         """What comes after decoding: ``region`` is the view's box of the image, perhaps smaller already."""
         view = geometry.view
         image = resized(region, view.resized)
-        if view.out != view.resized:
+        if min(view.at) < 0:
+            image = padded_to(image, view.at, view.out)
+        elif view.out != view.resized:
             image = image[:, view.at[0] : view.at[0] + view.out[0], view.at[1] : view.at[1] + view.out[1]]
         if geometry.pad:
             image = pad_and_crop(image, geometry.pad, *geometry.pad_at)

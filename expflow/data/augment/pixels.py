@@ -35,6 +35,19 @@ def resized(pixels_hwc: NDArray[np.uint8], size: Size) -> Tensor:
     return image_bchw[0]
 
 
+def padded_to(image_chw: Tensor, at: Size, size: Size) -> Tensor:
+    """Put an image on black of a larger size.
+
+    Args:
+        image_chw: The image, (channels, height, width).
+        at: (top, left) of the result in the image; 0 or below.
+        size: (height, width) of the result.
+    """
+    _, height, width = image_chw.shape
+    top, left = -at[0], -at[1]
+    return functional.pad(image_chw, (left, size[1] - left - width, top, size[0] - top - height))
+
+
 def pad_and_crop(image_chw: Tensor, pad: int, top: int, left: int) -> Tensor:
     """Surround an image with black pixels, and take a part of the old size.
 

@@ -27,12 +27,14 @@ class ImageSizes:
         crop: Height and width of the centre crop of eval; None where it does not crop.
         eval: (height, width) of evaluated images.
         train: (height, width) of training images.
+        letterbox: Whether eval resizes the longer side to that of ``eval``, and pads.
     """
 
     resize: int | None
     crop: int | None
     eval: Size
     train: Size
+    letterbox: bool = False
 
 
 def stored_size(field: FieldSpec) -> Size | None:
@@ -55,6 +57,9 @@ def image_sizes(stored: Size | None, spec: AugmentedSourceSpec) -> ImageSizes:
     Raises:
         UserError: Images that differ in size would stay so, or a crop is larger than what it is taken from.
     """
+    if spec.letterbox and spec.image_size is not None:
+        square = (spec.image_size, spec.image_size)
+        return ImageSizes(None, None, square, _train_size(square, spec), letterbox=True)
     crop = spec.eval.center_crop or spec.image_size
     resize = spec.eval.resize
     if crop is None and stored is None:
@@ -96,6 +101,19 @@ def after_resize(size: Size, shorter: int | None) -> Size:
     if shorter is None or min(size) == shorter:
         return size
     return (shorter, int(shorter * width / height)) if height <= width else (int(shorter * height / width), shorter)
+
+
+def inside_square(size: Size, side: int) -> Size:
+    """(height, width) of an image that is resized until it fills a square one way, and keeps its proportion.
+
+    Args:
+        size: (height, width) before.
+        side: Height and width of the square.
+    """
+    height, width = size
+    if height >= width:
+        return side, max(1, (2 * side * width + height) // (2 * height))
+    return max(1, (2 * side * height + width) // (2 * width)), side
 
 
 def seen_by_model(data: DataSpec, spec: object) -> DataSpec:

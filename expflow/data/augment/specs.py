@@ -117,7 +117,7 @@ class EvalTransform(FrozenModel):
 class AugmentedSourceSpec(SourceSpec):
     """The keys of a source that say how its samples are changed when they are read."""
 
-    at_use: ClassVar[frozenset[str]] = frozenset({"image_size", "train", "eval"})
+    at_use: ClassVar[frozenset[str]] = frozenset({"image_size", "letterbox", "train", "eval"})
     """Fields that no shard, and so no data key, depends on."""
 
     image_size: int | None = identity(
@@ -126,12 +126,25 @@ class AugmentedSourceSpec(SourceSpec):
         ge=1,
         le=65_536,
     )
+    letterbox: bool = identity(
+        False,
+        description="Whether whole images are resized until their longer side is image_size and padded to a square,"
+        " with black in images and void in masks, instead of cut to one; a random_resized_crop still cuts.",
+    )
     train: TrainTransform = identity(
         default_factory=TrainTransform, description="What is done to training samples, each time anew."
     )
     eval: EvalTransform = identity(
         default_factory=EvalTransform, description="What is done to validation and test samples."
     )
+
+    @model_validator(mode="after")
+    def _letterboxed(self) -> Self:
+        if self.letterbox and self.image_size is None:
+            raise FieldError("letterbox", "needs image_size, the height and width of the square that images fill")
+        if self.letterbox and (self.eval.resize is not None or self.eval.center_crop is not None):
+            raise FieldError("letterbox", "shows images whole; leave out eval.resize and eval.center_crop")
+        return self
 
 
 class PhotographTrainTransform(TrainTransform):

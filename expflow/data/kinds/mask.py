@@ -110,9 +110,13 @@ def taken_of_map(pixels_hw: NDArray[Any], geometry: SampleGeometry, fill: int) -
     rows = view.box.top + nearest_rows(view.box.height, view.resized[0])
     columns = view.box.left + nearest_rows(view.box.width, view.resized[1])
     rows, columns = (
-        axis[first : first + length] for axis, first, length in zip((rows, columns), view.at, view.out, strict=True)
+        axis[max(first, 0) : first + length]
+        for axis, first, length in zip((rows, columns), view.at, view.out, strict=True)
     )
     part = pixels_hw[rows][:, columns]  # several times as fast as with both at once
+    if min(view.at) < 0:
+        around = [(-first, length + first - n) for first, length, n in zip(view.at, view.out, part.shape, strict=True)]
+        part = np.pad(part, around, constant_values=fill)
     if geometry.pad:
         top, left = geometry.pad_at
         part = np.pad(part, geometry.pad, constant_values=fill)[top : top + view.out[0], left : left + view.out[1]]

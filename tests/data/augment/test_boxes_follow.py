@@ -197,3 +197,19 @@ def test_more_boxes_than_the_manifest_says_are_refused():
 def test_the_fields_of_boxes_have_no_other_size_than_the_manifests():
     field = FieldSpec((4, 4), "float32", kind="boxes")
     assert field.resized(7, 9) == field
+
+
+@settings(max_examples=50)
+@given(SIDES, SIDES, IDS)
+def test_a_letterbox_keeps_every_object_and_moves_its_box_as_its_pixels(height, width, id):
+    sample = drawn(height, width, id)
+    fields, boxed = pipeline(
+        height, width, varies=True, training=False, image_size=2 * max(height, width), letterbox=True
+    )
+    out = made(fields, boxed, sample, id)
+    count = int((out["box_label"] != NO_BOX).sum())
+    assert count == len(sample[1].boxes)
+    for number in range(count):
+        rows, columns = np.nonzero(out["instances"] == number + 1)
+        corners = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        assert np.abs(out["boxes"][number] - corners).max() <= 1

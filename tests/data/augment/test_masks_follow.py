@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 
 from expflow.data.augment import pipeline_for, sample_random
 from expflow.data.augment.geometry import evaluation_view, random_crop_view
-from expflow.data.augment.sizes import image_sizes
+from expflow.data.augment.sizes import image_sizes, inside_square
 from expflow.data.augment.specs import AugmentedSourceSpec, RandomResizedCrop
 from expflow.data.dataspec import VOID, DataSpec, FieldSpec
 from expflow.data.kinds.mask import nearest_rows
@@ -148,3 +148,55 @@ def test_a_stored_mask_of_another_size_than_its_image_is_refused():
     image, mask = drawn(12, 16, 0)
     with pytest.raises(ValueError, match="mask: expected the image's 16 x 12 pixels"):
         made(pipeline(12, 16, varies=True, image_size=8), image, mask[:, :-1])
+
+
+@settings(max_examples=60)
+@given(SIDES, SIDES, st.integers(8, 60), IDS, st.booleans())
+def test_a_letterboxed_image_is_whole_and_its_mask_is_void_around_it(height, width, side, id, moved):
+    image, mask = drawn(height, width, id)
+    train = {"flip": 0.5, "pad_and_crop": 3} if moved else {}
+    boxed = pipeline(height, width, varies=True, image_size=side, letterbox=True, train=train, training=moved)
+    out = made(boxed, image, mask, id)
+    assert out["image"].shape == (3, side, side)
+    assert set(np.unique(out["mask"])) <= {*np.unique(mask), VOID}
+    if moved:
+        return
+    high, wide = inside_square((height, width), side)
+    assert max(high, wide) == side
+    assert abs(min(high, wide) - side * min(height, width) / max(height, width)) <= max(0.5, 1 - 1e-9)
+    top, left = -((high - side) // 2), -((wide - side) // 2)
+    inner = (slice(top, top + high), slice(left, left + wide))
+    assert np.array_equal(out["mask"][inner], mask[nearest_rows(height, high)][:, nearest_rows(width, wide)])
+    expected = v2.functional.resize(torch.as_tensor(image).permute(2, 0, 1), [high, wide], antialias=True)
+    assert np.array_equal(out["image"][:, *inner], expected.numpy())
+    outside = np.ones((side, side), bool)
+    outside[inner] = False
+    assert (out["mask"][outside] == VOID).all()
+    assert (out["image"][:, outside] == 0).all()
+    assert abs(2 * top + high - side) <= 1
+    assert abs(2 * left + wide - side) <= 1
+
+
+@given(SIDES, SIDES, IDS)
+@settings(max_examples=20)
+def test_stored_samples_of_one_size_are_letterboxed_as_encoded_ones(height, width, id):
+    image, mask = drawn(height, width, id)
+    boxed = pipeline(height, width, varies=False, image_size=32, letterbox=True, train={"flip": 0.5, "pad_and_crop": 2})
+    one = made(boxed, image, mask, id, 1)
+    arrays = {"image": image.transpose(2, 0, 1)[None], "mask": mask[None]}
+    many = boxed.batch(arrays, 1, np.asarray([id]))
+    assert np.array_equal(many["image"][0], one["image"])
+    assert np.array_equal(many["mask"][0], one["mask"])
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({}, "needs image_size"),
+        ({"image_size": 8, "eval": {"resize": 8}}, "leave out eval.resize"),
+        ({"image_size": 8, "eval": {"center_crop": 8}}, "leave out eval.resize"),
+    ],
+)
+def test_a_letterbox_that_cannot_be_is_refused(keys, message):
+    with pytest.raises(ValueError, match=message):
+        AugmentedSourceSpec.model_validate({"name": "x", "letterbox": True, **keys})

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from expflow.data.sources import tree_crowns
+from expflow.data.sources import nuclei, tree_crowns
 
 CATEGORIES = [{"id": 3, "name": "round"}, {"id": 7, "name": "square"}]
 
@@ -72,3 +72,21 @@ def write_crowns(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     monkeypatch.setattr(tree_crowns, "ARCHIVE", replace(tree_crowns.ARCHIVE, sha256=sha256))
     tree_crowns._photograph.cache_clear()
+
+
+def write_nuclei(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An archive with a small image in the place of the real one: squares, of which two lie on borders of tiles."""
+    folder.mkdir(parents=True)
+    path = folder / nuclei.ARCHIVE.file
+    numbers = np.zeros((128, 256), np.uint16)
+    for number, (top, left) in enumerate([(10, 10), (20, 58), (70, 100), (50, 140), (90, 170), (30, 200), (100, 230)]):
+        numbers[top : top + 20, left : left + 16] = number + 1
+    pixels = (numbers > 0) * 200 + np.random.default_rng(0).integers(0, 50, numbers.shape)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in (("img2d", pixels.astype(np.uint16)), ("mask2d", numbers)):
+            buffer = io.BytesIO()
+            Image.fromarray(array).save(buffer, "TIFF")
+            archive.writestr(f"stardist/data/images/{name}.tif", buffer.getvalue())
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setattr(nuclei, "ARCHIVE", replace(nuclei.ARCHIVE, sha256=sha256))
+    nuclei._image.cache_clear()

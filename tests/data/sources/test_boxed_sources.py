@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from expflow.data.box_specs import CocoSpec, TreeCrownsSpec
+from expflow.data.box_specs import CocoSpec, NucleiSpec, TreeCrownsSpec
 from expflow.data.kinds.boxes import classes_of, is_crowd, is_ignored, label_code
 from expflow.data.prepare.build import build
 from expflow.data.sources import tree_crowns
@@ -16,7 +16,7 @@ from expflow.data.sources.digit_scenes import open_digit_scenes
 from expflow.data.specs import DigitScenesSpec
 from expflow.data.streaming.loader import loader_for
 from expflow.errors import DataInvalid, DataMissing
-from tests.data.sources.boxed_sets import annotations, write_coco, write_crowns
+from tests.data.sources.boxed_sets import annotations, write_coco, write_crowns, write_nuclei
 
 
 def coco(**keys) -> CocoSpec:
@@ -143,6 +143,26 @@ def test_tiles_of_crowns_show_what_lies_in_them_and_no_photograph_is_in_two_spli
     assert (labels == 0).sum() == 3
     assert is_ignored(labels).sum() >= 1, "a crown of which a tile shows less than half counts for nothing there"
     assert any("4 aerial photographs" in note for note in data.manifest.notes)
+
+
+def test_tiles_of_nuclei_show_what_lies_in_them_and_half_a_nucleus_counts_for_nothing(tmp_path, monkeypatch):
+    write_nuclei(tmp_path / "files", monkeypatch)
+    spec = NucleiSpec(name="nuclei", batch_size=64)
+    data, batch = first_batch(spec, tmp_path / "files", tmp_path / "cache")
+    assert data.spec.samples == {"train": 4, "val": 2, "test": 2}
+    labels, instances = batch["box_label"].numpy(), batch["instances"].numpy()
+    # the first is whole; of the second 6 columns of 16 are in the left tile, 10 in the right one; the third is whole
+    assert sorted(labels[labels != -1].tolist()) == [label_code(0, difficult=True), 0, 0, 0]
+    for row in range(len(labels)):
+        for number in np.flatnonzero(labels[row] != -1):
+            rows, columns = np.nonzero(instances[row] == number + 1)
+            corners = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+            assert batch["boxes"][row, number].tolist() == corners
+            assert batch["box_area"][row, number] == len(rows)
+    masks = NucleiSpec(name="nuclei", truth="masks", batch_size=64)
+    data, batch = first_batch(masks, tmp_path / "files", tmp_path / "cache")
+    assert data.spec.classes == ("background", "nucleus")
+    assert batch["mask"].sum() == 3 * 20 * 16
 
 
 def test_another_archive_than_the_published_one_is_refused(tmp_path, monkeypatch):
