@@ -9,13 +9,11 @@ import torchvision
 from expflow.architectures import build
 from expflow.architectures.accounting import count_parameters
 from expflow.architectures.detr import corners, generalised_iou
-from expflow.architectures.specs.detection_names import TORCHVISION_DETECTION
+from expflow.architectures.specs.detection_names import TORCHVISION_DETECTION, TORCHVISION_KEYPOINTS
 from expflow.config import load
 from expflow.errors import ExperimentInvalid
 from expflow.registry import MODELS
 from tests.architectures.nets import data, meta, params
-
-KEYPOINTS = {"keypointrcnn_resnet50_fpn"}
 
 
 def spec(name, **keys):
@@ -56,7 +54,7 @@ def test_a_head_on_our_resnet_is_as_large_as_torchvisions_whole_network(ours, th
 
 def test_torchvision_registers_the_detectors_that_are_named():
     names = torchvision.models.list_models(module=torchvision.models.detection)
-    assert set(names) == set(TORCHVISION_DETECTION) | KEYPOINTS
+    assert set(names) == {*TORCHVISION_DETECTION, *TORCHVISION_KEYPOINTS}
 
 
 def test_frozen_norms_have_no_parameters_and_keep_their_statistics():
@@ -95,6 +93,7 @@ def test_the_generalised_overlap_is_torchvisions():
             "detection",
             "its norms have 32 groups; expected a multiple of 32; nearest: 32",
         ),
+        ("torchvision/keypointrcnn_resnet50_fpn", "detection", "finds keypoints, which no field of the data holds"),
         ("torchvision/fasterrcnn_resnet51", "detection", "nearest: torchvision/fasterrcnn_resnet50_fpn"),
     ],
 )

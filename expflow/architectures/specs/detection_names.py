@@ -16,3 +16,6 @@ TORCHVISION_DETECTION = (
     "ssdlite320_mobilenet_v3_large",
 )
 """Detectors of torchvision but for the one of keypoints; a test compares them with what it registers."""
+
+TORCHVISION_KEYPOINTS = ("keypointrcnn_resnet50_fpn",)
+"""Networks of torchvision that no task trains: no field of the data holds keypoints."""
