@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from expflow.text import escape_controls
 MARKERS = "os^DvPX*"
 INK, FAINT = "#333333", "#DDDDDD"
 _DPI = 150
+_TITLE_CHARACTERS = 12
+"""Characters of a title on an inch."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,17 @@ def render_figure(figure: Figure, name: str, title: str, caption: str, alt: str)
     png = _saved(figure, "png")
     figure.set_layout_engine("none")  # laid out once is enough
     return RenderedFigure(name, title, caption, alt, png, _saved(figure, "svg"))
+
+
+def write_title(figure: Figure, title: str) -> None:
+    """Write a title over a figure, in as many lines as its width needs.
+
+    Args:
+        figure: A figure of :func:`new_figure`.
+        title: At most 90 characters of it are written.
+    """
+    lines = textwrap.wrap(truncated(title, 90), max(16, int(_TITLE_CHARACTERS * figure.get_figwidth())))
+    figure.suptitle(escape_mathtext("\n".join(lines)), fontsize=10, color=INK)
 
 
 def _saved(figure: Figure, kind: str) -> bytes:

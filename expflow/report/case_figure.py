@@ -9,7 +9,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from expflow.report.canvas import INK, RenderedFigure, escape_mathtext, new_figure, render_figure, truncated
+from expflow.report.canvas import (
+    INK,
+    RenderedFigure,
+    escape_mathtext,
+    new_figure,
+    render_figure,
+    truncated,
+    write_title,
+)
 from expflow.report.palette import FAILED
 from expflow.training.evaluation.predictions import Predictions
 
@@ -97,7 +105,7 @@ def case_figure(
                 _case(axes, predictions, samples[at], images, classes)
         line[0].set_ylabel(name, fontsize=9, color=INK)
     title = f"Best and worst predictions of {of} on {predictions.split}"
-    figure.suptitle(escape_mathtext(truncated(title, 90)), fontsize=10, color=INK)
+    write_title(figure, title)
     return render_figure(
         figure, "worst", title, _cases_caption(predictions), f"{title}: {_cases_alt(predictions, chosen, classes)}"
     )

@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 
 from expflow.data.kinds.boxes import classes_of, is_ignored
 from expflow.data.kinds.mask import palette
-from expflow.report.canvas import INK, RenderedFigure, escape_mathtext, new_figure, render_figure, truncated
+from expflow.report.canvas import (
+    INK,
+    RenderedFigure,
+    escape_mathtext,
+    new_figure,
+    render_figure,
+    truncated,
+    write_title,
+)
 from expflow.tasks.detections import SURE, DetectionArrays, image_quality
 
 CASES = 6
@@ -105,7 +113,7 @@ def detection_figure(
                     axes.set_xlabel(words[rows[at]] if part else "", fontsize=7.5, color=INK)
             line[0].set_ylabel(f"{name}\n{kind}" if part == 0 else kind, fontsize=8, color=INK)
     title = f"Best and worst detections of {of} on {split}"
-    figure.suptitle(escape_mathtext(truncated(title, 90)), fontsize=10, color=INK)
+    write_title(figure, title)
     _legend(figure, classes)
     numbers = ", ".join(cases.words[1].values())
     return render_figure(figure, "worst", title, CAPTION, f"{title}: the lowest qualities are {numbers}.")

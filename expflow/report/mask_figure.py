@@ -11,7 +11,15 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from expflow.data.kinds.mask import painted, palette
-from expflow.report.canvas import INK, RenderedFigure, escape_mathtext, new_figure, render_figure, truncated
+from expflow.report.canvas import (
+    INK,
+    RenderedFigure,
+    escape_mathtext,
+    new_figure,
+    render_figure,
+    truncated,
+    write_title,
+)
 from expflow.training.evaluation.mask_cases import MaskCase
 
 CASES = 6
@@ -48,7 +56,7 @@ def mask_figure(
                         axes.set_xlabel(f"{cases[at].iou:.3f}", fontsize=7.5, color=INK)
             line[0].set_ylabel(f"{name}\n{kind}" if part == 0 else kind, fontsize=8, color=INK)
     title = f"Best and worst masks of {of} on {split}"
-    figure.suptitle(escape_mathtext(truncated(title, 90)), fontsize=10, color=INK)
+    write_title(figure, title)
     _legend(figure, classes)
     caption = (
         "By the mean IoU over the classes of each image, which is written below it; the metric miou is over all pixels"

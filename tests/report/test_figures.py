@@ -6,7 +6,7 @@ import pytest
 
 from expflow.ledger.state import SweepState
 from expflow.report import curve_panels
-from expflow.report.canvas import tick_label
+from expflow.report.canvas import new_figure, tick_label, write_title
 from expflow.report.curve_panels import metric_panels, panel_grid
 from expflow.report.figure_data import collect_figure
 from expflow.report.figures import plot_figure
@@ -90,3 +90,15 @@ def test_a_single_report_of_a_failed_trial_is_seen(monkeypatch: pytest.MonkeyPat
     metric_panels(curves)
     (line,) = drawn_figures[0].axes[0].get_lines()
     assert line.get_marker() == "."
+
+
+def test_a_title_over_few_pictures_is_broken_into_lines_that_fit():
+    title = "Best and worst masks of leaves, model.width=16 model.norm=batch s0 on val"
+    for width in (2.2, 3.4, 9.0):
+        figure = new_figure(width, 4.0)
+        figure.subplots(2, 2)
+        write_title(figure, title)
+        figure.canvas.draw()
+        extent = figure._suptitle.get_window_extent()
+        assert extent.x0 >= 0
+        assert extent.x1 <= figure.bbox.width
