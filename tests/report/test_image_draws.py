@@ -114,12 +114,12 @@ def test_overlaps_of_another_epoch_or_of_other_images_are_not_used(tmp_path):
     assert answers(made, tmp_path)[0].p_other_images is None
 
 
-def boxes(found, seed):
+def boxes(share, seed):
     """One object in each image, small in every other one; a share of them is found, beside as many wrong boxes."""
     random = np.random.default_rng(seed)
     true = np.tile(np.asarray([[10.0, 10.0, 20.0, 20.0]]), (IMAGES, 1))
     true[::2, 2:] = 50.0
-    hit = random.random(IMAGES) < found
+    hit = random.random(IMAGES) < share
     guess = np.stack([np.where(hit[:, None], true, true + 60), true + 100], 1)
     scores = np.stack([random.uniform(0.6, 1, IMAGES), random.uniform(0.1, 0.7, IMAGES)], 1)
     areas = ((true[:, 2] - true[:, 0]) * (true[:, 3] - true[:, 1]))[:, None]
@@ -137,7 +137,7 @@ def boxes(found, seed):
 
 @pytest.mark.parametrize("metric", ["val/ap", "val/ap50", "val/ap_small"])
 def test_ap_is_ranked_again_over_drawn_images(tmp_path, metric):
-    sides = [[boxes(found, 10 * seed + (found > 0.5)) for seed in range(SEEDS)] for found in (0.3, 0.9)]
+    sides = [[boxes(share, 10 * seed + (share > 0.5)) for seed in range(SEEDS)] for share in (0.3, 0.9)]
     borders = (400.0, 5000.0)
     name = metric.removeprefix("val/")
     values = [[detection_metrics(kept, borders)[name] for kept in side] for side in sides]
