@@ -14,6 +14,7 @@ from expflow.architectures.catalogue import image_data_spec, text_data_spec
 from expflow.config import load
 from expflow.config.identity import canonical_json, dump
 from expflow.config.space import sample
+from expflow.data.sources.stamp_files import INSTALLED
 from expflow.tasks import cost
 from tests.data.sources.labelled_sets import write_voc
 
@@ -62,6 +63,8 @@ def data_of(recipe):
     """Images and classes of the recipe's data, without the data."""
     if recipe.data.name == "written_dates":
         return text_data_spec(32, 40)
+    if recipe.data.name == "caption_pairs":
+        return text_data_spec(81, 60)
     if recipe.data.name == "emoji":
         return recipe.data.published
     palette = tuple((number,) for number in range(recipe.data.palette))
@@ -114,6 +117,9 @@ def test_plan_shows_an_experiment_or_says_where_its_data_come_from(path, tmp_pat
         assert left.value.code == 3
         assert "torchvision/AlexNet_Weights.IMAGENET1K_V1" in err
         assert "get it from https://" in err
+    elif path.stem == "captions":  # its data are Debian's, where they are installed
+        assert left.value.code == (0 if INSTALLED.is_dir() else 2)
+        assert INSTALLED.is_dir() or "install Debian's package tuxpaint-stamps-default" in err
     elif source(path).name in ("digits", "digit_scenes", "noisy_curve", "written_dates"):
         assert (left.value.code, err) == (0, "")
         number = (

@@ -16,6 +16,7 @@ from expflow.report.canvas import INK, RenderedFigure, escape_mathtext, new_figu
 if TYPE_CHECKING:
     from expflow.training.evaluation.attention_maps import AttentionMaps
     from expflow.training.evaluation.dreams import Dreams
+    from expflow.training.evaluation.text_attention import TextAttention
     from expflow.training.evaluation.top_patches import Patch, TopPatches
 
 _SIDE = 3
@@ -160,6 +161,35 @@ def _attention_caption(maps: AttentionMaps, heads: int) -> str:
         f"{whose}, the brighter the more, each map scaled by itself: the mean over the heads of a layer; through all"
         f" layers with their shortcuts (rollout); and the heads of the last layer{few}."
     )
+
+
+def text_attention_figure(texts: Sequence[TextAttention], of: str) -> RenderedFigure:
+    """For each text a table: what the network looked at in the source while it wrote each word.
+
+    Args:
+        texts: The attention of each.
+        of: Which network it is, for the title.
+    """
+    widest, highest = (max(len(getattr(text, side)) for text in texts) for side in ("source", "written"))
+    columns = min(2, len(texts))
+    rows = -(-len(texts) // columns)
+    figure = new_figure(columns * max(3.2, 0.24 * widest + 1.2), rows * max(2.2, 0.24 * highest + 1.3) + 0.6)
+    cells = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in cells[len(texts) :]:
+        axes.set_axis_off()
+    for axes, text in zip(cells, texts, strict=False):
+        axes.imshow(text.weights, cmap=_ATTENTION, interpolation="nearest", vmin=0, vmax=1)
+        in_words = max(map(len, text.source)) > 1
+        labels = [escape_mathtext(word) for word in text.source], [escape_mathtext(word) for word in text.written]
+        axes.set_xticks(range(len(labels[0])), labels[0], fontsize=7, rotation=90 if in_words else 0)
+        axes.set_yticks(range(len(labels[1])), labels[1], fontsize=7)
+    title = "What was read for each word that was written"
+    figure.suptitle(f"{title}\n{escape_mathtext(truncated(of, 70))}", fontsize=9.5, color=INK)
+    caption = (
+        "Attention of the last layer of the decoder to the source, the mean over its heads: each row, a word (of"
+        " texts of one word a character) that the network wrote, adds up to 1; the last column is the end of the source."
+    )
+    return render_figure(figure, "attention", title, caption, f"{title}: a table for each of the first texts of val.")
 
 
 def slug(name: str) -> str:

@@ -111,10 +111,12 @@ def draw_trial_pictures(
 def _draw_inside(
     finished: FinishedTrial, evaluator: Evaluator, inside: InsidePictures, of: str
 ) -> list[RenderedFigure]:
-    from expflow.report.inside_figures import attention_figure, dream_figure, patches_figure
+    from expflow.architectures.transformer import Transformer
+    from expflow.report.inside_figures import attention_figure, dream_figure, patches_figure, text_attention_figure
     from expflow.training.evaluation.attention_maps import attention_maps
     from expflow.training.evaluation.dreams import dream
-    from expflow.training.evaluation.top_patches import top_patches
+    from expflow.training.evaluation.text_attention import text_attention
+    from expflow.training.evaluation.top_patches import network_of, top_patches
 
     if inside.top_patches or inside.invert or inside.attention:
         _require_val(finished)
@@ -125,7 +127,9 @@ def _draw_inside(
         drawn.append(patches_figure(top_patches(evaluator, weights, inside.invert, inverted=True), of))
     if inside.dream:
         drawn.append(dream_figure(dream(evaluator, weights, inside.dream), of))
-    if inside.attention:
+    if inside.attention and isinstance(network_of(evaluator.task), Transformer):
+        drawn.append(text_attention_figure(text_attention(evaluator, weights), of))
+    elif inside.attention:
         drawn.append(attention_figure(attention_maps(evaluator, weights), of))
     return drawn
 

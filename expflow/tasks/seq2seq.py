@@ -19,6 +19,7 @@ from expflow.errors import UserError
 from expflow.losses import Loss
 from expflow.optim import OptimizerFactory, ScheduleFactory
 from expflow.tasks.base import Batch, ImageTask, at_least_single, check_one_of_each
+from expflow.tasks.bleu import ORDER, bleu, bleu_counts
 from expflow.tasks.generation import generated
 from expflow.tasks.samples import FirstSamples, SampleTable
 from expflow.tasks.seq2seq_spec import Seq2SeqSpec
@@ -94,14 +95,26 @@ class Seq2Seq(ImageTask):
         self._first.follow(batch, batch_idx)
         loss, tokens, hits = self._losses(batch)
         valid = batch["valid"]
-        whole = (self.written(batch[SOURCE]) == batch[TARGET]).all(1) & valid
-        self._epoch_means.add(tokens, loss, hits, whole.sum(), valid.sum())
+        written = self.written(batch[SOURCE])
+        whole = (written == batch[TARGET]).all(1) & valid
+        n_grams = self._n_grams(written[valid], batch[TARGET][valid])
+        self._epoch_means.add(tokens, loss, hits, whole.sum(), valid.sum(), n_grams)
+
+    def _n_grams(self, written_nt: Tensor, right_nt: Tensor) -> Tensor:
+        """Summed counts of :func:`~expflow.tasks.bleu.bleu_counts` over some texts."""
+        counts = [[0] * (2 * ORDER + 2)]
+        for written, right in zip(written_nt.tolist(), right_nt.tolist(), strict=True):
+            texts = (text_of(tokens, self._target.vocabulary) for tokens in (written, right))
+            counts.append(bleu_counts(*texts))
+        return torch.tensor(counts, device=written_nt.device).sum(0)
 
     def measured(self, sums: Tensor) -> Mapping[str, Tensor]:
-        """``loss`` and ``token_accuracy``, with the true tokens before each; of a validation ``sequence_accuracy``."""
+        """``loss`` and ``token_accuracy``, with the true tokens before each; of a validation also ``sequence_accuracy``
+        and ``bleu``."""
         measured = {"loss": sums[1] / sums[0], "token_accuracy": sums[2] / sums[0]}
         if len(sums) > 3:
             measured["sequence_accuracy"] = sums[3] / sums[4]
+            measured["bleu"] = bleu(sums[5:])
         return measured
 
     def draw_samples(self, generator: torch.Generator) -> SampleTable | None:

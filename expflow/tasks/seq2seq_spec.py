@@ -14,10 +14,10 @@ from expflow.tasks.specs import PenalisedTaskSpec
 
 
 class Seq2SeqSpec(PenalisedTaskSpec):
-    """One text from another: loss and accuracy of tokens, and accuracy of whole texts that the network writes."""
+    """One text from another: loss and accuracy of tokens; accuracy of whole texts that the network writes, and BLEU."""
 
     build: ClassVar[str] = "expflow.tasks.seq2seq:build"
-    metrics: ClassVar[tuple[str, ...]] = ("loss", "token_accuracy", "sequence_accuracy")
+    metrics: ClassVar[tuple[str, ...]] = ("loss", "token_accuracy", "sequence_accuracy", "bleu")
     main_metric: ClassVar[str] = "val/sequence_accuracy"
     needs: ClassVar[ModelOutput] = "tokens"
 

@@ -14,11 +14,13 @@ from expflow.architectures.layer_table import layer_field
 from expflow.config import load
 from expflow.data.prepare.build import prepare
 from expflow.errors import UserError
+from expflow.report.inside_figures import text_attention_figure
 from expflow.training import Attempt, World
 from expflow.training.evaluation.attention_maps import attention_maps, attention_rollout, attention_weights
 from expflow.training.evaluation.dreams import dream
 from expflow.training.evaluation.evaluator import Evaluator, open_evaluator
 from expflow.training.evaluation.guided import GuidedReLUs
+from expflow.training.evaluation.text_attention import _of_text, text_attention, word_numbers
 from expflow.training.evaluation.top_patches import top_patches
 
 pytestmark = pytest.mark.timeout(120)
@@ -194,3 +196,44 @@ def test_attention_maps_have_the_patches_of_the_image(opened):
 def test_attention_is_of_transformers(opened):
     with pytest.raises(UserError, match="this network is ResNet"):
         attention_maps(opened, weights_of(opened))
+
+
+@pytest.fixture
+def texts(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("texts")
+    file = folder / "dates.yaml"
+    file.write_text(
+        "data: {name: written_dates, train_dates: 40, val_dates: 8, test_dates: 1, batch_size: 8}\n"
+        "model: {name: transformer, width: 8, depth: 2, heads: 2, hidden: 8}\ntask: seq2seq\noptimizer: adam\n"
+    )
+    recipe = load(file).experiment.recipe
+    with open_evaluator(recipe, 0, prepare(recipe.data, cache=folder).root, World()) as evaluator:
+        yield evaluator
+
+
+def test_the_attention_of_texts_is_between_what_was_read_and_what_was_written(texts):
+    shown = text_attention(texts, weights_of(texts))
+    assert 1 <= len(shown) <= 4
+    for text in shown:
+        assert text.weights.shape == (len(text.written), len(text.source))
+        assert np.allclose(text.weights.sum(1), 1, atol=1e-5)
+        assert text.source[-1] == "·"
+    figure = text_attention_figure(shown, "dates")
+    assert figure.name == "attention"
+
+
+def test_characters_are_put_together_as_words_and_keep_their_attention():
+    words, answers = ("<pad>", "<start>", "<end>", " ", "a", "b"), ("<pad>", "<start>", "<end>", " ", "x", "y")
+    read, wrote = torch.tensor([4, 5, 3, 4, 2, 0]), torch.tensor([4, 3, 5, 5, 2, 0])
+    weights = torch.full((6, 6), 0.2)
+    weights[0, :5] = torch.tensor([0.5, 0.1, 0.0, 0.3, 0.1])
+    text = _of_text(read, wrote, weights, words, answers)
+    assert (text.source, text.written) == (("ab", "a", "·"), ("x", "yy"))
+    assert np.allclose(text.weights, [[0.6, 0.25, 0.15], [0.6, 0.2, 0.2]])  # the space of "x " is averaged with it
+    assert word_numbers("ab c") == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("opened", ["resnet"], indirect=True)
+def test_the_attention_of_texts_is_of_networks_that_write(opened):
+    with pytest.raises(UserError, match="this network is ResNet, and no transformer that writes texts"):
+        text_attention(opened, weights_of(opened))

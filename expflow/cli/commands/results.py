@@ -185,7 +185,12 @@ DreamOf = Annotated[
         show_default=False,
     ),
 ]
-Attention = Annotated[bool, typer.Option("--attention", help="Draw where a vision transformer looks.")]
+Attention = Annotated[
+    bool,
+    typer.Option(
+        "--attention", help="Draw where a vision transformer looks, or what a sequence model reads as it writes."
+    ),
+]
 EnsembleOnVal = Annotated[bool, typer.Option("--ensemble", help="Measure the mean of the seeds' probabilities on val.")]
 Augment = Annotated[
     list[str] | None,

@@ -41,20 +41,27 @@ class AttentionMaps:
     from_token: bool
 
 
-def attention_weights(attention: MultiHeadAttention, x_btw: Tensor) -> Tensor:
-    """(b, h, t, t) what each token (third) takes from each other (fourth): rows add up to 1.
+def attention_weights(
+    attention: MultiHeadAttention, x_btw: Tensor, other_bsw: Tensor | None = None, seen: Tensor | None = None
+) -> Tensor:
+    """(b, h, t, s) what each token (third) takes from each other (fourth): rows add up to 1.
 
     Args:
         attention: The layer.
         x_btw: Its input.
+        other_bsw: The tokens that are attended to, by default the same.
+        seen: Which of them a token may see, broadcast to the result; by default all.
 
     Source:
         Vaswani et al., Attention Is All You Need, 2017, equation 1.
     """
-    batch, tokens, width = x_btw.shape
-    shape = (batch, tokens, attention.heads, width // attention.heads)
-    q_bhtd, k_bhtd = (layer(x_btw).view(shape).transpose(1, 2) for layer in (attention.query, attention.key))
-    return (q_bhtd @ k_bhtd.transpose(2, 3) / shape[3] ** 0.5).softmax(3)
+    other_bsw = x_btw if other_bsw is None else other_bsw
+    q_bthd, k_bshd = (
+        layer(tokens).unflatten(2, (attention.heads, -1))
+        for layer, tokens in ((attention.query, x_btw), (attention.key, other_bsw))
+    )
+    scores_bhts = torch.einsum("bthd,bshd->bhts", q_bthd, k_bshd) / q_bthd.shape[3] ** 0.5
+    return (scores_bhts if seen is None else scores_bhts.masked_fill(~seen, -torch.inf)).softmax(3)
 
 
 def attention_rollout(layers_blht: list[Tensor]) -> Tensor:
