@@ -186,8 +186,8 @@ def text_attention_figure(texts: Sequence[TextAttention], of: str) -> RenderedFi
     title = "What was read for each word that was written"
     figure.suptitle(f"{title}\n{escape_mathtext(truncated(of, 70))}", fontsize=9.5, color=INK)
     caption = (
-        "Attention of the last layer of the decoder to the source, the mean over its heads: each row, a word (of"
-        " texts of one word a character) that the network wrote, adds up to 1; the last column is the end of the source."
+        "Attention of the last layer of the decoder to the source, the mean over its heads. Each row is a word (of"
+        " texts of one word a character) that the network wrote; the last column is the end of the source."
     )
     return render_figure(figure, "attention", title, caption, f"{title}: a table for each of the first texts of val.")
 
