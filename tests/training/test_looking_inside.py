@@ -207,7 +207,8 @@ def texts(tmp_path_factory: pytest.TempPathFactory):
         "model: {name: transformer, width: 8, depth: 2, heads: 2, hidden: 8}\ntask: seq2seq\noptimizer: adam\n"
     )
     recipe = load(file).experiment.recipe
-    with open_evaluator(recipe, 0, prepare(recipe.data, cache=folder).root, World()) as evaluator:
+    root = prepare(recipe.data, cache=folder).root
+    with open_evaluator(Attempt(recipe, 0, root), World()) as evaluator:
         yield evaluator
 
 
