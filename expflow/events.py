@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from expflow.field_types import checked_fields
-
 Status = Literal["done", "failed", "stopped"]
 """How a trial ended: at its full budget, by a failure that is not retried, or early by the scheduler's decision."""
 Decision = Literal["continue", "stop", "pause", "resume"]
@@ -52,7 +50,7 @@ class Event:
     left_out: ClassVar[tuple[str, ...]] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The event as plain data, which is shared with the event; :func:`from_json` reads it back."""
+        """The event as plain data, shared with the event; :func:`expflow.event_kinds.from_json` reads it back."""
         stored = {key: value for key, value in vars(self).items() if value or key not in self.left_out}
         return {"event": self.kind, **stored}
 
@@ -336,6 +334,25 @@ class GpuSharingMeasured(Event):
 
 
 @dataclass(frozen=True)
+class NetworkMeasured(Event):
+    """A config's network was measured before it was trained, or passed over (``sweep.limits``, ``sweep.proxies``).
+
+    Attributes:
+        config: Id of the config.
+        metrics: ``latency_ms`` and proxies, as far as they are finite.
+        seconds: How long that took.
+        failure: Why something could not be measured; "" where all was.
+    """
+
+    kind: ClassVar[str] = "network_measured"
+    left_out: ClassVar[tuple[str, ...]] = ("failure",)
+    config: str
+    metrics: dict[str, float]
+    seconds: float
+    failure: str = ""
+
+
+@dataclass(frozen=True)
 class SplitEvaluated(Event):
     """A split was evaluated that no choice may be made by. What was evaluated there, and what it gave:
     ``metrics`` and ``predictions`` are by trial id, ``ensemble``, ``uniform_soup`` and ``greedy_soup``, as asked for.
@@ -380,21 +397,3 @@ class DriverStopped(Event):
     kind: ClassVar[str] = "driver_stopped"
     reason: str
     details: dict[str, Any] = field(default_factory=dict)
-
-
-EVENTS: dict[str, type[Event]] = {event.kind: event for event in Event.__subclasses__()}
-"""Every event by the name that the ledger stores."""
-
-
-def from_json(data: Mapping[str, Any]) -> Event:
-    """Read an event back. Fields that a newer expflow added are ignored.
-
-    Args:
-        data: What :meth:`Event.to_json` gave.
-
-    Raises:
-        KeyError: It is of an unknown kind.
-        TypeError: A field is missing, or is not of its type.
-    """
-    event = EVENTS[data["event"]]
-    return event(**checked_fields(event, data))

@@ -2,7 +2,8 @@
 
 import pytest
 
-from expflow.events import EVENTS, ArtifactWritten, CheckpointPruned, from_json
+from expflow.event_kinds import EVENTS, from_json
+from expflow.events import ArtifactWritten, CheckpointPruned
 
 WRITTEN = [
     ArtifactWritten("t1", 1, 40, "segmentation", "trials/t1/artifacts/segmentation-40.png", "image", "ab" * 32, 1_234),
@@ -19,6 +20,7 @@ def test_an_event_reads_back(event):
 def test_events_are_stored_under_the_names_that_ledgers_hold():
     assert list(EVENTS) == [
         "proposed", "started", "reported", "decided", "forked", "checkpoint", "checkpoint_refused", "pruned",
-        "artifact", "system", "attempt_failed", "ended", "packed", "looked", "driver_stopped",
+        "artifact", "system", "attempt_failed", "ended", "packed", "network_measured",
+        "looked", "driver_stopped",
     ]  # fmt: skip
     assert all(kind == event.kind for kind, event in EVENTS.items())

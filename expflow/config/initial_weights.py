@@ -20,6 +20,9 @@ NOTHING = "none"
 SEEDED = re.compile(r"(?P<best>[^/]+/best)@(?P<seed>seed|[0-9]+)")
 """``from`` of weights of one seed: ``NAME/best@seed`` is that of the trial which asks, ``NAME/best@3`` seed 3."""
 
+PARENT_KEY = "init.parent"
+"""What a searcher that lets children inherit adds to the searched values of a child."""
+
 Scale = Annotated[float, Field(gt=0)]
 
 
@@ -56,6 +59,12 @@ class Init(FrozenModel):
         False,
         description="Train the head alone, on features that the rest gives once for each image and that are kept: a"
         " linear probe. Needs freeze: backbone, and training images that are not augmented.",
+    )
+
+    parent: str = identity(
+        "",
+        description="Filled in by a searcher that lets children inherit: the config whose weights, those of the same"
+        " seed, are taken over where names and shapes fit.",
     )
 
     @property

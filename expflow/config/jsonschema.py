@@ -21,6 +21,7 @@ from expflow.config.schema import (
     Dimension,
     Experiment,
     NetworkLimits,
+    Proxies,
     Sweep,
     SweepCheckpoints,
     Tracking,
@@ -212,6 +213,7 @@ def _sweep(defs: JSON) -> JSON:
         "select": {"enum": ["last", "best_epoch"], "description": described["select"]},
         "budget": {**model_schema(Budget, defs), "description": described["budget"]},
         "limits": {**model_schema(NetworkLimits, defs), "description": described["limits"]},
+        "proxies": {**model_schema(Proxies, defs), "description": described["proxies"]},
         "checkpoints": {**model_schema(SweepCheckpoints, defs), "description": described["checkpoints"]},
     }
     return {

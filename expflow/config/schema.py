@@ -250,6 +250,41 @@ class NetworkLimits(FrozenModel):
 
     params: int | None = execution(None, ge=1, description="Most parameters.")
     macs: int | None = execution(None, ge=1, description="Most multiply-adds of a forward pass of one sample.")
+    memory: ByteSize | None = execution(
+        None,
+        description="Most bytes of a training step, such as 200 MB, by count: weights, gradients, buffers, and what"
+        " the backward pass keeps of one batch. The optimizer's state and libraries' workspaces are not counted.",
+    )
+    latency_ms: float | None = execution(
+        None,
+        gt=0,
+        description="Most milliseconds of a forward pass of one sample, measured on the driver's machine with"
+        " resources.cpus_per_rank threads: the median of 20, which the ledger keeps.",
+    )
+
+
+ProxyName = Literal["synflow", "jacobian_covariance", "gradient_norm"]
+
+
+class Proxies(FrozenModel):
+    """Scores of networks that cost no training; see docs/search.md."""
+
+    measure: tuple[ProxyName, ...] = execution((), description="Which are measured of each config before training.")
+    filter: ProxyName | None = execution(
+        None, description="The one by which configs are passed over before training; by default none is."
+    )
+    keep: float = execution(
+        0.5,
+        gt=0,
+        le=1,
+        description="Share of the configs that are trained: the best by `filter` of all measured so far.",
+    )
+    after: int = execution(10, ge=2, le=100_000, description="Configs measured before the first is passed over.")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that are measured, the one of the filter among them."""
+        return tuple(dict.fromkeys((*self.measure, *((self.filter,) if self.filter else ()))))
 
 
 class FurtherObjective(FrozenModel):
@@ -297,6 +332,9 @@ class Sweep(FrozenModel):
     budget: Budget = execution(default_factory=Budget, description="When the sweep ends at the latest.")
     limits: NetworkLimits = execution(
         default_factory=NetworkLimits, description="What the network of a config may cost, before it is trained."
+    )
+    proxies: Proxies = execution(
+        default_factory=Proxies, description="What is measured of a config's network before it is trained."
     )
     checkpoints: SweepCheckpoints = execution(
         default_factory=SweepCheckpoints, description="Which checkpoints of ended trials stay on the disk."

@@ -8,7 +8,7 @@ from expflow.config.component_specs import scheduler_spec, searcher_spec
 from expflow.config.components import LoadingContext, resolve_component
 from expflow.config.merge import as_component
 from expflow.config.objectives_parser import check_several_objectives, read_objectives
-from expflow.config.schema import Confirm, Dimension, Sweep
+from expflow.config.schema import Confirm, Dimension, Proxies, Sweep
 from expflow.config.searchable_keys import SearchableKeys
 from expflow.config.space import GRID_LIMIT, finite_values, grid_size
 from expflow.config.space_parser import read_space
@@ -71,6 +71,8 @@ def _resolved_parts(node: Node, tree: Node, context: LoadingContext) -> dict[str
     elif seeds_node is not None:
         ready["seeds"] = _seeds(seeds_node, context)
     ready |= read_objectives(node, context)
+    if (proxies := node.child("proxies")) is not None:
+        ready["proxies"] = check_model(Proxies, proxies, ("sweep", "proxies"), context.problems) or Proxies()
     scheduler = node.child("scheduler")
     if scheduler is not None:
         ready["scheduler"] = resolve_component(SCHEDULERS, scheduler, ("sweep", "scheduler"), context)

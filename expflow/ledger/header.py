@@ -53,7 +53,7 @@ class Header:
     select: str = "last"
     objectives: tuple[Mapping[str, str], ...] = ()
     """``metric`` and ``mode`` of each objective, the one above first; empty in older ledgers."""
-    limits: Mapping[str, int] = field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict)
     """What the network of a config may cost: ``params`` and ``macs``, those that are given."""
     arms: Mapping[str, Any] = field(default_factory=dict)
     """Of the searcher ``arms``: what was ``asked``, the ``children`` it led to, the ``sources`` that they are of."""

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from expflow.errors import LedgerDamaged, LedgerTooNew
-from expflow.events import EVENTS, Event, from_json
+from expflow.event_kinds import EVENTS, from_json
+from expflow.events import Event
 from expflow.field_types import check_field_types
 from expflow.ledger.header import LEDGER_FORMAT, Continuation, Header
 from expflow.redaction import redacted_fields

@@ -14,6 +14,7 @@ from expflow.events import (
     DriverStopped,
     Event,
     GpuSharingMeasured,
+    NetworkMeasured,
     Phase,
     SchedulerDecided,
     SplitEvaluated,
@@ -159,6 +160,8 @@ class SweepState:
     """All evaluations on splits that no choice may be made by, of whatever plan, in their order."""
     packed: GpuSharingMeasured | None = None
     """How the last driver's trials share GPUs, where it measured that."""
+    measured: dict[str, NetworkMeasured] = field(default_factory=dict)
+    """Config id -> what was measured of its network before training, in the order of measurement."""
     starts: list[DriverStart] = field(default_factory=list)
     """Every driver's start, in their order; empty in a lean state."""
 
@@ -210,6 +213,9 @@ class SweepState:
             return
         if isinstance(event, GpuSharingMeasured):
             self.packed = event
+            return
+        if isinstance(event, NetworkMeasured):
+            self.measured[event.config] = event
             return
         if isinstance(event, DriverStopped):
             self._stop(event)

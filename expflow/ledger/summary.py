@@ -17,8 +17,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from expflow.event_kinds import from_json as event_from_json
 from expflow.events import CheckpointPruned, CheckpointRefused, CheckpointSaved, SystemMeasured, TrialReported
-from expflow.events import from_json as event_from_json
 from expflow.ledger.header import Header
 from expflow.ledger.records import Record
 from expflow.ledger.report_columns import ReportColumns

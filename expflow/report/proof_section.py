@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from expflow.metrics import metric_value
 from expflow.report import formatting
 from expflow.report.leaderboard import Leaderboard, LeaderboardRow
 from expflow.report.proof_checklist import ChecklistItem, checklist
+from expflow.report.rank_correlation import RankCorrelation, spearman
 from expflow.report.statistics import paired_test
 from expflow.report.text_table import TableColumn, TextTable
 from expflow.search.arms import network_of
@@ -78,23 +78,6 @@ class ArmDifference:
     difference: Estimate | None
     p: float | None
     sentence: str
-
-
-@dataclass(frozen=True)
-class RankCorrelation:
-    """How the search's scores order the random children, beside how they are ordered when retrained.
-
-    Attributes:
-        value: Spearman's coefficient.
-        low: Lower end of its 95 % interval.
-        high: Upper end of it.
-        children: Over how many children.
-    """
-
-    value: float
-    low: float
-    high: float
-    children: int
 
 
 @dataclass(frozen=True)
@@ -169,7 +152,7 @@ def proof_section(state: SweepState, board: Leaderboard, header: Header) -> Proo
         len(search.children),
         arms,
         differences,
-        _correlation(next((arm.children for arm in arms if arm.name == RANDOM_CHILDREN), ()), header),
+        _correlation(next((arm.children for arm in arms if arm.name == RANDOM_CHILDREN), ())),
         tuple(checklist(header, state)),
     )
 
@@ -264,34 +247,7 @@ def _sentence(search: Arm, differences: Sequence[ArmDifference], header: Header)
     return text
 
 
-def _correlation(children: Sequence[ArmChild], header: Header) -> RankCorrelation | None:
-    """Of the random children alone: the best and random ones mixed would inflate it.
-
-    Source: D. Bonett and T. Wright, Sample size requirements for estimating Pearson, Kendall and Spearman correlations,
-    Psychometrika 65, 2000: the standard error on Fisher's scale.
-    """
+def _correlation(children: Sequence[ArmChild]) -> RankCorrelation | None:
+    """Of the random children alone: the best and random ones mixed would inflate it."""
     known = [(child.score, child.value) for child in children if child.score is not None and child.value is not None]
-    if len(known) < 4:
-        return None
-    ranks = [_ranks([pair[side] for pair in known]) for side in (0, 1)]
-    value = _pearson(*ranks)
-    if value is None:
-        return None
-    edge = math.atanh(max(-0.999999, min(0.999999, value)))
-    half = 1.96 * math.sqrt((1 + value * value / 2) / (len(known) - 3))
-    return RankCorrelation(value, math.tanh(edge - half), math.tanh(edge + half), len(known))
-
-
-def _ranks(values: Sequence[float]) -> list[float]:
-    """Ranks from 1; equal values share the mean of theirs."""
-    ordered = sorted(values)
-    return [ordered.index(value) + (ordered.count(value) + 1) / 2 for value in values]
-
-
-def _pearson(ones: Sequence[float], twos: Sequence[float]) -> float | None:
-    one, two = sum(ones) / len(ones), sum(twos) / len(twos)
-    spreads = [sum((value - mean) ** 2 for value in values) for values, mean in ((ones, one), (twos, two))]
-    if not all(spreads):
-        return None
-    shared = sum((left - one) * (right - two) for left, right in zip(ones, twos, strict=True))
-    return float(shared / (spreads[0] * spreads[1]) ** 0.5)
+    return spearman([score for score, _ in known], [value for _, value in known])

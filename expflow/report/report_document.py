@@ -16,6 +16,7 @@ from expflow.report.next_steps import NextStep, next_steps
 from expflow.report.parameter_importance import SearchImportance
 from expflow.report.pareto_section import ParetoFront
 from expflow.report.proof_section import ProofSection
+from expflow.report.proxy_section import ProxySection
 from expflow.report.test_evaluations import EvaluationOutcome, evaluation_outcomes
 from expflow.report.trial_results import TrialFailure
 from expflow.report.view import ReportView
@@ -111,6 +112,7 @@ class ReportDocument:
         leaderboard: The configs, ranked ones first.
         best: What the choice of the first config is worth; None where nothing was chosen.
         proof: The proof of a search; None for sweeps without arms.
+        proxies: What was measured of networks before training; None where nothing was.
         pareto: The Pareto front and its hypervolume over time; None where the sweep has one objective.
         importance: What the differences come from; None for fewer than 20 configs or two searched keys.
         tests: The evaluations on the test split.
@@ -132,6 +134,7 @@ class ReportDocument:
     leaderboard: tuple[ConfigRow, ...]
     best: BestOfK | None
     proof: ProofSection | None
+    proxies: ProxySection | None
     pareto: ParetoFront | None
     importance: SearchImportance | None
     tests: tuple[RecordedEvaluation, ...]
@@ -172,6 +175,7 @@ def report_document(
         leaderboard=tuple(_row(row) for row in board.rows),
         best=view.best,
         proof=view.proof,
+        proxies=view.proxies,
         pareto=view.pareto,
         importance=importance,
         tests=_tests(state, folder),

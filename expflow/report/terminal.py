@@ -34,6 +34,9 @@ def terminal_text(view: ReportView, *, width: int = 100, most: int | None = 20) 
         blocks.append("\n".join(_wrapped(note, "- ", width) for note in view.leaderboard_notes))
     if view.proof is not None:
         blocks.append(_proof_text(view.proof, view.metric, width))
+    if view.proxies is not None:
+        table = [aligned_table(view.proxies.table)] if view.proxies.rows else []
+        blocks.append("\n".join([_wrapped(view.proxies.sentence, "", width), *table]))
     if view.pareto is not None:
         notes = "\n".join(_wrapped(note, "- ", width) for note in view.pareto.notes)
         blocks.append(f"Pareto front:\n{aligned_table(view.pareto.table, most)}\n{notes}")

@@ -15,17 +15,19 @@ from expflow.ledger.state import SweepState
 from expflow.report import run_facts, trial_results
 from expflow.report.artifacts import ArtifactSection, artifact_section
 from expflow.report.best_of_k import BestOfK, best_note, best_of_k
+from expflow.report.child_drawing import ChildDrawing, draw_child
 from expflow.report.contrast_answers import Answer
 from expflow.report.contrasts import answers
 from expflow.report.costs import CostComparison, cost_comparisons
 from expflow.report.curve_diagnosis import CurveDiagnosis, curve_diagnoses
 from expflow.report.figure_data import FigureData, report_figures
-from expflow.report.leaderboard import rank_configs, selected_row
+from expflow.report.leaderboard import Leaderboard, rank_configs, selected_row
 from expflow.report.leaderboard_table import ranked_table, stopped_table
 from expflow.report.learning_curves import CurveGrid, learning_curves
 from expflow.report.pareto_section import ParetoFront, pareto_front
 from expflow.report.prediction_statistics import with_mcnemar_notes
 from expflow.report.proof_section import ProofSection, proof_section
+from expflow.report.proxy_section import ProxySection, proxy_section
 from expflow.report.run_facts import NamedValues
 from expflow.report.test_evaluations import EvaluationSection, evaluation_section
 from expflow.report.text_table import TextTable
@@ -73,6 +75,8 @@ class ReportView:
         best: What the choice of the leaderboard's first config is worth; None where nothing was chosen.
         stopped: The early-stopped trials.
         proof: The proof of a search; None for sweeps without arms.
+        proxies: What was measured of networks before training; None where nothing was.
+        child: The drawing of the first config's network, where that is a child; else None.
         pareto: The Pareto front; None where the sweep has one objective.
         test: The test evaluations; None before the first.
         learning: The learning curves; None where nothing was reported.
@@ -103,6 +107,8 @@ class ReportView:
     best: BestOfK | None
     stopped: TextTable
     proof: ProofSection | None
+    proxies: ProxySection | None
+    child: ChildDrawing | None
     pareto: ParetoFront | None
     test: EvaluationSection | None
     learning: CurveGrid | None
@@ -154,6 +160,8 @@ def build_view(folder: Path, state: SweepState) -> ReportView:
         best=best,
         stopped=stopped_table(board),
         proof=proof_section(state, board, header),
+        proxies=proxy_section(state, board, header),
+        child=_drawn_child(board),
         pareto=pareto_front(board, header),
         test=evaluation_section(state, folder),
         learning=learning_curves(state, board),
@@ -194,6 +202,11 @@ def _answer_notes(answered: tuple[Answer, ...]) -> tuple[str, ...]:
             "shares of the level."
         )
     return tuple(notes)
+
+
+def _drawn_child(board: Leaderboard) -> ChildDrawing | None:
+    """The network of the first config, where it is a child."""
+    return draw_child(board.rows[0].recipe.get("model", {}), board.rows[0].label) if board.rows else None
 
 
 def _pictures(folder: Path, state: SweepState) -> tuple[PictureView, ...]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from expflow.config.identity import canonical_json
+from expflow.config.initial_weights import PARENT_KEY
 from expflow.config.schema import Dimension, Sweep
 from expflow.errors import AddressUnknown, UserError
 from expflow.ledger import SweepState, exists, load_state
@@ -143,7 +144,9 @@ def _child(arm: str, name: str, state: SweepState, config: str) -> dict[str, Any
     trials = [trial for trial in state.plan_trials() if trial.config == config]
     header = state.header or Header("", "", "")
     values = [value for trial in trials if (value := counted_value(trial, header.metric, header)) is not None]
-    return {"arm": arm, "source": name, "values": dict(trials[0].values), "score": sum(values) / len(values)}
+    # An arm begins with fresh weights, whatever its search began with.
+    own = {key: value for key, value in trials[0].values.items() if key != PARENT_KEY}
+    return {"arm": arm, "source": name, "values": own, "score": sum(values) / len(values)}
 
 
 def _facts(state: SweepState) -> dict[str, Any]:

@@ -42,7 +42,17 @@ class ControllerSpec(ChoiceSearcherSpec):
     hidden: int = execution(32, ge=1, le=1024, description="Units of the recurrent network.")
 
 
-class EvolutionSpec(ChoiceSearcherSpec):
+class ParentSearcherSpec(ChoiceSearcherSpec):
+    """A searcher whose configs come from others; no component by itself."""
+
+    inherit: bool = execution(
+        False,
+        description="Whether a config begins with the weights of the one that it was made from, where names and shapes"
+        " fit, instead of weights as they are drawn.",
+    )
+
+
+class EvolutionSpec(ParentSearcherSpec):
     """Regularised (aging) evolution (Real et al. 2019): mutates the best of a sample; the oldest dies."""
 
     build: ClassVar[str] = "expflow.search.evolution:EvolutionSearch"
@@ -54,7 +64,7 @@ class EvolutionSpec(ChoiceSearcherSpec):
     )
 
 
-class LocalSpec(ChoiceSearcherSpec):
+class LocalSpec(ParentSearcherSpec):
     """Local search (White et al. 2021): tries the neighbours of a config, and goes on from the first better one."""
 
     build: ClassVar[str] = "expflow.search.local_search:LocalSearch"

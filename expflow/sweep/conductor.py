@@ -33,6 +33,7 @@ from expflow.sweep.messages import (
 )
 from expflow.sweep.metric_check import MetricCheck
 from expflow.sweep.order_executor import OrderExecutor
+from expflow.sweep.parent_weights import parent_of
 from expflow.sweep.plan import Plan, PlannedTrial
 from expflow.sweep.proposals import Proposals
 from expflow.sweep.search_state import SearchState
@@ -53,6 +54,7 @@ class PlannedAttempt:
         forks: The forks that the trial has gone through.
         epoch: The driver's epoch.
         check: What is tried before it; None: nothing.
+        parent: The trial whose weights it takes over where they fit; None: none's.
     """
 
     planned: PlannedTrial
@@ -61,6 +63,7 @@ class PlannedAttempt:
     forks: int
     epoch: int
     check: BatchCheck | None = None
+    parent: TrialState | None = None
 
 
 class Conductor:
@@ -184,7 +187,8 @@ class Conductor:
             self._next = None
         recipe = self._plan.loaded.configure(trial.latest_values)
         check = self._rank_checks.check_of(planned, recipe) if not trial.attempt else None
-        return PlannedAttempt(planned, recipe, trial.attempt + 1, len(trial.forks), self._recorder.epoch, check)
+        parent = parent_of(self.state, recipe, planned.seed)
+        return PlannedAttempt(planned, recipe, trial.attempt + 1, len(trial.forks), self._recorder.epoch, check, parent)
 
     def refuse(self, attempt: PlannedAttempt, error: Exception) -> None:
         """Record that an attempt could not even be prepared, and take its trial back.

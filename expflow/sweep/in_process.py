@@ -24,11 +24,12 @@ from expflow.sweep.messages import (
     TrialEndedMessage,
     notice_message,
 )
+from expflow.sweep.parent_weights import first_weights
 from expflow.sweep.plan import Plan
 from expflow.sweep.result_files import make_trial_folder
 from expflow.sweep.stop_signals import StoppedLate, signals_noted
 from expflow.sweep.stored_trials import stored_trial
-from expflow.sweep.weight_copies import keep_copies, kept_features
+from expflow.sweep.weight_copies import kept_features
 from expflow.training.contract import Attempt, Fence, Notice, Outcome, run_trial
 from expflow.training.local_ranks import local_world, run_local_ranks
 
@@ -176,7 +177,7 @@ def _contract(plan: Plan, attempt: PlannedAttempt) -> Attempt:
         forks=attempt.forks,
         number=attempt.attempt,
         fence=Fence(plan.folder, attempt.epoch),
-        weights=keep_copies(planned.weights, plan.folder),
+        weights=first_weights(plan.folder, attempt.recipe, planned.weights, attempt.parent),
         features=kept_features(planned.features, plan.folder),
         judged_by=plan.metric,
     )

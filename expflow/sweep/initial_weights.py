@@ -192,12 +192,12 @@ def resolve(source: str, *, folder: Path, storage: Path, site: Site, siblings: S
 
 def _of_path(path: Path, source: str) -> PretrainedWeights:
     if (path / MANIFEST).is_file():
-        return PretrainedWeights(_checkpoint_files(path, averaged=False), source)
+        return PretrainedWeights(checkpoint_files(path, averaged=False), source)
     if path.is_dir():
         inside = list_checkpoints(path) or list_checkpoints(path / CHECKPOINTS_FOLDER)
         if not inside:
             raise UserError(f"{source} is a folder without a checkpoint in it")
-        return PretrainedWeights(_checkpoint_files(inside[0], averaged=False), source)
+        return PretrainedWeights(checkpoint_files(inside[0], averaged=False), source)
     if not path.exists():
         raise UserError(f"there is no file {path}; correct the path, or put the weights there")
     if not path.is_file():
@@ -295,7 +295,7 @@ def weights_of_finished(source: str, results: ResultLocation, trial: TrialState)
     checkpoint = _last_checkpoint(results, trial)
     averaged = bool(trial.recipe.get("trainer", {}).get("ema") or trial.latest_values.get("trainer.ema"))
     origin = f"{results.name}/{trial.trial}, step {trial.reports[-1].step}"
-    return PretrainedWeights(_checkpoint_files(checkpoint, averaged=averaged), origin, trial.trial)
+    return PretrainedWeights(checkpoint_files(checkpoint, averaged=averaged), origin, trial.trial)
 
 
 def best_trial(state: SweepState) -> TrialState | None:
@@ -332,7 +332,16 @@ def _last_checkpoint(results: ResultLocation, trial: TrialState) -> Path:
     )
 
 
-def _checkpoint_files(path: Path, *, averaged: bool) -> tuple[tuple[Path, str], ...]:
+def checkpoint_files(path: Path, *, averaged: bool) -> tuple[tuple[Path, str], ...]:
+    """The files of a checkpoint that hold weights, with their sha256.
+
+    Args:
+        path: The checkpoint's folder.
+        averaged: Whether the mean of the weights is what counts.
+
+    Raises:
+        CheckpointDamaged: It does not verify, or lacks one.
+    """
     files = verify_checkpoint(path).files
     names = [WEIGHTS, STATE] if averaged else [WEIGHTS]
     if missing := [name for name in names if name not in files]:

@@ -43,11 +43,13 @@ class BuildCheck:
         recipe: The config's recipe.
         data: What the network is built for; None where only the task's own code knows.
         weights: What it begins with; None for fresh weights.
+        batch: Samples of a batch in one rank, whose memory is counted; None: it is not.
     """
 
     recipe: Recipe
     data: DataSpec | None
     weights: PretrainedWeights | None = None
+    batch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,13 @@ class BuildFinding:
         cost: Parameters and multiply-adds; None where they are not known, or the network cannot be built.
         refused: Why it cannot be built; empty where it can.
         problems: Contradictions between ``init`` and the network, by key.
+        memory: Bytes of a training step by count; None where they were not asked for.
     """
 
     cost: NetworkCost | None
     refused: str = ""
     problems: tuple[tuple[str, str], ...] = ()
+    memory: int | None = None
 
 
 def count_recipe(recipe: Recipe, data: PreparedData | None) -> NetworkCost | None:
@@ -93,8 +97,8 @@ def _check(check: BuildCheck) -> BuildFinding:
         return BuildFinding(None)
     try:
         cost = count(recipe.model, data)
-        if recipe.init is None or not isinstance(recipe.model, Spec):
-            return BuildFinding(cost)
+        if recipe.init is None or recipe.init.parent or not isinstance(recipe.model, Spec):
+            return BuildFinding(cost, memory=_memory(check))
         from expflow.training.transfer.init_check import init_problems  # imports torch
 
         return BuildFinding(cost, problems=tuple(init_problems(recipe, data, check.weights)))
@@ -102,6 +106,14 @@ def _check(check: BuildCheck) -> BuildFinding:
         raise
     except UserError as error:
         return BuildFinding(None, refused=str(error))
+
+
+def _memory(check: BuildCheck) -> int | None:
+    if check.batch is None or check.data is None or not isinstance(check.recipe.model, Spec | UserComponent):
+        return None
+    from expflow.architectures.training_memory import training_bytes  # imports torch
+
+    return training_bytes(check.recipe.model, check.data, check.batch)
 
 
 def check_networks(
@@ -158,7 +170,8 @@ class _KeptCounts:
 
     def _key(self, check: BuildCheck) -> str | None:
         model = check.recipe.model
-        if check.data is None or model is None or check.recipe.init is not None:
+        init = check.recipe.init
+        if check.data is None or model is None or check.batch is not None or (init is not None and not init.parent):
             return None
         networks = model if isinstance(model, Mapping) else {"": model}
         if any(isinstance(network, UserComponent) for network in networks.values()):

@@ -27,6 +27,7 @@ from expflow.search.chosen_children import with_children
 from expflow.sweep.feature_networks import FeatureNetworks, resolve_features
 from expflow.sweep.initial_weights import InitialWeights, resolve_all
 from expflow.sweep.objective import Objective
+from expflow.sweep.parent_weights import check_inheritance
 from expflow.sweep.plan_identity import plan_digest, search_digest
 from expflow.sweep.provenance import CONTINUE_VARIABLE
 from expflow.sweep.result_names import newest_name, unused_name
@@ -254,6 +255,7 @@ def make_plan(
         sweep = with_children(sweep, folder, folder / name, experiment.file.parent)
         sources = resolve_all(loaded, sweep, site=site, storage=folder, folder=folder / name)
         networks = resolve_features(loaded, sweep, storage=folder, folder=folder / name)
+    check_inheritance(loaded, sweep, storage_text(folder))
     return Plan(loaded, site, name, folder, sweep, sources, networks, command)
 
 

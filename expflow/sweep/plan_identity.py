@@ -43,7 +43,8 @@ def search_digest(recipe: Recipe, sweep: Sweep, mode: str) -> str:
 def _limits(sweep: Sweep) -> list[dict[str, Any]]:
     """The limits on networks; none where there are none, as in plans from before there were any."""
     limits = sweep.limits.model_dump(mode="json", exclude_none=True)
-    return [limits] if limits else []
+    proxies = sweep.proxies.model_dump(mode="json") if sweep.proxies.names else {}
+    return [*([limits] if limits else []), *([proxies] if proxies else [])]
 
 
 def space_facts(sweep: Sweep) -> tuple[dict[str, Any], ...]:

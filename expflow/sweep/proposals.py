@@ -8,6 +8,7 @@ from expflow.events import Phase, TrialProposed
 from expflow.sweep.event_recorder import EventRecorder
 from expflow.sweep.limits import SweepLimits
 from expflow.sweep.objective import leading_configs
+from expflow.sweep.parent_weights import keep_parents
 from expflow.sweep.plan import Plan, PlannedTrial
 from expflow.sweep.searchers import Values
 from expflow.sweep.trial_expansion import expand_config
@@ -38,6 +39,8 @@ class Proposals:
             if reason := self._limits.why_not_propose(len(self._plan.sweep.seeds), state):
                 search.close(reason)
             values = search.suggest(state)
+            for measured in search.networks.unrecorded() if search.networks is not None else ():
+                self._recorder.record(measured)  # before anything that followed from it
             if values is None:
                 return
             yield from self._propose(values, search.draws, "search")
@@ -66,7 +69,9 @@ class Proposals:
             known = state.trials.get(planned.trial)
             if known is not None and planned.trial in state.current and known.budget == planned.budget:
                 continue
-            recipe = planned.recorded if recipe is None else recipe
+            if recipe is None:
+                recipe = planned.recorded
+                keep_parents(self._plan.folder, planned.recipe, state, [planned.seed for planned in trials])
             self._recorder.record(
                 TrialProposed(
                     trial=planned.trial,

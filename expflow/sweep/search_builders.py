@@ -6,10 +6,12 @@ from expflow.config.component_specs import searcher_spec
 from expflow.config.spec import UserComponent
 from expflow.registry import construct, load_dotted
 from expflow.sweep.network_limits import identify
+from expflow.sweep.parent_weights import can_inherit, inherits
 from expflow.sweep.plan import Plan
 from expflow.sweep.schedulers import Scheduler, SchedulerContext
 from expflow.sweep.search_state import SearchState
 from expflow.sweep.searchers import SearchAlgorithm
+from expflow.sweep.untrained_networks import UntrainedNetworks
 
 
 def build_searcher(plan: Plan) -> SearchAlgorithm:
@@ -55,11 +57,14 @@ def build_search_state(plan: Plan) -> SearchState:
     Args:
         plan: The plan that is searched.
     """
+    networks = UntrainedNetworks(plan)
     return SearchState(
         build_searcher(plan),
         build_scheduler(plan),
         plan.objective,
         search=plan.search_key,
-        identify=lambda values: identify(plan, values),
+        identify=lambda values: identify(plan, values, networks),
         limit=plan.limit,
+        has_weights=(lambda trial: can_inherit(plan.folder, trial)) if inherits(plan.sweep) else None,
+        networks=networks,
     )

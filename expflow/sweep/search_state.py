@@ -8,12 +8,22 @@ that a killed driver did not record are due again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from expflow.config.identity import canonical_json
+from expflow.config.initial_weights import PARENT_KEY
 from expflow.errors import ExperimentInvalid
-from expflow.events import Event, SchedulerDecided, TrialEnded, TrialForked, TrialProposed, TrialReported
+from expflow.events import (
+    Event,
+    NetworkMeasured,
+    SchedulerDecided,
+    TrialEnded,
+    TrialForked,
+    TrialProposed,
+    TrialReported,
+)
 from expflow.ledger.header import Header
 from expflow.ledger.report_columns import ReportColumns
 from expflow.ledger.state import SweepState, TrialState
@@ -21,6 +31,7 @@ from expflow.sweep.failures import RULES
 from expflow.sweep.objective import Objective, mean_metrics
 from expflow.sweep.schedulers import Order, Scheduler
 from expflow.sweep.searchers import Learned, SearchAlgorithm, Values
+from expflow.sweep.untrained_networks import UntrainedNetworks
 
 MAX_REPEATS = 100
 """Suggestions in a row that give no new config, after which a searcher is taken to have no more."""
@@ -59,6 +70,8 @@ class SearchState:
         search: Hash that marks the ledger's segments which this search took part in.
         identify: Gives the config's id of searched values; raises ExperimentInvalid where the schema refuses them.
         limit: Number of configs that are wanted; None for all.
+        has_weights: Whether what a trial has learned can be taken over; None where configs begin with fresh weights.
+        networks: What is measured of networks before training.
     """
 
     def __init__(
@@ -70,7 +83,13 @@ class SearchState:
         search: str,
         identify: Callable[[Values], str],
         limit: int | None = None,
+        has_weights: Callable[[TrialState], bool] | None = None,
+        networks: UntrainedNetworks | None = None,
     ) -> None:
+        self.networks = networks
+        """What was measured of networks before training; None where nothing is."""
+        self._has_weights = has_weights
+        self._group_of_values: dict[str, ConfigGroup] = {}
         self._searcher, self._scheduler, self._objective = searcher, scheduler, objective
         self._search, self._identify, self._limit = search, identify, limit
         self.groups: dict[str, ConfigGroup] = {}
@@ -107,7 +126,7 @@ class SearchState:
             for result in header.warm_start:
                 metrics = {str(name): float(value) for name, value in result.get("metrics", {}).items()}
                 learned = Learned("complete", float(result["score"]), metrics=metrics)
-                self._searcher.complete(dict(result["values"]), learned)
+                self._searcher.complete(own_values(result["values"]), learned)
         for group in self.groups.values():  # what another search has run in between
             for trial in [trial for trial in group.trials if trial in group.open and state.trials[trial].ended]:
                 self._end(trial, state)
@@ -123,6 +142,10 @@ class SearchState:
             return
         if isinstance(event, TrialProposed):
             self._proposed(event, state)
+            return
+        if isinstance(event, NetworkMeasured):
+            if self.networks is not None:
+                self.networks.take_in(event)
             return
         trial = getattr(event, "trial", "")
         if trial not in self._group_of:
@@ -151,6 +174,8 @@ class SearchState:
         if group is None:
             self._draw_up_to(event, state)
             group = self.groups[event.config] = ConfigGroup(event.config, event.values, self.draws)
+            if self._has_weights is not None:
+                self._group_of_values[canonical_json(own_values(event.values))] = group
         trial = state.trials[event.trial]
         if event.trial not in self._group_of:
             self._group_of[event.trial] = group
@@ -169,11 +194,11 @@ class SearchState:
         while self.draws < last:
             self.draws += 1
             if self.draws == last:
-                self._searcher.suggest(event.values)
+                self._searcher.suggest(own_values(event.values))
                 return
             values = self._searcher.suggest()
             if values is not None:
-                self._is_new(values, state)
+                self._is_new(self._with_parent(values, state), state)
 
     def suggest(self, state: SweepState) -> Values | None:
         """The next new config, which is to be recorded at once; None, with the reason in :attr:`closed`, for no more.
@@ -193,6 +218,7 @@ class SearchState:
                 self.close(f"the searcher has nothing more to propose{wanted}")
                 break
             self.draws += 1
+            values = self._with_parent(values, state)
             if self._is_new(values, state):
                 return values
             repeats += 1
@@ -209,6 +235,16 @@ class SearchState:
             f"hold no more, and the search ends with {len(self.groups)}{wanted} configs"
         )
 
+    def _with_parent(self, values: Values, state: SweepState) -> Values:
+        """The searcher's last suggestion with the config that it takes weights over from, where there is one."""
+        parents: Sequence[Values] = getattr(self._searcher, "parents", ())
+        if self._has_weights is None or not parents:
+            return values
+        group = self._group_of_values.get(canonical_json(parents[0]))
+        if group is None or not all(self._has_weights(state.trials[trial]) for trial in group.trials):
+            return values
+        return {**values, PARENT_KEY: group.config}
+
     def _is_new(self, values: Values, state: SweepState) -> bool:
         """Whether a suggestion is a config that is not known. A known one is answered as soon as its result is."""
         try:
@@ -216,12 +252,12 @@ class SearchState:
         except ExperimentInvalid as error:
             if len(self.refused) < 5:
                 self.refused.append(error.problems[0].message)
-            self._searcher.complete(values, Learned("infeasible", refused=error.problems[0].message))
+            self._searcher.complete(own_values(values), Learned("infeasible", refused=error.problems[0].message))
             return False
         if group is None:
             return True
         if group.completed:
-            self._searcher.complete(values, self._learned(group, state))
+            self._searcher.complete(own_values(values), self._learned(group, state))
         else:
             group.repeats.append(values)
         return False
@@ -255,7 +291,7 @@ class SearchState:
             group.completed = True
             learned = self._learned(group, state)
             for values in (group.values, *group.repeats):
-                self._searcher.complete(values, learned)
+                self._searcher.complete(own_values(values), learned)
             group.repeats = []
 
     def _learned(self, group: ConfigGroup, state: SweepState) -> Learned:
@@ -272,6 +308,15 @@ class SearchState:
         if any(trial.status == "stopped" for trial in trials):
             return Learned("stopped", score, _mean(trial.progress for trial in trials) or 0.0, metrics)
         return Learned("complete", score, metrics=metrics) if None not in values else Learned("infeasible")
+
+
+def own_values(values: Mapping[str, Any]) -> Values:
+    """Values as the searcher knows them: without the config that the weights are taken over from.
+
+    Args:
+        values: Searched key -> value.
+    """
+    return {key: value for key, value in values.items() if key != PARENT_KEY}
 
 
 def _failure_class(trial: TrialState) -> str:

@@ -20,11 +20,12 @@ from expflow.sweep.assignment import Assignment
 from expflow.sweep.cluster_growth import ClusterGrowth
 from expflow.sweep.conductor import Conductor, PlannedAttempt
 from expflow.sweep.messages import Message, ReportMessage, TrialEndedMessage, WireMessage, from_wire
+from expflow.sweep.parent_weights import first_weights
 from expflow.sweep.plan import Plan
 from expflow.sweep.result_files import make_trial_folder
 from expflow.sweep.stored_trials import stored_trial
 from expflow.sweep.trial_ranks import ranks_of
-from expflow.sweep.weight_copies import keep_copies, kept_features
+from expflow.sweep.weight_copies import kept_features
 
 DRIVER = "driver"
 """The driver's name as a reader of the dispatcher's messages."""
@@ -192,7 +193,7 @@ def make_assignment(plan: Plan, attempt: PlannedAttempt, lockstep: bool) -> Assi
         forks=attempt.forks,
         experiment=str(plan.folder),
         epoch=attempt.epoch,
-        weights=keep_copies(planned.weights, plan.folder),
+        weights=first_weights(plan.folder, attempt.recipe, planned.weights, attempt.parent),
         features=kept_features(planned.features, plan.folder),
         judged_by=plan.metric,
         lockstep=lockstep,

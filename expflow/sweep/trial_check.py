@@ -21,6 +21,7 @@ from expflow.events import Report
 from expflow.ledger import TrialState
 from expflow.sweep.finished_trial import recorded_data, recorded_features, recorded_recipe
 from expflow.sweep.kept_code import start_of
+from expflow.sweep.parent_weights import first_weights, parent_of
 from expflow.sweep.provenance import package_versions
 from expflow.sweep.result_location import ResultLocation
 from expflow.sweep.weight_copies import kept_copies
@@ -170,6 +171,8 @@ def _recorded(results: ResultLocation) -> _Recorded:
         raise UserError(f"{name} is {trial.status}: only trials at their full budget can be checked")
     recipe = recorded_recipe(results, trial)
     weights = None
+    if (parent := parent_of(results.state, recipe, trial.seed)) is not None:
+        weights = first_weights(results.folder, recipe, None, parent)
     if recipe.init is not None and recipe.init.pretrained:
         header = start_of(results.state, trial)
         known = header.weights.get(source_of_seed(recipe.init.source, trial.seed)) if header is not None else None

@@ -13,6 +13,7 @@ from expflow.sweep.plan_identity import budget_of, own_data_key
 from expflow.sweep.search_builders import build_searcher
 from expflow.sweep.search_state import MAX_REPEATS
 from expflow.sweep.searchers import Learned, Values
+from expflow.sweep.untrained_networks import UntrainedNetworks
 
 KNOWN_BEFOREHAND = 10
 """Configs that a plan shows of a searcher that learns: as many as it can propose before it has results."""
@@ -32,13 +33,14 @@ def proposed_configs(plan: Plan) -> Iterator[Values]:
     """
     searcher, known = build_searcher(plan), set[str]()
     most = plan.limit if not plan.learns else min(plan.limit or KNOWN_BEFOREHAND, KNOWN_BEFOREHAND)
+    networks = UntrainedNetworks(plan, preview=True)
     repeats, refused = 0, dict[str, ExperimentInvalid]()
     while (most is None or len(known) < most) and repeats < MAX_REPEATS:
         if (values := searcher.suggest()) is None:
             break
         config = ""
         try:
-            config = identify(plan, values)
+            config = identify(plan, values, networks)
         except ExperimentInvalid as error:
             refused.setdefault(error.problems[0].key, error)
             searcher.complete(values, Learned("infeasible", refused=error.problems[0].message))

@@ -52,6 +52,8 @@ class TriedNetworks:
         """
         data = trial.data.manifest.content if trial.data is not None else own_data_key(recipe)
         weights = "+".join(taken.id for taken in (trial.weights, trial.features) if taken is not None)
+        if recipe.init is not None and recipe.init.parent:  # whose weights they are makes no other network
+            recipe = recipe.model_copy(update={"init": None})
         rules = self._plan.loaded.experiment.resources
         ranks = [ranks_of(rules, trial.values)] if rules.by_config else []
         return digest([self._around, _facts(recipe), data, weights, *ranks])

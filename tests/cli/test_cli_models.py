@@ -109,6 +109,12 @@ def test_receptive_fields_are_drawn(capsys, tmp_path, model):
     assert "side of the receptive field (pixels)" in file.read_text()
 
 
+def test_a_child_is_drawn(capsys, tmp_path):
+    file = tmp_path / "child.svg"
+    assert "figure" in printed(capsys, "show", "child", "--set", "layers=3x5 s1 n24, 5x3 s2 n36", "--draw", str(file))
+    assert "5x3 s2 n36" in file.read_text()
+
+
 def test_several_names_are_compared(capsys):
     lines = printed(capsys, "vgg,layers=11", "alexnet").splitlines()
     assert lines[1].split()[:4] == ["vgg,layers=11", "3x224x224", "132,863,336", "7,609,090,048"]
@@ -143,6 +149,8 @@ def test_a_chart_needs_an_accuracy(capsys, tmp_path):
         (("show", "mlp", "--input", "3x224"), "such as 3x224x224"),
         (("show", "mlp", "--input", "3x0x4"), "such as 3x224x224"),
         (("show", "mlp", "--bars", "bars.txt"), "expected a file that ends in .png or .svg"),
+        (("show", "mlp", "--draw", "child.svg"), "mlp is no child of an architecture search"),
+        (("show", "child", "--set", "layers=3x3 s1 n4", "--draw", "child.png"), "is to end in .svg"),
         (("show", "mlp", "--receptive", "field.txt"), "expected a file that ends in .png or .svg"),
         (("show", "alexnet", "--input", "3x20x20"), "cannot take images of 20x20"),
         (("alexnett", "mlp"), "nearest: alexnet"),

@@ -91,6 +91,10 @@ def show(
         Path | None,
         typer.Option(metavar="FILE", help="Draw how the receptive field grows from layer to layer (.png or .svg)."),
     ] = None,
+    draw: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw a child of an architecture search, its layers or its cells (.svg)."),
+    ] = None,
 ) -> None:
     """Show the layers of one architecture: sizes, memory, parameters, multiply-adds, receptive field.
 
@@ -100,7 +104,7 @@ def show(
     from expflow.cli.views.models import show_model
 
     form: Literal["table", "json", "csv"] = "json" if as_json else "csv" if as_csv else "table"
-    show_model(name, set_ or (), input_, classes, form=form, bars=bars, receptive=receptive)
+    show_model(name, set_ or (), input_, classes, form=form, bars=bars, receptive=receptive, draw=draw)
 
 
 @_group.command()

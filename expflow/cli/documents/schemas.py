@@ -9,7 +9,8 @@ from dataclasses import is_dataclass
 from typing import Any
 
 from expflow.errors import UnknownName
-from expflow.events import EVENTS, Event
+from expflow.event_kinds import EVENTS
+from expflow.events import Event
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _EVENT = "event"

@@ -205,6 +205,7 @@ def show_model(
     form: Literal["table", "json", "csv"],
     bars: Path | None,
     receptive: Path | None,
+    draw: Path | None = None,
 ) -> None:
     """Print one architecture, layer by layer.
 
@@ -216,6 +217,7 @@ def show_model(
         form: What is printed.
         bars: A file for a chart of the layers; None: no chart.
         receptive: A file for a picture of the receptive fields; None: no picture.
+        draw: A file for a drawing of a child; None: no drawing.
     """
     check_drawable(bars, "--bars")
     check_drawable(receptive, "--receptive")
@@ -236,6 +238,23 @@ def show_model(
         from expflow.report.receptive_figure import receptive_figure
 
         write_figure(receptive_figure(table, ",".join((name, *sets))), receptive, quiet=form != "table")
+    if draw is not None:
+        _draw(model, draw, quiet=form != "table")
+
+
+def _draw(model: MeasuredModel, file: Path, *, quiet: bool) -> None:
+    from expflow.config.identity import dump
+    from expflow.report.canvas import RenderedFigure
+    from expflow.report.child_drawing import draw_child
+
+    drawing = draw_child(dump(model.spec), model.spec.name)
+    if drawing is None:
+        raise UserError(f"--draw: {model.spec.name} is no child of an architecture search; --bars draws its layers")
+    if file.suffix != ".svg":
+        raise UserError(f"--draw: {file} is to end in .svg")
+    write_figure(
+        RenderedFigure("child", drawing.title, "", drawing.alt, png=b"", svg=drawing.svg.encode()), file, quiet=quiet
+    )
 
 
 def _print_model(model: MeasuredModel) -> None:

@@ -37,7 +37,11 @@ class Learned:
 
 
 class SearchAlgorithm(Protocol):
-    """A searcher. Built as ``builder(spec, space, mode)``, where ``mode`` is ``max`` or ``min``."""
+    """A searcher. Built as ``builder(spec, space, mode)``, where ``mode`` is ``max`` or ``min``.
+
+    It may have an attribute ``parents``: the values that its last suggestion was made from, the one whose weights the
+    suggestion may begin with first.
+    """
 
     def suggest(self, recorded: Values | None = None) -> Values | None:
         """The next config's searched values; None when there is nothing more to propose.

@@ -51,13 +51,16 @@ def load_initial_weights(attempt: Attempt, task: nn.Module) -> None:
         CheckpointDamaged: A file is not what it was.
     """
     init = attempt.recipe.init
-    if init is None or not init.pretrained:
+    if init is None or not (init.pretrained or init.parent):
         return
     if attempt.weights is None:
         raise WeightsMissing(
-            f"init.from: {init.source} was not looked up; whoever starts the trial has to say where it is"
+            f"init: {init.parent or init.source} was not looked up; whoever starts the trial has to say where it is"
         )
     weights = read_pretrained(attempt.weights, attempt.recipe.trainer.checkpoint.allow)
+    if init.parent:
+        load_what_fits(network_of(task), weights, origin=attempt.weights.origin)
+        return
     load_fitting_weights(network_of(task), weights, head=init.head, origin=attempt.weights.origin)
 
 
@@ -96,6 +99,26 @@ def load_fitting_weights(network: nn.Module, weights: Mapping[str, Tensor], *, h
     """
     fitting = fitting_weights(network, weights, head=head, origin=origin)
     network.load_state_dict(network.state_dict() | fitting)
+
+
+def load_what_fits(network: nn.Module, weights: Mapping[str, Tensor], *, origin: str) -> int:
+    """Load the weights whose name and shape a network has, in place; the others stay as they were drawn.
+
+    Args:
+        network: The network.
+        weights: Those of another training, of another architecture perhaps.
+        origin: Where the weights are from, for the log.
+
+    Returns:
+        How many tensors were taken over.
+    """
+    own = network.state_dict()
+    fitting = {
+        name: value for name, value in _renamed(weights, own).items() if name in own and own[name].shape == value.shape
+    }
+    network.load_state_dict(own | fitting)
+    logger.info("%d of %d tensors are those of %s", len(fitting), len(own), origin)
+    return len(fitting)
 
 
 def fitting_weights(network: nn.Module, weights: Mapping[str, Tensor], *, head: str, origin: str) -> Weights:
