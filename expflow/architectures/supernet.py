@@ -10,7 +10,9 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +32,10 @@ _SMALL = 1e-3
 
 Mixing = tuple[Tensor, Tensor]
 """Of the normal and of the reduction cell: (edges, operations), how much of each operation an edge passes on."""
+
+
+ChildPath = tuple[Sequence[int], Sequence[int]]
+"""Of the normal and of the reduction cell, for each edge the place of its operation; behind the last one: none."""
 
 
 def edges_of(nodes: int) -> list[tuple[int, int]]:
@@ -56,6 +62,18 @@ class MixedOperation(nn.Module):
         super().__init__()
         self.mixed, self.partial, self.stride = width // partial, partial, stride
         self.operations = nn.ModuleList(_plain_norms(name, self.mixed, stride, act) for name in names)
+
+    def only(self, x_bchw: Tensor, operation: int) -> Tensor:
+        """(b, c, h, w) -> (b, c, h / stride, w / stride) by one operation; zeros for the place behind the last, none.
+
+        Args:
+            x_bchw: What enters the edge.
+            operation: Place of the operation.
+        """
+        if operation == len(self.operations):
+            return x_bchw[:, :, :: self.stride, :: self.stride] * 0.0
+        passed_bchw: Tensor = self.operations[operation](x_bchw)
+        return passed_bchw
 
     def forward(self, x_bchw: Tensor, weights_o: Tensor) -> Tensor:
         """(b, c, h, w), (operations,) -> (b, c, h / stride, w / stride)."""
@@ -101,12 +119,18 @@ class SuperCell(nn.Module):
         )
         self.leaves = MapSize(width * spec.nodes, halvings + (stride > 1))
 
-    def forward(self, before_last_bchw: Tensor, last_bchw: Tensor, weights_eo: Tensor) -> Tensor:
-        """Two maps of (b, c, h, w), (edges, operations) -> (b, width * nodes, h', w')."""
+    def forward(
+        self, before_last_bchw: Tensor, last_bchw: Tensor, weights_eo: Tensor, chosen: Sequence[int] = ()
+    ) -> Tensor:
+        """Two maps of (b, c, h, w), (edges, operations) -> (b, width * nodes, h', w').
+
+        ``chosen`` has for each edge the one operation that is computed; by default all are, and mixed.
+        """
         maps = [layer(entering) for layer, entering in zip(self.preprocess, (before_last_bchw, last_bchw), strict=True)]
         sums: dict[int, Tensor] = {}
         for place, (node, source) in enumerate(edges_of(self.nodes)):
-            term = self.edges[place](maps[source], weights_eo[place])
+            edge = cast(MixedOperation, self.edges[place])
+            term = edge.only(maps[source], chosen[place]) if chosen else edge(maps[source], weights_eo[place])
             sums[node] = sums[node] + term if node in sums else term
             if source == node - 1:
                 maps.append(sums[node])
@@ -124,6 +148,7 @@ class Supernet(nn.Module):
     def __init__(self, spec: SupernetSpec, data_spec: DataSpec) -> None:
         super().__init__()
         self.operation_names, self.nodes = spec.operation_names, spec.nodes
+        self._path: ChildPath | None = None
         strides = [2 if place in (spec.cells // 3, 2 * spec.cells // 3) else 1 for place in range(spec.cells)]
         width = spec.stem_factor * spec.width
         self.stem = nn.Sequential(
@@ -169,6 +194,19 @@ class Supernet(nn.Module):
         counts = [nodes.count(node) for node in dict.fromkeys(nodes)]
         return torch.cat([functional.softmax(part, 0) for part in torch.split(weights_e, counts)])
 
+    @contextmanager
+    def following(self, path: ChildPath) -> Iterator[None]:
+        """In the body the network is one of its children.
+
+        Args:
+            path: Of each kind of cell, the place of the operation on each edge.
+        """
+        before, self._path = self._path, path
+        try:
+            yield
+        finally:
+            self._path = before
+
     def forward(self, image_bchw: Tensor, mixing: Mixing | None = None) -> Tensor:
         """(b, c, h, w) -> (b, classes); mixed by the architecture weights unless ``mixing`` says otherwise."""
         normal, reduction = mixing if mixing is not None else self.mixing(self.architecture)
@@ -176,7 +214,8 @@ class Supernet(nn.Module):
         last = before_last
         for cell in self.cells:
             weights = normal if cell.kind == "normal" else reduction
-            before_last, last = last, cell(before_last, last, weights)
+            chosen = self._path[KINDS.index(cell.kind)] if self._path else ()
+            before_last, last = last, cell(before_last, last, weights, chosen)
         scores: Tensor = self.head(self.flatten(self.pool(last)))
         return scores
 

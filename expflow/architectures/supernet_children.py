@@ -7,11 +7,13 @@ Source:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from expflow.architectures.specs.child_cells import INPUTS
-from expflow.architectures.supernet import KINDS, Mixing, Supernet, edges_of
+from expflow.architectures.supernet import KINDS, ChildPath, Mixing, Supernet, edges_of
 
 _EDGES_OF_A_NODE = 2
 
@@ -53,6 +55,49 @@ def _cell_text(network: Supernet, weights_eo: Tensor) -> str:
         terms.setdefault(node, []).append(f"{network.operation_names[operation]}({source})")
     outputs = " ".join(map(str, terms))
     return f"{', '.join(' + '.join(pair) for pair in terms.values())} > {outputs}"
+
+
+def strongest_path(network: Supernet) -> ChildPath:
+    """The child that the architecture weights stand for, as a path through the network.
+
+    Args:
+        network: The network.
+    """
+    normal, reduction = (_path_of(network, weights) for weights in network.mixing(network.architecture))
+    return normal, reduction
+
+
+def _path_of(network: Supernet, weights_eo: Tensor) -> list[int]:
+    chosen = dict(chosen_edges(network, weights_eo))
+    return [chosen.get(place, len(network.operation_names)) for place in range(len(weights_eo))]
+
+
+def sampled_path(network: Supernet, generator: torch.Generator) -> ChildPath:
+    """A child drawn from the architecture weights: on each edge one operation, or none, by their softmax.
+
+    Args:
+        network: The network.
+        generator: Where the randomness comes from; on the CPU.
+    """
+    normal, reduction = (
+        torch.multinomial(torch.softmax(weights.detach().double().cpu(), 1), 1, generator=generator)[:, 0].tolist()
+        for weights in network.architecture[: len(KINDS)]
+    )
+    return normal, reduction
+
+
+def log_probability(architecture: Sequence[Tensor], path: ChildPath) -> Tensor:
+    """The logarithm () of the probability that :func:`sampled_path` draws a child.
+
+    Args:
+        architecture: Tensors like :attr:`Supernet.architecture`.
+        path: The child.
+    """
+    terms = []
+    for weights_eo, chosen in zip(architecture, path, strict=False):
+        places = torch.tensor(chosen, device=weights_eo.device)[:, None]
+        terms.append(torch.log_softmax(weights_eo, 1).gather(1, places).sum())
+    return torch.stack(terms).sum()
 
 
 def discrete_mixing(network: Supernet) -> Mixing:

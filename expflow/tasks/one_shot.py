@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 
 from expflow.architectures.supernet import Supernet
@@ -22,7 +22,7 @@ from expflow.data.dataspec import DataSpec
 from expflow.errors import UserError
 from expflow.losses import Loss
 from expflow.optim import OptimizerFactory, ScheduleFactory
-from expflow.tasks.base import Batch, check_one_of_each
+from expflow.tasks.base import Batch
 from expflow.tasks.classification import Classification
 from expflow.tasks.mean_accumulator import MeanAccumulator
 from expflow.tasks.specs import CHILD, OneShotSpec
@@ -132,7 +132,15 @@ class OneShot(Classification):
             return nothing, own["valid"].sum() * 0
         if self.current_epoch >= self._spec.warmup:
             self._step_architecture(self._architecture_gradient(held, own))
-        return super().training_loss(own)
+        return self.weights_loss(own)
+
+    def weights_loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The mean loss () by which the weights are stepped, and the number of samples ().
+
+        Args:
+            batch: The samples that the weights learn on.
+        """
+        return super().training_loss(batch)
 
     def _fewest(self, *counts: int) -> int:
         """The smallest of some numbers over all ranks, so that all of them do the same with their batch."""
@@ -217,7 +225,7 @@ class OneShot(Classification):
             "train/skips": kept.count("skip_connect") / len(kept),
             "train/entropy": entropy,
         }
-        if self._watched:
+        if self._watched and not self._spec.paths:  # of a mixture that nothing trains it says nothing
             facts["train/eigenvalue"] = self.dominant_eigenvalue(self._watched)
         self.log_dict(dict(facts))
         text = json.dumps(child_texts(self.model), indent=1)
@@ -258,33 +266,3 @@ def _entropy(weights: Tensor) -> Tensor:
     """Mean entropy of the softmax of the last dimension, in units of the largest there can be."""
     logarithms = torch.log_softmax(weights, -1)
     return -(logarithms.exp() * logarithms).sum(-1).mean() / torch.tensor(weights.shape[-1]).log()
-
-
-def build(
-    spec: OneShotSpec,
-    data_spec: DataSpec,
-    *,
-    model: nn.Module,
-    loss: Loss,
-    optimizer: OptimizerFactory,
-    schedule: ScheduleFactory,
-) -> OneShot:
-    """The task one_shot, on images with labels.
-
-    Args:
-        spec: What the user chose.
-        data_spec: The images and classes.
-        model: The network; a supernet.
-        loss: The loss.
-        optimizer: Factory of the optimizer of the network's weights.
-        schedule: Factory of its schedule.
-
-    Raises:
-        UserError: A slot holds several components, the data have no images or no classes, or the model is no supernet.
-    """
-    check_one_of_each(spec.name, model=model, loss=loss, optimizer=optimizer, schedule=schedule)
-    if data_spec.num_classes == 0 or "image" not in data_spec.fields:
-        raise UserError("task one_shot needs data with the field image and with classes")
-    if not isinstance(model, Supernet):
-        raise UserError("task one_shot searches in a network of all children: model: {name: supernet}")
-    return OneShot(spec, data_spec, model, loss, optimizer, schedule)

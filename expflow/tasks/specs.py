@@ -48,9 +48,9 @@ CHILD = "child"
 
 
 class OneShotSpec(PenalisedTaskSpec):
-    """One-shot architecture search (DARTS): a supernet's weights and its architecture weights learn in turn."""
+    """One-shot architecture search (DARTS, ENAS): a supernet's weights and its architecture weights learn in turn."""
 
-    build: ClassVar[str] = "expflow.tasks.one_shot:build"
+    build: ClassVar[str] = "expflow.tasks.one_shot_building:build"
     metrics: ClassVar[tuple[str, ...]] = ("loss", "top1", "top5", "discrete_top1", "gap")
     main_metric: ClassVar[str] = "val/top1"
     needs: ClassVar[ModelOutput] = "scores"
@@ -68,6 +68,26 @@ class OneShotSpec(PenalisedTaskSpec):
     architecture_lr: float = identity(3e-4, description="Learning rate of the architecture (Adam).", gt=0)
     architecture_decay: float = identity(1e-3, description="Weight decay of the architecture.", ge=0)
     betas: tuple[float, float] = identity((0.5, 0.999), description="Decays of Adam's two moments.")
+    paths: int = identity(
+        0,
+        ge=0,
+        le=1000,
+        description="Children drawn for each step of the architecture, which learns by policy gradient from how many of"
+        " its samples they get right; each step of the weights trains one drawn child (ENAS); 0: the mixture of all"
+        " children, by gradient (DARTS).",
+    )
+    path_entropy: float = identity(
+        1e-3, ge=0, description="Weight of the entropy of the draws, with paths: it keeps the search trying."
+    )
+    path_baseline: float = identity(
+        0.95, ge=0, lt=1, description="Decay of the moving average that drawn children are compared with, with paths."
+    )
+
+    @model_validator(mode="after")
+    def _paths_have_no_second_order(self) -> Self:
+        if self.paths and self.order == 2:
+            raise FieldError("order", "drawn paths have no gradient through a step of the weights; remove it, or paths")
+        return self
 
     @model_validator(mode="after")
     def _decays_are_below_one(self) -> Self:
@@ -80,6 +100,8 @@ class OneShotSpec(PenalisedTaskSpec):
         model = slots.get("model")
         if getattr(model, "name", "supernet") != "supernet":
             yield "model", "a one-shot search needs the network of all children: {name: supernet}"
+        elif self.paths and getattr(model, "partial", 1) > 1:
+            yield "model.partial", "belongs to the mixture of all children; drawn paths compute one alone: remove it"
         train = getattr(slots.get("data"), "train", None)
         for key in ("mixup", "cutmix"):
             if getattr(train, key, 0):
