@@ -66,6 +66,7 @@ test-long: $(STAMP) ## seeded fuzzing and kill sweeps, for an hour or so (MUTATI
 	@set -e; for script in tests/fuzz/test_*.py; do \
 	  echo "== $$script"; $(BIN)/python -m $$(echo $${script%.py} | tr / .) $(MUTATIONS); done
 	@echo "== killed drivers"; $(BIN)/python -m tests.faults.killed_sweeps --kills $(KILLS)
+	@echo "== killed drivers of a search"; $(BIN)/python -m tests.faults.killed_searches --kills $(KILLS)
 	@echo "== killed drivers, lost disks, a store that fails"; $(BIN)/python -m tests.object_store.stored_sweeps --sweeps $(KILLS)
 	@echo "== the same on another S3 server"; $(BIN)/python -m tests.object_store.stored_sweeps --sweeps 4 --server moto
 	@echo "== lost, added and cut-off nodes (as root)"; $(BIN)/python -m tests.cluster.node_sweeps

@@ -17,6 +17,7 @@ import pytest
 
 from expflow.events import AttemptFailed, DriverStopped, TrialReported, TrialStarted
 from expflow.ledger import load_state
+from tests.faults.killed_searches import check_search, check_weights, write_search
 from tests.faults.killed_sweeps import SAVING, check, kill_until_done
 from tests.sweep.runs import Workplace
 
@@ -34,6 +35,12 @@ def test_a_driver_that_is_killed_at_random_moments_ends_with_every_trial_once(wo
     workplace.write(SAVING.format(searcher="tpe", trials=4))
     assert kill_until_done(workplace, 2, seed=1) >= 1
     check(workplace, 8)
+
+
+def test_a_killed_search_proposes_what_a_controller_without_kills_does(workplace: Workplace) -> None:
+    write_search(workplace, 14)
+    assert kill_until_done(workplace, 2, seed=2) >= 1
+    check_weights(workplace, check_search(workplace, 14))
 
 
 def test_a_trainable_that_is_lost_costs_not_even_an_attempt(workplace: Workplace) -> None:
