@@ -10,7 +10,7 @@ import torch
 
 from expflow.config.component_specs import source_spec
 from expflow.config.schema import Recipe
-from expflow.errors import OutOfMemory
+from expflow.errors import OutOfMemory, UserError
 from expflow.training.contract import World
 from expflow.training.peak_memory import device_peak_bytes, peak_bytes, reset_peak
 
@@ -33,7 +33,9 @@ def explained_out_of_memory(recipe: Recipe, world: World) -> Iterator[None]:
     try:
         yield
         return
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, UserError) as raised:
+        # Whoever builds a network says so in an error of ours, of which torch's is the cause.
+        error = raised.__cause__ if isinstance(raised, UserError) and raised.__cause__ is not None else raised
         if not _is_out_of_memory(error):
             raise
         cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -25,7 +25,7 @@ optimizer: {name: sgd, lr: 0.05}
 trainer: {epochs: 1}
 sweep:
   space:
-    model.layers: {layers: {count: 2, height: [3], width: [3], filters: [4, 30000]}}
+    model.layers: ["1x1 s2 n2", "1x1 s2 n4", "3x3 s1 n30000, 3x3 s1 n30000", "3x3 s2 n2"]
   searcher: {name: evolution, trials: 4, population: 2, sample: 1}
 """
 LIMITED = """
@@ -43,7 +43,7 @@ run_in_process(make_plan(Path("exp.yaml")))
 )
 def test_rewards_that_are_no_numbers_do_not_stop_a_search(tmp_path, monkeypatch, searcher):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "exp.yaml").write_text(NAN.format(searcher=searcher, value=".nan"))
+    (tmp_path / "exp.yaml").write_text(NAN.format(searcher=searcher, value="nan"))
     plan = make_plan(tmp_path / "exp.yaml")
     run_in_process(plan)
     trials = load_state(plan.folder).plan_trials()
@@ -60,7 +60,6 @@ def test_a_child_that_does_not_fit_into_memory_is_a_failed_child(tmp_path, monke
     assert done.returncode == 0, done.stderr[-2000:]
     trials = load_state(tmp_path / "runs" / "exp").plan_trials()
     assert len(trials) == 4
-    both = [trial for trial in trials if {trial.values[f"model.layers.{n}.filters"] for n in (1, 2)} == {30000}]
-    assert both
-    assert {trial.failures[-1].failure for trial in both} == {"out_of_memory"}
-    assert any(trial.status == "done" for trial in trials)
+    (large,) = [trial for trial in trials if "n30000" in trial.values["model.layers"]]
+    assert (large.status, large.failures[-1].failure) == ("failed", "out_of_memory")
+    assert [trial.status for trial in trials].count("done") == 3
