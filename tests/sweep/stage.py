@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from expflow.errors import TrialError
+from expflow.event_kinds import from_json
 from expflow.events import (
     AttemptFailed,
     Event,
@@ -22,7 +23,6 @@ from expflow.events import (
     TrialForked,
     TrialProposed,
     TrialReported,
-    from_json,
 )
 from expflow.ledger import Header, Record, SweepState
 from expflow.ledger.records import decode, encode
