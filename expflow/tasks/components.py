@@ -29,4 +29,5 @@ TASKS = (
     Component("anomaly", "expflow.tasks.generative_specs:AnomalySpec"),
     Component("bovw", "expflow.tasks.bovw_spec:BovwSpec"),
     Component("scripted", "expflow.tasks.specs:ScriptedSpec"),
+    Component("replayed", "expflow.tasks.specs:ReplayedSpec"),
 )

@@ -300,3 +300,18 @@ class ScriptedSpec(TaskSpec):
         " more than there is.",
         gt=0,
     )
+
+
+class ReplayedSpec(TaskSpec):
+    """Looks a child up in a table of trained ones, and reports what it did; for comparing searchers in milliseconds."""
+
+    runner: ClassVar[str] = "expflow.training.replayed:run"
+    slots: ClassVar[frozenset[str]] = frozenset({"model"})
+    metrics: ClassVar[tuple[str, ...]] = ("top1",)
+    main_metric: ClassVar[str] = "val/top1"
+
+    table: str = identity(
+        description="File of the table, as benchmarks/nas_table.py writes it; a relative path is seen from the folder"
+        " that the sweep is started in.",
+        min_length=1,
+    )

@@ -267,6 +267,7 @@ TASK_KEYS = {
     "diffusion": {"timesteps": 20, "sampling_steps": 3},
     "pix2pix": {"condition": "mask"},
     "anomaly": {"left_out": "b"},
+    "replayed": {"table": "table.json.gz"},
     "cyclegan": {"condition": "mask"},
 }
 ONLY_TRAINED = {
@@ -276,7 +277,7 @@ ONLY_TRAINED = {
 """Metrics of train alone: a detector gives losses in train mode, and boxes in eval mode."""
 FITTED = {"bovw"}
 """Tasks that are fitted once, without steps (tests/training/test_bovw_trials.py)."""
-WITHOUT_TORCH = {"scripted"}
+WITHOUT_TORCH = {"scripted", "replayed"}
 """Tasks that build nothing: their runner alone knows what they do."""
 
 
