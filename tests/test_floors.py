@@ -20,6 +20,7 @@ FLOORS: dict[str, tuple[int, str]] = {
     "files": (0, "base"),
     "metrics": (0, "base"),
     "pareto": (0, "base"),
+    "event_kinds": (0, "base"),
     "field_types": (0, "base"),
     "plain_data": (0, "base"),
     "registry": (0, "base"),

@@ -63,10 +63,10 @@ class ProxySection:
         return TextTable((*columns, TableColumn("with the parameters held fixed", "left")), cells)
 
 
-def _text(found: RankCorrelation | None) -> str:
-    if found is None:
+def _text(correlation: RankCorrelation | None) -> str:
+    if correlation is None:
         return "-"
-    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}] over {found.children}"
+    return f"{correlation.value:.2f} [{correlation.low:.2f}, {correlation.high:.2f}] over {correlation.children}"
 
 
 def proxy_section(state: SweepState, board: Leaderboard, header: Header) -> ProxySection | None:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from expflow.ledger.header import Header
 from expflow.ledger.state import SweepState
 from expflow.report import run_facts, trial_results
 from expflow.report.artifacts import ArtifactSection, artifact_section
@@ -141,7 +142,10 @@ def build_view(folder: Path, state: SweepState) -> ReportView:
         folder: The results folder, which has kept predictions, pictures and forecasts.
         state: What its ledger adds up to.
     """
-    header, board = trial_results.header_of(state), rank_configs(state)
+    return _view(folder, state, trial_results.header_of(state), rank_configs(state))
+
+
+def _view(folder: Path, state: SweepState, header: Header, board: Leaderboard) -> ReportView:
     answered = tuple(with_mcnemar_notes(answers(state, folder), state, folder))
     best = best_of_k(board, state, folder, related=list(related_results(folder, state).values()))
     return ReportView(
@@ -156,7 +160,7 @@ def build_view(folder: Path, state: SweepState) -> ReportView:
         answer_notes=_answer_notes(answered),
         figures=tuple(report_figures(state)),
         leaderboard=ranked_table(board),
-        leaderboard_notes=(*board.notes, *((best_note(best, board.metric),) if best is not None else ())),
+        leaderboard_notes=(*board.notes, *([best_note(best, board.metric)] if best is not None else [])),
         best=best,
         stopped=stopped_table(board),
         proof=proof_section(state, board, header),

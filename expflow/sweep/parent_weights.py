@@ -48,21 +48,23 @@ def check_inheritance(loaded: LoadedExperiment, sweep: Sweep, storage: str) -> N
     """
     experiment = loaded.experiment
     init, keys = experiment.init, {dimension.key for dimension in sweep.space}
-    found: list[tuple[str, str]] = []
+    problems: list[tuple[str, str]] = []
     if (init is not None and init.parent) or "init.parent" in keys:
-        found.append(("init.parent", "searchers with inherit: true fill it in; use init.from for weights of your own"))
+        problems.append(
+            ("init.parent", "searchers with inherit: true fill it in; use init.from for weights of your own")
+        )
     if inherits(sweep):
         place = "sweep.searcher"
         if init is not None or any(key.partition(".")[0] == "init" for key in keys):
-            found.append((place, "inherit: children cannot begin with two trainings; remove inherit, or init"))
+            problems.append((place, "inherit: children cannot begin with two trainings; remove inherit, or init"))
         if not experiment.trainer.checkpoint.at_end:
-            found.append((place, "inherit needs the weights of a trial's end: trainer.checkpoint.at_end: true"))
+            problems.append((place, "inherit needs the weights of a trial's end: trainer.checkpoint.at_end: true"))
         if isinstance(experiment.task, UserComponent) or "model" not in task_spec(experiment.task).slots:
-            found.append((place, "inherit takes over the network under model, which this task has none of"))
+            problems.append((place, "inherit takes over the network under model, which this task has none of"))
         if is_address(storage):
-            found.append((place, "inherit reads a parent's weights from the driver's disk; use a folder as storage"))
-    if found:
-        raise ExperimentInvalid([problem_at(loaded.location(key), key, message) for key, message in found])
+            problems.append((place, "inherit reads a parent's weights from the driver's disk; use a folder as storage"))
+    if problems:
+        raise ExperimentInvalid([problem_at(loaded.location(key), key, message) for key, message in problems])
 
 
 def can_inherit(folder: Path, trial: TrialState) -> bool:

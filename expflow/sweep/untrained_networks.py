@@ -81,21 +81,21 @@ class UntrainedNetworks:
         threads = self._plan.loaded.experiment.resources.cpus_per_rank
         arguments = (recipe, data.spec, None if self._preview else data.root, seed, self._wanted, threads)
         template = self._plan.cache.template
-        found: UntrainedMeasurement | None = None
+        measurement: UntrainedMeasurement | None = None
         if template is not None and "torch" not in sys.modules and template.start():
             with contextlib.suppress(TemplateLost):  # then it is done here
-                found = template.call("expflow.training.untrained_measurements:measure_untrained", *arguments)
-        if found is None:
+                measurement = template.call("expflow.training.untrained_measurements:measure_untrained", *arguments)
+        if measurement is None:
             from expflow.training.untrained_measurements import measure_untrained  # imports torch
 
-            found = measure_untrained(*arguments)
-        return NetworkMeasured(config, found.metrics, found.seconds, found.failure)
+            measurement = measure_untrained(*arguments)
+        return NetworkMeasured(config, measurement.metrics, measurement.seconds, measurement.failure)
 
     def _beyond_latency(self, event: NetworkMeasured) -> str:
-        most, found = self._plan.sweep.limits.latency_ms, event.metrics.get(LATENCY)
-        if most is None or (found is not None and found <= most):
+        most, latency = self._plan.sweep.limits.latency_ms, event.metrics.get(LATENCY)
+        if most is None or (latency is not None and latency <= most):
             return ""
-        what = f"needs {found:.3g} ms" if found is not None else f"cannot be measured: {event.failure}"
+        what = f"needs {latency:.3g} ms" if latency is not None else f"cannot be measured: {event.failure}"
         return f"limits.latency_ms is {most:g}, and the network {what}"
 
     def _filtered(self, config: str) -> str:

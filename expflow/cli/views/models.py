@@ -230,16 +230,20 @@ def show_model(
     else:
         _show_table(table)
         _show_configuration(model.spec)
+    _draw_layers(table, ",".join((name, *sets)), bars, receptive, quiet=form != "table")
+    if draw is not None:
+        _draw(model, draw, quiet=form != "table")
+
+
+def _draw_layers(table: LayerTable, title: str, bars: Path | None, receptive: Path | None, *, quiet: bool) -> None:
     if bars is not None:
         from expflow.report.cost_figures import layer_bars
 
-        write_figure(layer_bars(table, ",".join((name, *sets))), bars, quiet=form != "table")
+        write_figure(layer_bars(table, title), bars, quiet=quiet)
     if receptive is not None:
         from expflow.report.receptive_figure import receptive_figure
 
-        write_figure(receptive_figure(table, ",".join((name, *sets))), receptive, quiet=form != "table")
-    if draw is not None:
-        _draw(model, draw, quiet=form != "table")
+        write_figure(receptive_figure(table, title), receptive, quiet=quiet)
 
 
 def _draw(model: MeasuredModel, file: Path, *, quiet: bool) -> None:
