@@ -409,7 +409,7 @@ def test_it_needs_the_slots_that_it_declares_and_takes_no_others(name):
                 build_task(recipe_of(name, **{slot: component}), data_spec)
 
 
-@pytest.mark.parametrize("name", sorted(WITHOUT_TORCH))
+@pytest.mark.parametrize("name", sorted(WITHOUT_TORCH - {"replayed"}))  # tests/training/test_replayed.py has a table
 def test_a_task_without_torch_reports_the_metrics_that_it_declares(name):
     spec, reports = spec_of(name), []
     recipe = Recipe(task=spec, trainer=TrainerSection(epochs=2))
