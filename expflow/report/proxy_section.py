@@ -124,4 +124,4 @@ def _row(
 def _sentence(measured: int, passed: int, seconds: float, trained: float) -> str:
     share = f", {100 * seconds / trained:.1f} % of the seconds of training" if trained else ""
     text = f"{formatting.plural(measured, 'network')} were measured before training, in {seconds:.1f} s{share}"
-    return f"{text}; {passed} were passed over." if passed else f"{text}."
+    return f"{text}; {passed} {'was' if passed == 1 else 'were'} passed over." if passed else f"{text}."
