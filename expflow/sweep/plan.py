@@ -248,8 +248,7 @@ def make_plan(
     name = loaded.name + ("+train" if alone and experiment.sweep is not None else "") + version
     fetch_related(folder, name)
     name = unused_name(folder, name) if fresh else newest_name(folder, name, experiment.file)
-    words = [*_command("train" if alone else "sweep", loaded, storage), *(("--changed-code", "new") if version else ())]
-    command = redacted(os.environ.get(CONTINUE_VARIABLE) or shlex.join(words))
+    command = _continuing("train" if alone else "sweep", loaded, storage, bool(version))
     sources, networks = InitialWeights({}), FeatureNetworks({})
     if not elsewhere:
         sweep = with_children(sweep, folder, folder / name, experiment.file.parent)
@@ -268,6 +267,12 @@ def _sweep_of(loaded: LoadedExperiment, alone: bool) -> Sweep:
     loaded.check()
     check_rules(loaded.experiment.resources, sweep)
     return sweep
+
+
+def _continuing(verb: str, loaded: LoadedExperiment, storage: Path | str | None, versioned: bool) -> str:
+    """What to type to continue, without secrets."""
+    words = [*_command(verb, loaded, storage), *(("--changed-code", "new") if versioned else ())]
+    return redacted(os.environ.get(CONTINUE_VARIABLE) or shlex.join(words))
 
 
 def _command(verb: str, loaded: LoadedExperiment, storage: Path | str | None) -> list[str]:
