@@ -115,6 +115,7 @@ def batch_of(number: int) -> dict[str, Tensor]:
 
 def _one_rank(rank: int, port: int, folder: str) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    torch.set_default_dtype(torch.float64)  # so that 1e-6 is no question of rounding
     task, batch = task_of(), {name: values[4 * rank : 4 * rank + 4] for name, values in batch_of(8).items()}
     task._ranks = 2
     task.training_step(batch, 0).backward()
@@ -129,8 +130,12 @@ def test_two_ranks_have_the_gradients_of_one(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     multiprocessing.spawn(_one_rank, (port, str(tmp_path)), nprocs=2)  # type: ignore[attr-defined]
-    task = task_of()
-    task.training_step(batch_of(8), 0).backward()
+    torch.set_default_dtype(torch.float64)
+    try:
+        task = task_of()
+        task.training_step(batch_of(8), 0).backward()
+    finally:
+        torch.set_default_dtype(torch.float32)
     largest = max(parameter.grad.abs().max() for parameter in task.parameters() if parameter.grad is not None)
     assert largest > 1e-2
     for rank in range(2):
