@@ -16,7 +16,8 @@ from expflow.data.caption_specs import CaptionPairsSpec, StampCaptionsSpec
 from expflow.data.kinds.text import text_field, vocabulary_of
 from expflow.data.source_spec import Origin
 from expflow.data.sources.base import BadSample, SampleRef, SampleSource, draw_splits, image_fields, with_text
-from expflow.data.sources.stamp_files import CAPTIONS, IMAGE, motif_of, read_stamps, theme_of
+from expflow.data.sources.stamp_files import CAPTIONS, IMAGE, read_stamps
+from expflow.data.sources.stamps import themed_samples
 from expflow.errors import DataInvalid
 
 GERMAN = re.compile(r"^de\.utf8=(.+)$", re.MULTILINE)
@@ -100,11 +101,7 @@ def open_stamp_captions(spec: StampCaptionsSpec, origin: Origin) -> SampleSource
     captions = {name: english[file] for name, file in beside.items() if english.get(file)}
     if not captions:
         raise DataInvalid(f"{origin}: no stamp in it has a caption")
-    themes = sorted({theme_of(name) for name in captions})
-    items = [
-        SampleRef(name, themes.index(theme_of(name)), offset=number, group=motif_of(name))
-        for number, name in enumerate(captions)
-    ]
+    themes, items = themed_samples(captions)
     fractions = {"val": spec.val_fraction, "test": spec.test_fraction}
     texts = list(captions.values())
     return SampleSource(

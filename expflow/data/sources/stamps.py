@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,20 @@ def _is_cut_out(content: bytes) -> bool:
         return True
 
 
+def themed_samples(names: Iterable[str]) -> tuple[list[str], list[SampleRef]]:
+    """The themes of stamps, and each stamp as a sample of its theme in the group of its motif.
+
+    Args:
+        names: the stamps' files, in the order in which samples are drawn.
+    """
+    stamps = list(names)
+    themes = sorted({theme_of(name) for name in stamps})
+    return themes, [
+        SampleRef(name, themes.index(theme_of(name)), offset=number, group=motif_of(name))
+        for number, name in enumerate(stamps)
+    ]
+
+
 def open_stamps(spec: StampsSpec, origin: Origin) -> SampleSource:
     """Scenes of stamps that have a mask; those of one motif are in one split.
 
@@ -107,11 +121,7 @@ def open_stamps(spec: StampsSpec, origin: Origin) -> SampleSource:
     stamps = {name: png for name, png in read_stamps(Path(str(origin))).items() if _is_cut_out(png)}
     if not stamps:
         raise DataInvalid(f"{origin}: no stamp in it has a transparent background, and so a mask")
-    themes = sorted({theme_of(name) for name in stamps})
-    items = [
-        SampleRef(name, themes.index(theme_of(name)), offset=number, group=motif_of(name))
-        for number, name in enumerate(stamps)
-    ]
+    themes, items = themed_samples(stamps)
     fractions = {"val": spec.val_fraction, "test": spec.test_fraction}
     return SampleSource(
         classes=("background", *(themes if spec.distinct else ("stamp",))),
