@@ -142,6 +142,19 @@ def read_claim(store: BlobStore, prefix: str) -> dict[str, Any] | None:
     return newest[1] if newest else None
 
 
+def is_abandoned(store: BlobStore, prefix: str) -> bool:
+    """Whether the newest lock was never given back by a driver that is gone: it may have left something behind.
+
+    Args:
+        store: The store.
+        prefix: Key of the experiment's folder there.
+    """
+    newest = _newest(store, prefix)
+    if newest is None or (newest[1] and _owner(newest[1]) is None):
+        return False
+    return not _refusal(store, prefix, *newest)
+
+
 def _keys(store: BlobStore, prefix: str) -> list[str]:
     keys = store.objects(f"{prefix}/{LOCKS}")
     return [key for key in keys if key.endswith(".json") and PurePosixPath(key).name[:6].isdigit()]

@@ -7,11 +7,14 @@ code and on the same data, it would find nothing either: neither a header nor Ra
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TypeGuard
 
 from expflow.events import DriverStopped, Event
 from expflow.ledger.header import Header
 from expflow.ledger.reader import exists, last_event, load_state
+from expflow.storage.driver_claim import is_abandoned
+from expflow.storage.results import StoredResults
 from expflow.sweep.code_hashes import user_modules
 from expflow.sweep.driver import SweepResult, recorded_lines, replay, search_notes
 from expflow.sweep.ledger_header import ledger_header
@@ -39,7 +42,7 @@ def finished_result(plan: Plan, *, tracking: str, retry_failed: bool) -> SweepRe
     if retry_failed and any(trial.status == "failed" for trial in trials):
         return None
     now = ledger_header(plan, tracking=tracking, code=user_modules(plan.loaded), before=state.header)
-    if _asked(now) != _asked(state.header):
+    if _asked(now) != _asked(state.header) or _was_killed_afterwards(plan.folder):
         return None
     return SweepResult(state, plan.folder, 0, _notes(plan, end))
 
@@ -47,6 +50,12 @@ def finished_result(plan: Plan, *, tracking: str, retry_failed: bool) -> SweepRe
 def _by_itself(end: Event | None) -> TypeGuard[DriverStopped]:
     """Whether the last driver of all ended because it found nothing more to hand out."""
     return isinstance(end, DriverStopped) and end.reason == "finished" and "why" not in end.details
+
+
+def _was_killed_afterwards(folder: Path) -> bool:
+    """Whether the last driver wrote its end, and was killed before the store was in order: the next one does that."""
+    results = StoredResults.of(folder.parent)
+    return results is not None and is_abandoned(results.store, folder.name)
 
 
 def _notes(plan: Plan, end: DriverStopped) -> tuple[str, ...]:

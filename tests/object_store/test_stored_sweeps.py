@@ -8,6 +8,7 @@ import pytest
 
 from expflow.events import CheckpointPruned, CheckpointSaved, TrialReported
 from expflow.ledger import read
+from tests.object_store.faulty_proxy import proxy_before
 from tests.object_store.s3_servers import s3_variables
 from tests.object_store.stored_sweeps import SAVING, check_bucket, check_ledger, faulty_sweep
 
@@ -69,6 +70,28 @@ def check_retention(stored, records) -> None:
             present |= {f"{folder}/{path.rpartition('/')[0]}" for path in files if path.startswith("checkpoints/")}
     assert not pruned & present
     assert any("value=0.8" in path for path in present)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_what_a_driver_left_that_was_killed_after_its_sweep_is_removed_by_the_same_command(stored):
+    stored.write(SAVING.format(values=[0.2, 0.5], sleep=1.0, more=""))
+    first = stored.start("sweep", "exp.yaml")
+    stored.wait_for(CheckpointSaved, 1, first)
+    stored.kill(first)
+    with proxy_before(stored.direct, delay=0.3) as slow:
+        stored.endpoint = slow.url
+        second = stored.start("sweep", "exp.yaml")
+        while not any(b"finished" in content for key, content in stored.store().items() if "exp/manifest/" in key):
+            time.sleep(0.05)
+            assert second.poll() is None, "it was too quick to be killed before it gave its lock back"
+        stored.kill(second)
+    stored.endpoint = stored.direct
+    with pytest.raises(AssertionError):  # the kill came in time
+        check_bucket(stored)
+    stored.run("sweep", "exp.yaml", timeout=300)
+    check_ledger(stored, 2)
+    check_bucket(stored)
 
 
 @pytest.mark.slow
