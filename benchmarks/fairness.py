@@ -76,7 +76,7 @@ def ours(folder: Path, environment: dict[str, str]) -> float:
 
 def peer(environment: dict[str, str]) -> float:
     """The same by Ray Tune, in a process of its own."""
-    done = subprocess.run([sys.executable, __file__, "--as-peer"], check=True, capture_output=True, env=environment)
+    done = subprocess.run([sys.executable, __file__, "--as-peer"], check=True, stdout=subprocess.PIPE, env=environment)
     output = json.loads(done.stdout.decode().strip().splitlines()[-1])
     began = {float(value): moment for value, moment in output["began"].items()}
     return ratio(began, output["lasted"])

@@ -76,7 +76,7 @@ def peer(folder: Path, children: int, epochs: int, slots: int, *, reused: bool) 
     """Children per hour of Ray Tune, in a process of its own, so that nothing is warm."""
     command = [sys.executable, __file__, "--as-peer", str(folder), "--children", str(children), "--slots", str(slots)]
     command += ["--epochs", str(epochs), *(["--reuse"] if reused else [])]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return rate(json.loads(done.stdout.strip().splitlines()[-1]), slots)
 
 
@@ -125,7 +125,12 @@ def run_peer(folder: Path, children: int, epochs: int, slots: int, reused: bool)
         Child if reused else train_child,
         param_space={"index": tune.grid_search(list(range(len(planned))))},
         tune_config=tune.TuneConfig(reuse_actors=reused),
-        run_config=tune.RunConfig(storage_path=str(folder / "ray"), verbose=0),
+        run_config=tune.RunConfig(
+            storage_path=str(folder / "ray"),
+            verbose=0,
+            # Neither side keeps weights; a class would be asked for them at its end by default.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
     )
     results = tuner.fit()
     if results.errors:

@@ -74,7 +74,7 @@ def peer(folder: Path, trials: int, slots: int, ranks: int = 1) -> float:
     """The same trials as Ray documents them; in a process of its own, so that nothing is warm."""
     command = [sys.executable, __file__, "--as-peer", str(folder), "--trials", str(trials), "--slots", str(slots)]
     command += ["--ranks", str(ranks)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     result = json.loads(done.stdout.strip().splitlines()[-1])
     return overhead(result["ends"], result["computes"], slots)
 

@@ -131,7 +131,7 @@ def versions(python: Path) -> str:
     program = (
         "import sys; from importlib.metadata import version as v; print(', '.join(f'{n} {v(n)}' for n in sys.argv[1:]))"
     )
-    done = subprocess.run([str(python), "-c", program, *names], check=True, capture_output=True, text=True)
+    done = subprocess.run([str(python), "-c", program, *names], check=True, stdout=subprocess.PIPE, text=True)
     return done.stdout.strip()
 
 
