@@ -8,8 +8,8 @@ from pathlib import Path
 from expflow.ledger.state import SweepState, TrialState
 from expflow.report import trial_results
 from expflow.report.image_draws import ImageDraws
-from expflow.report.label_intervals import label_draws, read_label_scores
-from expflow.report.overlap_intervals import overlap_draws, read_overlaps
+from expflow.report.label_draws import label_draws, read_label_scores
+from expflow.report.overlap_draws import overlap_draws, read_overlaps
 
 
 def read_draws(
@@ -33,7 +33,7 @@ def read_draws(
         return overlap_draws(overlaps, metric)
     if (scores := read_label_scores(folder, state, trial, split)) is not None:
         return label_draws(scores, metric)
-    from expflow.report import detection_intervals as detection  # it imports Pillow
+    from expflow.report import detection_draws as detection  # it imports Pillow
 
     arrays = detection.read_detections(folder, state, trial, split)
     if arrays is None:

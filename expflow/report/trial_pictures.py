@@ -12,7 +12,7 @@ from expflow.errors import StorageUnwritable, UserError
 from expflow.files import write_atomically
 from expflow.ledger.state import SweepState, TrialState
 from expflow.report.formatting import trial_label
-from expflow.report.overlap_intervals import read_overlaps
+from expflow.report.overlap_draws import read_overlaps
 from expflow.report.prediction_files import read_predictions
 from expflow.sweep.finished_trial import FinishedTrial, load_finished_trial
 from expflow.sweep.result_location import ResultLocation
@@ -176,7 +176,7 @@ def _draw_boxes(location: ResultLocation, finished: FinishedTrial, evaluator: Ev
     from expflow.training.evaluation.network_inspection import sample_images
 
     _require_val(finished)
-    from expflow.report.detection_intervals import read_detections  # it imports Pillow
+    from expflow.report.detection_draws import read_detections  # it imports Pillow
 
     arrays = read_detections(location.folder, location.state, finished.trial, "val")
     if arrays is None:

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expflow.data.kinds.boxes import classes_of, is_crowd, is_ignored, label_code
-from expflow.report.detection_intervals import detection_interval
+from expflow.report.detection_draws import detection_draws
+from expflow.report.image_draws import drawn_interval
 from expflow.tasks.average_precision import average_precisions, detection_metrics, match_classes
 from expflow.tasks.detections import DetectionArrays, image_quality, join_detections
 
@@ -196,9 +197,9 @@ def test_the_quality_of_an_image_is_that_of_its_objects():
 
 
 def test_the_interval_holds_the_value_and_shrinks_with_more_images():
-    few, many = (detection_interval([drawn(0, images=n)], "val/ap50") for n in (10, 160))
+    few, many = (drawn_interval([detection_draws(drawn(0, images=n), "val/ap50")]) for n in (10, 160))
     for interval in (few, many):
         assert interval.low < interval.mean < interval.high
     assert many.high - many.low < few.high - few.low
     assert few.mean == pytest.approx(detection_metrics(drawn(0, images=10))["ap50"], abs=1e-12)
-    assert detection_interval([drawn(0)], "val/loss") is None
+    assert detection_draws(drawn(0), "val/loss") is None

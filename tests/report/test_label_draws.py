@@ -6,7 +6,8 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from expflow.errors import PredictionsDamaged
-from expflow.report.label_intervals import label_interval
+from expflow.report.image_draws import drawn_interval
+from expflow.report.label_draws import label_draws
 from expflow.tasks.ranking_precision import average_precision
 from expflow.training.evaluation.label_scores import (
     LabelScores,
@@ -23,6 +24,10 @@ def scores(n=60, seed=0, classes=4, skill=1.0):
     values = (skill * labels + random.normal(size=(n, classes))).round(1).astype(np.float32)  # with ties
     labels[random.random((n, classes)) < 0.05] = 255
     return LabelScores("val", np.arange(n), values, labels)
+
+
+def interval_of(*kept):
+    return drawn_interval([label_draws(network, "val/map") for network in kept])
 
 
 def test_precision_is_that_of_the_metric_and_of_scikit_learn():
@@ -46,12 +51,12 @@ def test_a_weight_is_how_often_an_image_is_there():
 
 
 def test_the_interval_holds_the_mean_and_narrows_with_images():
-    few, many = (label_interval([scores(n)], "val/map") for n in (40, 1000))
+    few, many = (interval_of(scores(n)) for n in (40, 1000))
     for interval in (few, many):
         assert interval.low < interval.mean < interval.high
     assert few.high - few.low > 2 * (many.high - many.low)
     assert many.mean == pytest.approx(np.nanmean(class_average_precisions(scores(1000))[0]))
-    both = label_interval([scores(40), scores(40)], "val/map")
+    both = interval_of(scores(40), scores(40))
     assert (both.mean, both.low, both.high) == pytest.approx((few.mean, few.low, few.high))
 
 
@@ -60,15 +65,15 @@ def test_a_class_that_no_image_is_of_is_left_out():
     kept.labels[:, 0] = 0
     [values] = class_average_precisions(kept)
     assert np.isnan(values[0])
-    assert label_interval([kept], "val/map").mean == pytest.approx(values[1:].mean())
+    assert interval_of(kept).mean == pytest.approx(values[1:].mean())
     kept.labels[:] = 255
-    assert label_interval([kept], "val/map") is None
+    assert label_draws(kept, "val/map") is None
 
 
 def test_other_images_and_other_metrics_have_no_interval():
-    assert label_interval([scores(40), scores(39)], "val/map") is None
-    assert label_interval([scores()], "val/loss") is None
-    assert label_interval([], "val/map") is None
+    assert interval_of(scores(40), scores(39)) is None
+    assert label_draws(scores(), "val/loss") is None
+    assert interval_of() is None
 
 
 def test_a_file_gives_what_was_kept_and_damage_is_found(tmp_path):

@@ -1,18 +1,16 @@
-"""Intervals of the mean average precision of several classes over the choice of images, from the scores that are kept.
+"""The mean average precision of several classes over images drawn anew, from the scores that are kept.
 
 It is a ranking over a whole split and no mean over images, so images are drawn anew and ranked again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from expflow.ledger.state import SweepState, TrialState
-from expflow.report.bootstrap import ImageInterval
-from expflow.report.image_draws import ImageDraws, drawn_interval
+from expflow.report.image_draws import ImageDraws
 from expflow.report.kept_predictions import read_kept
 from expflow.training.evaluation.label_scores import (
     LabelScores,
@@ -50,22 +48,6 @@ def label_draws(network: LabelScores, metric: str) -> ImageDraws | None:
         sums = np.where(there, values, 0).sum(axis=1)
         parts.append(np.where(there.any(axis=1), sums / np.maximum(there.sum(axis=1), 1), np.nan))
     return ImageDraws(network.ids, float(np.nanmean(whole)), np.concatenate(parts))
-
-
-def label_interval(networks: Sequence[LabelScores], metric: str) -> ImageInterval | None:
-    """The mean of ``map`` over several networks, and its percentile interval over the images that all of them saw.
-
-    Args:
-        networks: Scores of each network.
-        metric: A metric with its split: ``val/map``.
-
-    Returns:
-        None where these are of different images, or the metric is another one.
-
-    Source: B. Efron and R. J. Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3.
-    """
-    draws = [known for network in networks if (known := label_draws(network, metric)) is not None]
-    return drawn_interval(draws) if len(draws) == len(networks) else None
 
 
 def read_label_scores(folder: Path, state: SweepState, trial: TrialState, split: str) -> LabelScores | None:

@@ -1,4 +1,4 @@
-"""Intervals of average precision over the choice of images, from the predictions that trials of detection keep.
+"""Average precision over images drawn anew, from the predictions that trials of detection keep.
 
 AP is a ranking over a whole split and no mean over images, so images are drawn anew, each with all of its predictions
 and objects as they were matched, and AP is computed of what was drawn.
@@ -6,15 +6,13 @@ and objects as they were matched, and AP is computed of what was drawn.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from expflow.ledger.state import SweepState, TrialState
-from expflow.report.bootstrap import ImageInterval
-from expflow.report.image_draws import ImageDraws, drawn_interval
+from expflow.report.image_draws import ImageDraws
 from expflow.report.kept_predictions import read_kept
 from expflow.tasks.average_precision import (
     COCO_AREAS,
@@ -78,25 +76,6 @@ def detection_draws(
     drawn = np.random.default_rng(_SEED).multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
     values = [precision_metrics(matches, weights).get(name, float("nan")) for weights in drawn]
     return ImageDraws(network.ids, whole, np.asarray(values))
-
-
-def detection_interval(
-    networks: Sequence[DetectionArrays], metric: str, settings: DetectionSettings | None = None
-) -> ImageInterval | None:
-    """The mean of a metric over several networks, and its percentile interval over the images that all of them saw.
-
-    Args:
-        networks: What each network found.
-        metric: A metric with its split, as of :func:`detection_draws`.
-        settings: What their task measured by.
-
-    Returns:
-        None where these are of different images, or do not hold the metric.
-
-    Source: B. Efron and R. J. Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3.
-    """
-    draws = [known for network in networks if (known := detection_draws(network, metric, settings)) is not None]
-    return drawn_interval(draws) if len(draws) == len(networks) else None
 
 
 def read_detections(folder: Path, state: SweepState, trial: TrialState, split: str) -> DetectionArrays | None:

@@ -1,4 +1,4 @@
-"""Intervals of mIoU and pixel accuracy over the choice of images, from the overlaps that trials keep.
+"""mIoU and pixel accuracy over images drawn anew, from the overlaps that trials keep.
 
 Both are ratios of sums over images, so images are drawn anew and the ratio is taken of what was drawn: a mean of
 per-image ratios would be another metric.
@@ -6,14 +6,12 @@ per-image ratios would be another metric.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from expflow.ledger.state import SweepState, TrialState
-from expflow.report.bootstrap import ImageInterval
-from expflow.report.image_draws import ImageDraws, drawn_interval
+from expflow.report.image_draws import ImageDraws
 from expflow.report.kept_predictions import read_kept
 from expflow.training.evaluation.overlaps import MaskOverlaps, load_overlaps, overlap_metric, overlaps_file
 
@@ -38,22 +36,6 @@ def overlap_draws(network: MaskOverlaps, metric: str) -> ImageDraws | None:
     drawn = np.random.default_rng(_SEED).multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
     values = overlap_metric((drawn @ network.counts.reshape(n, -1)).reshape(RESAMPLES, 3, -1), name)
     return None if values is None else ImageDraws(network.ids, float(whole), values)
-
-
-def overlap_interval(networks: Sequence[MaskOverlaps], metric: str) -> ImageInterval | None:
-    """The mean of a metric over several networks, and its percentile interval over the images that all of them saw.
-
-    Args:
-        networks: Overlaps of each network.
-        metric: A metric with its split, such as ``val/miou``.
-
-    Returns:
-        None where these are of different images, or do not hold the metric.
-
-    Source: B. Efron and R. J. Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3.
-    """
-    draws = [known for network in networks if (known := overlap_draws(network, metric)) is not None]
-    return drawn_interval(draws) if len(draws) == len(networks) else None
 
 
 def read_overlaps(folder: Path, state: SweepState, trial: TrialState, split: str) -> MaskOverlaps | None:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from expflow.errors import PredictionsDamaged
-from expflow.report.overlap_intervals import overlap_interval
+from expflow.report.image_draws import drawn_interval
+from expflow.report.overlap_draws import overlap_draws
 from expflow.training.evaluation.overlaps import (
     MaskOverlaps,
     class_ious,
@@ -21,6 +22,10 @@ def overlaps(count=40, seed=0, classes=3):
     return MaskOverlaps("val", np.arange(count), np.stack([both, true, predicted], 1))
 
 
+def interval_of(*kept, metric="val/miou"):
+    return drawn_interval([overlap_draws(network, metric) for network in kept])
+
+
 def by_resampling(kept, resamples=3000):
     generator, values = np.random.default_rng(7), []
     for _ in range(resamples):
@@ -31,7 +36,7 @@ def by_resampling(kept, resamples=3000):
 
 def test_it_is_the_percentile_interval_of_the_ratio_over_drawn_images():
     kept = overlaps()
-    interval = overlap_interval([kept], "val/miou")
+    interval = interval_of(kept)
     assert interval.mean == pytest.approx(class_ious(kept.counts.sum(axis=0)).mean())
     assert interval.n == 40
     assert np.array([interval.low, interval.high]) == pytest.approx(by_resampling(kept), abs=0.006)
@@ -40,13 +45,13 @@ def test_it_is_the_percentile_interval_of_the_ratio_over_drawn_images():
 
 def test_several_networks_are_drawn_on_the_same_images_and_others_have_no_interval():
     first, second = overlaps(), overlaps(seed=1)
-    both = overlap_interval([first, second], "val/miou")
-    means = [overlap_interval([one], "val/miou").mean for one in (first, second)]
+    both = interval_of(first, second)
+    means = [interval_of(one).mean for one in (first, second)]
     assert both.mean == pytest.approx(np.mean(means))
-    assert overlap_interval([first, overlaps(39)], "val/miou") is None
-    assert overlap_interval([first], "val/ap50") is None
-    assert overlap_interval([], "val/miou") is None
-    assert overlap_interval([overlaps(1)], "val/pixel_accuracy").low is None
+    assert interval_of(first, overlaps(39)) is None
+    assert overlap_draws(first, "val/ap50") is None
+    assert interval_of() is None
+    assert interval_of(overlaps(1), metric="val/pixel_accuracy").low is None
 
 
 def test_a_class_that_is_nowhere_is_left_out():
