@@ -20,7 +20,7 @@ from expflow.data.dataspec import DataSpec
 from expflow.data.kinds.text import text_of
 from expflow.errors import UserError
 from expflow.optim import OptimizerFactory, ScheduleFactory
-from expflow.tasks.base import Batch, ImageTask, at_least_single, check_one_of_each
+from expflow.tasks.base import Batch, ImageTask, at_least_single, check_one_of_each, own_loss
 from expflow.tasks.clip_spec import RECALLS, CLIPTaskSpec
 from expflow.tasks.rank_gathering import gathered_with_gradients
 from expflow.tasks.samples import FirstSamples, SampleTable
@@ -49,7 +49,7 @@ class CLIPTask(ImageTask):
         schedule: ScheduleFactory,
         spec: CLIPTaskSpec,
     ) -> None:
-        super().__init__(data_spec, model, _no_loss, optimizer, schedule, spec.penalty, spec.penalty_strength)
+        super().__init__(data_spec, model, own_loss, optimizer, schedule, spec.penalty, spec.penalty_strength)
         self._network = (model,)
         self._vocabulary = text_field_of(data_spec).vocabulary
         self._first = FirstSamples(spec.samples, "image", TEXT)
@@ -188,10 +188,6 @@ def ranks_of(scores_nn: Tensor, same_nn: Tensor) -> Tensor:
 def _recalls(prefix: str, ranks_n: Tensor) -> dict[str, Tensor]:
     recalls = {f"{prefix}r{k}": (ranks_n <= k).double().mean() for k in RECALLS}
     return {**recalls, f"{prefix}medr": ranks_n.double().quantile(0.5)}
-
-
-def _no_loss(*arguments: Any) -> Tensor:
-    raise NotImplementedError("the task clip has its own loss")
 
 
 def build(

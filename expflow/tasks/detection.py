@@ -14,7 +14,7 @@ from expflow.data.dataspec import DataSpec
 from expflow.errors import UserError, nearest
 from expflow.optim import OptimizerFactory, ScheduleFactory
 from expflow.tasks.average_precision import detection_metrics
-from expflow.tasks.base import Batch, ImageTask, check_one_of_each
+from expflow.tasks.base import Batch, ImageTask, check_one_of_each, own_loss
 from expflow.tasks.detections import join_detections
 from expflow.tasks.mask_overlaps import instance_ious
 from expflow.tasks.specs import DetectionSpec
@@ -50,7 +50,7 @@ class Detection(ImageTask):
         schedule: ScheduleFactory,
         spec: DetectionSpec,
     ) -> None:
-        super().__init__(data_spec, model, _no_loss, optimizer, schedule, spec.penalty, spec.penalty_strength)
+        super().__init__(data_spec, model, own_loss, optimizer, schedule, spec.penalty, spec.penalty_strength)
         self._spec = spec
         self._masks = bool(data_spec.of_kind("instances"))
         self._parts: tuple[str, ...] = ()
@@ -196,10 +196,6 @@ class Detection(ImageTask):
             of_masks = detection_metrics(arrays, spec.areas, spec.max_detections, masks=True)
             metrics |= {f"mask_{name}": of_masks[name] for name in ("ap", "ap50", "ap75") if name in of_masks}
         return metrics
-
-
-def _no_loss(*arguments: Any) -> Tensor:
-    raise NotImplementedError("a detector computes its own losses")
 
 
 def _check_predictions(given: Any, images: int) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from expflow.data.dataspec import DataSpec
 from expflow.errors import UserError
 from expflow.optim import OptimizerFactory, ScheduleFactory
-from expflow.tasks.base import Batch, ImageTask, at_least_single, check_fields, check_one_of_each
+from expflow.tasks.base import Batch, ImageTask, at_least_single, check_fields, check_one_of_each, own_loss
 from expflow.tasks.generative_specs import DiffusionSpec
 from expflow.tasks.image_metrics import gradient_energy
 from expflow.tasks.keyed_noise import FIXED, keyed_normal, keyed_uniform, sample_keys
@@ -53,7 +53,7 @@ class Diffusion(ImageTask):
         schedule: ScheduleFactory,
         spec: DiffusionSpec,
     ) -> None:
-        super().__init__(data_spec, model, _no_loss, optimizer, schedule, spec.penalty, spec.penalty_strength)
+        super().__init__(data_spec, model, own_loss, optimizer, schedule, spec.penalty, spec.penalty_strength)
         self._mean.fill_(255 / 2)
         self._std.fill_(255 / 2)
         self.noise = NoiseSchedule(spec.noise, spec.timesteps)
@@ -149,10 +149,6 @@ class Diffusion(ImageTask):
             generator: Of the noise.
         """
         return self.generated(self._spec.samples, generator)
-
-
-def _no_loss(*arguments: Tensor) -> Tensor:
-    raise NotImplementedError("the task diffusion has its own loss")
 
 
 def build(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +17,7 @@ from expflow.architectures.igpt import IGPT, Past, palette_field
 from expflow.data.dataspec import DataSpec
 from expflow.errors import UserError
 from expflow.optim import OptimizerFactory, ScheduleFactory
-from expflow.tasks.base import Batch, ImageTask, at_least_single, check_one_of_each
+from expflow.tasks.base import Batch, ImageTask, at_least_single, check_one_of_each, own_loss
 from expflow.tasks.generative_specs import IGPTTaskSpec
 from expflow.tasks.samples import FirstSamples
 
@@ -44,7 +43,7 @@ class ImageGPT(ImageTask):
         schedule: ScheduleFactory,
         spec: IGPTTaskSpec,
     ) -> None:
-        super().__init__(data_spec, model, _no_loss, optimizer, schedule, spec.penalty, spec.penalty_strength)
+        super().__init__(data_spec, model, own_loss, optimizer, schedule, spec.penalty, spec.penalty_strength)
         field = palette_field(data_spec)
         self.register_buffer("_palette", torch.tensor(field.palette, dtype=torch.float32), persistent=False)
         self._network, self._shape, self._temperature = (model,), field.shape, spec.temperature
@@ -125,10 +124,6 @@ class ImageGPT(ImageTask):
         upper[:, self._shape[1] // 2 * self._shape[2] :] = -1
         completed, new = self.drawn(torch.cat([upper, nothing]), generator).chunk(2)
         return torch.stack([self._images(part) for part in (upper, completed, colours, new)], 1)
-
-
-def _no_loss(*arguments: Any) -> Tensor:
-    raise NotImplementedError("the task igpt has its own loss")
 
 
 def build(

@@ -9,7 +9,6 @@ two mask ratios, or with and without ``norm_pix``, cannot be compared.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +17,7 @@ from expflow.architectures.mae import MAE, image_of, patches_of
 from expflow.data.dataspec import DataSpec
 from expflow.errors import UserError
 from expflow.optim import OptimizerFactory, ScheduleFactory
-from expflow.tasks.base import Batch, ImageTask, at_least_single, check_fields, check_one_of_each
+from expflow.tasks.base import Batch, ImageTask, at_least_single, check_fields, check_one_of_each, own_loss
 from expflow.tasks.feature_probes import linear_probe_top1, neighbours_top1
 from expflow.tasks.generative_specs import MAETaskSpec
 from expflow.tasks.keyed_noise import FIXED, keyed_uniform, sample_keys
@@ -51,7 +50,7 @@ class MaskedAutoencoding(ImageTask):
         schedule: ScheduleFactory,
         spec: MAETaskSpec,
     ) -> None:
-        super().__init__(data_spec, model, _no_loss, optimizer, schedule, spec.penalty, spec.penalty_strength)
+        super().__init__(data_spec, model, own_loss, optimizer, schedule, spec.penalty, spec.penalty_strength)
         self._spec, self._network, self._seed = spec, (model,), torch.initial_seed()
         self._kept = max(1, round(model.number * (1 - spec.mask_ratio)))
         if self._kept == model.number:
@@ -143,10 +142,6 @@ class MaskedAutoencoding(ImageTask):
         made = patches_of(self.pixels(image_of(drawn, patch, self._shape)), patch)
         rows = (original.masked_fill(away[..., None], 0.5), torch.where(away[..., None], made, original), original)
         return torch.stack([image_of(patches, patch, self._shape) for patches in rows], 1)
-
-
-def _no_loss(*arguments: Any) -> Tensor:
-    raise NotImplementedError("the task mae has its own loss")
 
 
 def build(
