@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import shutil
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from expflow.errors import LedgerDamaged
@@ -91,6 +92,48 @@ def fetch_folder(
     raise LedgerDamaged(
         f"{problem}. Nothing is made of what is left: restore that object, or name results that are whole"
     )
+
+
+def fetch_files(store: BlobStore, prefix: str, folder: Path, names: Collection[str]) -> bool:
+    """Add single files of a folder of the store to a local one, each whole or not at all. Several processes may do so.
+
+    Args:
+        store: The store.
+        prefix: Key of the folder there.
+        folder: The local folder.
+        names: The files, relative to the folder.
+
+    Returns:
+        Whether the folder's manifest names them all; where it does not, nothing was fetched.
+
+    Raises:
+        LedgerDamaged: The store does not hold what the manifest says.
+        StorageUnreachable: The store does not answer.
+    """
+    problem = ""
+    for _ in range(TRIES):
+        manifest = newest_manifest(store, prefix)
+        parts = dict(manifest.files or {}) if manifest is not None else {}
+        if not parts.keys() >= set(names):
+            return False
+        try:
+            for name in names:
+                _add(store, folder / name, parts[name])
+        except _Replaced as error:
+            problem = str(error)
+            continue
+        return True
+    raise LedgerDamaged(f"{problem}. Restore that object, or name results that are whole")
+
+
+def _add(store: BlobStore, file: Path, parts: tuple[Part, ...]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f".{file.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        _write(store, draft, file, parts, {})
+        draft.rename(file)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _fetch(store: BlobStore, manifest: FolderManifest, folder: Path, wanted: Callable[[str], bool] | None) -> None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from expflow.errors import StorageRefused, StorageUnreachable
 from expflow.storage.blob_store import PATIENCE_SECONDS, BlobStore
-from expflow.storage.folder_fetch import fetch_folder, manifest_tags, newest_manifest
+from expflow.storage.folder_fetch import fetch_files, fetch_folder, manifest_tags, newest_manifest
 from expflow.storage.folder_manifest import FolderManifest
 from expflow.storage.folder_mirror import MANIFESTS, FolderMarker, FolderMirror
 
@@ -146,6 +146,26 @@ class TrialSender:
                 hold=self._is_open_log,
                 still_mine=self._is_newest,
             )
+
+    def fetch_shared(self, experiment: Path, files: Iterable[Path]) -> None:
+        """Have files of the experiment's folder that are missing here: on another node than the driver's.
+
+        The driver sends them within seconds of the moment that it names them; large ones take longer.
+
+        Args:
+            experiment: The experiment's folder.
+            files: What this trial reads besides its own folder.
+
+        Raises:
+            StorageUnreachable: The store does not answer, or has not got them in ten minutes.
+        """
+        names = {file.relative_to(experiment).as_posix() for file in files if not file.exists()}
+        prefix, deadline = self._place.prefix.split("/trials/")[0], time.monotonic() + END_PATIENCE_SECONDS
+        while names and not fetch_files(self._store, prefix, experiment, names):
+            if time.monotonic() > deadline:
+                what = " and ".join(sorted(names))
+                raise StorageUnreachable(f"{self._store.url(prefix)} has not got {what}, which the driver is to send")
+            time.sleep(LOOK_SECONDS)
 
     def _knock(self) -> None:
         """Raise StorageRefused where the store does not let this machine in. One that is slow is asked later."""

@@ -24,7 +24,7 @@ import ray
 
 from expflow.config.identity import dump
 from expflow.data.stores.signed_urls import keep_queries
-from expflow.errors import Preempted, StorageUnreachable
+from expflow.errors import LedgerDamaged, Preempted, StorageUnreachable
 from expflow.files import redact_file
 from expflow.redaction import remember_secrets
 from expflow.storage.trial_folder import TrialSender
@@ -138,6 +138,7 @@ class Rank:
                 sender = TrialSender(assignment.stored, folder) if assignment.stored is not None else None
                 if sender is not None:
                     self._restore(assignment, sender)
+                    sender.fetch_shared(Path(assignment.experiment), _shared_files(assignment))
                     heartbeat.open_again()
                     self._complete(assignment, folder)
                 saved = [sender.wake] if sender is not None else []
@@ -146,7 +147,7 @@ class Rank:
                 if sender is not None:  # by now the log holds no secret
                     sender.finish(soon=self._terminated)
                 return message
-        except StorageUnreachable as error:
+        except (StorageUnreachable, LedgerDamaged) as error:
             return failure_message(assignment, failure_class(error), f"on {socket.gethostname()}: {error}", started)
         except OSError as error:  # the log itself cannot be written
             text = f"{folder} on {socket.gethostname()}: {error}"
@@ -289,6 +290,12 @@ def _fence_of(assignment: Assignment) -> Fence | None:
     if assignment.stored is not None and not (experiment / "ledger").is_dir():
         return None
     return Fence(experiment, assignment.epoch)
+
+
+def _shared_files(assignment: Assignment) -> list[Path]:
+    """Files that a trial reads besides its own folder, which the driver keeps in the experiment's."""
+    weights = [assignment.weights, assignment.features.weights if assignment.features is not None else None]
+    return [path for known in weights if known is not None for path, _ in known.files]
 
 
 def failure_message(assignment: Assignment, failure: str, message: str, started: float) -> AttemptFailedMessage:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from expflow.events import AttemptFailed, CheckpointSaved, TrialEnded, TrialStarted
 from expflow.ledger import Header, Record, load_state
@@ -104,13 +105,22 @@ def is_preempted(record: Record) -> bool:
 
 TWO_RANKS = """
 data: {name: digits, batch_size: 32}
-model: {name: mlp, hidden: 32}
+model: {name: mlp, depth: 1, hidden: 32}
 task: classification
 loss: cross_entropy
 optimizer: {name: sgd, lr: 0.05, momentum: 0.9}
 trainer: {epochs: 3, checkpoint: {every_epochs: 1}}
+init: {from: ./start.weights}
 resources: {ranks: 2}
 """
+
+
+def save_start(path: Path) -> None:
+    """The weights that the trial begins with, which only the driver's machine has: the nodes get them from the store."""
+    layers = (("hidden1", 32, 64), ("head", 10, 32))
+    generator = torch.Generator().manual_seed(3)
+    weights = {f"{name}.weight": torch.randn(*shape, generator=generator) / 8 for name, *shape in layers}
+    torch.save({**weights, **{f"{name}.bias": torch.zeros(outputs) for name, outputs, _ in layers}}, path)
 
 
 def here(place: NodeWorkplace, folder: Path, *words: str) -> str:
@@ -130,6 +140,7 @@ def here(place: NodeWorkplace, folder: Path, *words: str) -> str:
 
 def test_ranks_on_two_nodes_give_the_weights_that_they_give_on_one(place: NodeWorkplace, tmp_path: Path) -> None:
     place.write(TWO_RANKS)
+    save_start(place.project / "start.weights")
     subprocess.run(["git", "init", "-q"], cwd=place.project, check=True)
     head, *_ = place.cluster(takes_jobs=True, head=0, one=1, two=1)
     here(place, tmp_path, "train", "exp.yaml", "--storage", str(tmp_path / "here"))
