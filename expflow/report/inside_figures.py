@@ -24,6 +24,8 @@ _SIDE = 3
 _MOST_COLUMNS = 8
 """Layers, and heads, that are drawn beside an image."""
 _ATTENTION = "magma"
+_FILES = {None: "top-patches", "guided": "invert", "deconvnet": "deconvnet"}
+_INVERSIONS = {"guided": "their guided gradients", "deconvnet": "what the deconvnet makes of them"}
 Picture = NDArray[Any]
 
 
@@ -34,7 +36,7 @@ def patches_figure(top: TopPatches, of: str) -> RenderedFigure:
         top: The patches.
         of: Which network it is, for the title.
     """
-    inverted = any(patch.inverted is not None for patches in top.patches for patch in patches)
+    inverted = top.inverted_by is not None
     tiles, wide = len(top.patches), 2 if inverted else 1
     columns = max(1, min(tiles, 4 if inverted else 6))
     rows = math.ceil(tiles / columns)
@@ -50,18 +52,18 @@ def patches_figure(top: TopPatches, of: str) -> RenderedFigure:
     what = "What excites" if not inverted else "What of its pixels excites"
     title = f"{what} each feature map of {top.layer} most"
     figure.suptitle(f"{escape_mathtext(title)}\n{escape_mathtext(truncated(of, 70))}", fontsize=9.5, color=INK)
-    name = f"{'invert' if inverted else 'top-patches'}-{slug(top.layer)}"
-    return render_figure(figure, name, title, _patches_caption(top, inverted), f"{title}, as small pictures.")
+    name = f"{_FILES[top.inverted_by]}-{slug(top.layer)}"
+    return render_figure(figure, name, title, _patches_caption(top), f"{title}, as small pictures.")
 
 
-def _patches_caption(top: TopPatches, inverted: bool) -> str:
+def _patches_caption(top: TopPatches) -> str:
     seen = "whole images" if top.whole else f"{top.field[0]}x{top.field[1]} pixels" if top.field else ""
     why = ", as far as a unit sees," if not top.whole else ""
     text = f"The nine patches of val ({top.images} images, one patch of each){why} of {seen}, the strongest first"
     if top.whole and top.field is not None:
         text += f" (a unit sees {top.field[0]}x{top.field[1]} pixels)"
-    if inverted:
-        text += "; left of them their guided gradients, each scaled by itself: grey is zero"
+    if top.inverted_by is not None:
+        text += f"; left of them {_INVERSIONS[top.inverted_by]}, each scaled by itself: grey is zero"
     left = len(top.patches)
     return f"{text}; {'the first ' if left < top.maps else ''}{left} of {top.maps} maps."
 

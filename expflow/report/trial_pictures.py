@@ -20,6 +20,7 @@ from expflow.sweep.result_location import ResultLocation
 if TYPE_CHECKING:
     from expflow.report.canvas import RenderedFigure
     from expflow.training.evaluation.evaluator import Evaluator
+    from expflow.training.evaluation.guided import InversionRule
     from expflow.training.evaluation.predictions import Predictions
 
 FOLDER = "pictures"
@@ -52,12 +53,14 @@ class InsidePictures:
     Attributes:
         top_patches: A layer, of whose feature maps the most exciting patches are drawn.
         invert: A layer whose units are projected back to the pixels.
+        invert_by: The rule by which they are.
         dream: A class or a layer that an image is made for.
         attention: Whether the attention of a vision transformer is drawn.
     """
 
     top_patches: str | None = None
     invert: str | None = None
+    invert_by: InversionRule = "guided"
     dream: str | None = None
     attention: bool = False
 
@@ -124,7 +127,8 @@ def _draw_inside(
     if inside.top_patches:
         drawn.append(patches_figure(top_patches(evaluator, weights, inside.top_patches), of))
     if inside.invert:
-        drawn.append(patches_figure(top_patches(evaluator, weights, inside.invert, inverted=True), of))
+        top = top_patches(evaluator, weights, inside.invert, inverted_by=inside.invert_by)
+        drawn.append(patches_figure(top, of))
     if inside.dream:
         drawn.append(dream_figure(dream(evaluator, weights, inside.dream), of))
     if inside.attention and isinstance(network_of(evaluator.task), Transformer):

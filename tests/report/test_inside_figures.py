@@ -34,13 +34,13 @@ def test_layers_that_mix_positions_are_counted():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("inverted", [False, True])
-def test_patches_of_any_number(channels, inverted):
+@pytest.mark.parametrize(("rule", "name"), [(None, "top-patches"), ("guided", "invert"), ("deconvnet", "deconvnet")])
+def test_patches_of_any_number(channels, rule, name):
     picture = np.full((5, 7, channels), 200, np.uint8)
-    patch = Patch(1.5, picture, np.ones((5, 7, channels)) if inverted else None)
-    top = TopPatches("layer1.conv", (5, 7), False, 30, 100, ((patch,) * 9, (), (patch,) * 2))
+    patch = Patch(1.5, picture, np.ones((5, 7, channels)) if rule else None)
+    top = TopPatches("layer1.conv", (5, 7), False, 30, 100, ((patch,) * 9, (), (patch,) * 2), rule)
     drawing = patches_figure(top, "net, $1$")
-    assert drawing.name == ("invert-layer1.conv" if inverted else "top-patches-layer1.conv")
+    assert drawing.name == f"{name}-layer1.conv"
     assert "of 5x7 pixels" in drawing.caption
     assert "the first 3 of 30 maps" in drawing.caption
     assert "map 1: never above 0" in drawing.svg.decode()

@@ -19,7 +19,7 @@ from expflow.training import Attempt, World
 from expflow.training.evaluation.attention_maps import attention_maps, attention_rollout, attention_weights
 from expflow.training.evaluation.dreams import dream
 from expflow.training.evaluation.evaluator import Evaluator, open_evaluator
-from expflow.training.evaluation.guided import GuidedReLUs
+from expflow.training.evaluation.guided import InvertedReLUs
 from expflow.training.evaluation.text_attention import _of_text, text_attention, word_numbers
 from expflow.training.evaluation.top_patches import top_patches
 
@@ -76,7 +76,7 @@ def test_patches_are_where_a_unit_looks(opened):
 
 @pytest.mark.parametrize("opened", ["resnet"], indirect=True)
 def test_only_pixels_that_a_unit_sees_have_gradients(opened):
-    top = top_patches(opened, weights_of(opened), "layer1.0.conv2", inverted=True)
+    top = top_patches(opened, weights_of(opened), "layer1.0.conv2", inverted_by="guided")
     assert top.field == (7, 7)
     for patch in (patch for patches in top.patches for patch in patches):
         assert patch.inverted is not None
@@ -106,9 +106,20 @@ def test_layers_without_maps_are_refused(opened, layer, words):
 
 
 @pytest.mark.parametrize("opened", ["vit"], indirect=True)
-def test_what_has_no_relus_is_not_inverted(opened):
-    with pytest.raises(UserError, match="guided backpropagation follows ReLUs"):
-        top_patches(opened, weights_of(opened), "head", inverted=True)
+@pytest.mark.parametrize(("rule", "words"), [("guided", "guided backpropagation"), ("deconvnet", "the deconvnet")])
+def test_what_has_no_relus_is_not_inverted(opened, rule, words):
+    with pytest.raises(UserError, match=f"{words} follows ReLUs"):
+        top_patches(opened, weights_of(opened), "head", inverted_by=rule)
+
+
+@pytest.mark.parametrize("opened", ["resnet"], indirect=True)
+def test_the_rule_is_kept_and_changes_what_is_drawn(opened):
+    weights = weights_of(opened)
+    drawn = [top_patches(opened, weights, "layer1.0.conv2", inverted_by=rule) for rule in ("guided", "deconvnet")]
+    assert [top.inverted_by for top in drawn] == ["guided", "deconvnet"]
+    guided, deconvnet = ([patch for patches in top.patches for patch in patches] for top in drawn)
+    assert [patch.value for patch in guided] == [patch.value for patch in deconvnet]
+    assert any(not np.array_equal(a.inverted, b.inverted) for a, b in zip(guided, deconvnet, strict=True))
 
 
 def test_the_box_of_a_unit_holds_exactly_the_pixels_that_change_it():
@@ -140,13 +151,43 @@ def test_the_box_of_a_unit_holds_exactly_the_pixels_that_change_it():
 def test_guided_backpropagation_by_hand():
     """Of three paths one has a negative gradient, one a negative unit: the third alone passes."""
     x = torch.tensor([1.0, -1.0, 1.0], requires_grad=True)
-    with GuidedReLUs() as guided:
+    with InvertedReLUs("guided") as guided:
         value = (nn.ReLU()(x) * torch.tensor([1.0, 1.0, -1.0])).sum()
     assert torch.autograd.grad(value, x)[0].tolist() == [1, 0, 0]
     assert (guided.relus, guided.others) == (1, 0)
     y = torch.tensor([1.0, -1.0, 1.0], requires_grad=True)
     plain = (nn.ReLU()(y) * torch.tensor([1.0, 1.0, -1.0])).sum()  # outside of it ReLUs are torch's again
     assert torch.autograd.grad(plain, y)[0].tolist() == [1, 0, -1]
+
+
+def test_the_deconvnet_by_hand():
+    """Positive gradients pass at negative units too, negative ones nowhere; pooling puts them where the maximum was."""
+    x = torch.tensor([[[1.0, 3.0, -2.0, -5.0, 4.0, 1.0]]], requires_grad=True)
+    with InvertedReLUs("deconvnet") as relus:
+        pooled = nn.functional.max_pool1d(torch.relu(x - 0.5), 2)  # 2.5 of the second, 0 of the third, 3.5 of the fifth
+        value = (pooled * torch.tensor([2.0, 5.0, -7.0])).sum()
+    assert value.item() == 2 * 2.5 - 7 * 3.5
+    assert torch.autograd.grad(value, x)[0].tolist() == [[[0, 2, 5, 0, 0, 0]]]
+    assert relus.relus == 1
+
+
+def test_the_deconvnet_is_transposed_filters_switches_and_relus():
+    """Against the network of the paper, built of torch's transposed convolutions and unpooling."""
+    torch.manual_seed(0)
+    first, second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 5, 3)
+    image = torch.randn(1, 3, 12, 12, requires_grad=True)
+    with InvertedReLUs("deconvnet"):
+        unit = second(nn.MaxPool2d(2)(nn.ReLU()(first(image))))[0, 2, 1, 3]
+    (projected,) = torch.autograd.grad(unit, image)
+
+    maps = torch.relu(first(image))
+    _, switches = nn.functional.max_pool2d(maps, 2, return_indices=True)
+    one = torch.zeros(1, 5, 4, 4)
+    one[0, 2, 1, 3] = 1
+    unpooled = nn.functional.max_unpool2d(nn.functional.conv_transpose2d(one, second.weight), switches, 2)
+    expected = nn.functional.conv_transpose2d(torch.relu(unpooled), first.weight, padding=1)
+    assert torch.allclose(projected, expected, atol=1e-6)
+    assert expected.abs().max() > 0
 
 
 @pytest.mark.parametrize("opened", ["linear", "resnet"], indirect=True)

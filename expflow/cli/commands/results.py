@@ -176,6 +176,9 @@ Inverted = Annotated[
         show_default=False,
     ),
 ]
+Deconvnet = Annotated[
+    bool, typer.Option("--deconvnet", help="With --invert: by the deconvnet of Zeiler and Fergus (2014) instead.")
+]
 DreamOf = Annotated[
     str | None,
     typer.Option(
@@ -230,6 +233,7 @@ def show(
     worst: Worst = False,
     top_patches: TopPatchesOf = None,
     invert: Inverted = None,
+    deconvnet: Deconvnet = False,
     dream: DreamOf = None,
     attention: Attention = False,
     ensemble: EnsembleOnVal = False,
@@ -243,6 +247,9 @@ def show(
 ) -> None:
     """Show one result and its recipe: the selected config's of NAME (as NAME/best does) or one trial's, NAME/3fa9."""
     inside = {"top_patches": top_patches, "invert": invert, "dream": dream, "attention": attention}
+    if deconvnet:
+        _check_deconvnet(invert)
+        inside["invert_by"] = "deconvnet"
     pictures, together = filters or confusion or worst or any(inside.values()), ensemble or soup or bool(augment)
     drawn = pictures or together or register_as is not None
     _check_show(out if not (pictures or code) else None, other if drawn or code else None, as_json and drawn)
@@ -262,6 +269,11 @@ def show(
         _show_together(name, storage, ensemble, soup, augment or [])
     _show_pictures(name, storage, out, inside, filters=filters, confusion=confusion, worst=worst)
     _register(name, register_as, storage)
+
+
+def _check_deconvnet(invert: str | None) -> None:
+    if invert is None:
+        raise typer.BadParameter("it is a rule of --invert LAYER: say which layer", param_hint="--deconvnet")
 
 
 def _register(name: str, register_as: str | None, storage: str | None) -> None:

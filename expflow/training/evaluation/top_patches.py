@@ -17,13 +17,15 @@ from expflow.architectures.layer_table import layer_field
 from expflow.architectures.receptive_field import ReceptiveField
 from expflow.errors import UserError, nearest
 from expflow.training.evaluation.evaluator import Evaluator, Weights
-from expflow.training.evaluation.guided import GuidedReLUs
+from expflow.training.evaluation.guided import InversionRule, InvertedReLUs
 from expflow.training.evaluation.network_inspection import as_picture
 
 PATCHES = 9
 """Patches of a feature map (Zeiler and Fergus 2014, figure 2)."""
 MOST_MAPS = 24
 """Feature maps that are shown."""
+INVERSIONS: dict[InversionRule, str] = {"guided": "guided backpropagation", "deconvnet": "the deconvnet"}
+"""Names of the rules in messages."""
 Box = tuple[int, int, int, int]
 
 
@@ -53,6 +55,7 @@ class TopPatches:
         maps: Number of feature maps that the layer has.
         images: Number of images that were looked through.
         patches: Of each shown map the strongest patches, the strongest first; none for a map that nothing excites.
+        inverted_by: The rule by which each unit was projected back to the pixels; None where none was.
     """
 
     layer: str
@@ -61,6 +64,7 @@ class TopPatches:
     maps: int
     images: int
     patches: tuple[tuple[Patch, ...], ...]
+    inverted_by: InversionRule | None = None
 
 
 def network_of(task: nn.Module) -> nn.Module:
@@ -110,7 +114,12 @@ def outputs_of(layer: nn.Module) -> Iterator[list[Any]]:
 
 
 def top_patches(
-    evaluator: Evaluator, weights: Weights, layer: str, *, split: str = "val", inverted: bool = False
+    evaluator: Evaluator,
+    weights: Weights,
+    layer: str,
+    *,
+    split: str = "val",
+    inverted_by: InversionRule | None = None,
 ) -> TopPatches:
     """For each feature map of a layer the images in which one of its units is excited most, and what that unit sees.
 
@@ -119,7 +128,7 @@ def top_patches(
         weights: The trained weights.
         layer: Dotted path of the layer.
         split: Whose images are looked through.
-        inverted: Whether each unit is projected back to the pixels by guided backpropagation.
+        inverted_by: The rule by which each unit is projected back to the pixels; None where it is not.
 
     Raises:
         UserError: There is no such layer, it gives no maps of channels, or it cannot be inverted.
@@ -140,11 +149,13 @@ def top_patches(
             shown = []
             for unit in units:
                 box = (0, 0, *size) if whole or receptive is None else receptive.box(unit.row, unit.column)
-                gradient = _inverted(task, module, images[unit.image], unit, layer) if inverted else None
+                gradient = (
+                    _inverted(task, module, images[unit.image], unit, layer, inverted_by) if inverted_by else None
+                )
                 shown.append(_patch(unit, images[unit.image], gradient, box))
             patches.append(tuple(shown))
     field = None if receptive is None else receptive.field
-    return TopPatches(layer, field, whole, shape[0], shape[3], tuple(patches))
+    return TopPatches(layer, field, whole, shape[0], shape[3], tuple(patches), inverted_by)
 
 
 @dataclass(frozen=True)
@@ -217,17 +228,18 @@ def _receptive(evaluator: Evaluator, network: nn.Module, layer: str, shape: tupl
     return receptive if receptive is not None and receptive.layout == "chw" else None
 
 
-def _inverted(task: nn.Module, module: nn.Module, image: Tensor, unit: _Unit, layer: str) -> Tensor:
+def _inverted(
+    task: nn.Module, module: nn.Module, image: Tensor, unit: _Unit, layer: str, rule: InversionRule
+) -> Tensor:
     """(c, h, w) the gradient of a unit in the pixels."""
     pixels = image[None].float().requires_grad_()
-    with torch.enable_grad(), outputs_of(module) as outputs, GuidedReLUs() as guided:
+    with torch.enable_grad(), outputs_of(module) as outputs, InvertedReLUs(rule) as relus:
         task(pixels)
         out = outputs[-1]
         value = out[0, unit.channel, unit.row, unit.column] if out.ndim == 4 else out[0, unit.channel]
-    if guided.others and not guided.relus:
+    if relus.others and not relus.relus:
         raise UserError(
-            "guided backpropagation follows ReLUs, and this network has other activations; take --top-patches, or"
-            " --dream"
+            f"{INVERSIONS[rule]} follows ReLUs, and this network has other activations; take --top-patches, or --dream"
         )
     if not value.requires_grad:
         raise UserError(f"{layer} does not follow from the pixels by operations with gradients; it cannot be inverted")
