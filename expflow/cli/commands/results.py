@@ -246,10 +246,7 @@ def show(
     storage: Storage = None,
 ) -> None:
     """Show one result and its recipe: the selected config's of NAME (as NAME/best does) or one trial's, NAME/3fa9."""
-    inside = {"top_patches": top_patches, "invert": invert, "dream": dream, "attention": attention}
-    if deconvnet:
-        _check_deconvnet(invert)
-        inside["invert_by"] = "deconvnet"
+    inside = _inside(top_patches, invert, deconvnet, dream, attention)
     pictures, together = filters or confusion or worst or any(inside.values()), ensemble or soup or bool(augment)
     drawn = pictures or together or register_as is not None
     _check_show(out if not (pictures or code) else None, other if drawn or code else None, as_json and drawn)
@@ -265,15 +262,19 @@ def show(
         from expflow.cli.views.result import show_result
 
         show_result(name, storage)
-    if together:
-        _show_together(name, storage, ensemble, soup, augment or [])
+    _show_together(name, storage, ensemble, soup, augment or [])
     _show_pictures(name, storage, out, inside, filters=filters, confusion=confusion, worst=worst)
     _register(name, register_as, storage)
 
 
-def _check_deconvnet(invert: str | None) -> None:
-    if invert is None:
+def _inside(
+    top_patches: str | None, invert: str | None, deconvnet: bool, dream: str | None, attention: bool
+) -> dict[str, Any]:
+    """What is drawn of the inside of the network, as arguments of ``InsidePictures``."""
+    if deconvnet and invert is None:
         raise typer.BadParameter("it is a rule of --invert LAYER: say which layer", param_hint="--deconvnet")
+    rule = {"invert_by": "deconvnet"} if deconvnet else {}
+    return {"top_patches": top_patches, "invert": invert, "dream": dream, "attention": attention, **rule}
 
 
 def _register(name: str, register_as: str | None, storage: str | None) -> None:
@@ -294,6 +295,8 @@ def _show_pictures(name: str, storage: str | None, out: Path | None, inside: dic
 
 
 def _show_together(name: str, storage: str | None, ensemble: bool, soup: bool, augment: list[str]) -> None:
+    if not (ensemble or soup or augment):
+        return
     from expflow.cli.views.test_evaluation import show_on_val
 
     show_on_val(name, storage, ensemble=ensemble, soup=soup, augment=augment)

@@ -114,12 +114,7 @@ def outputs_of(layer: nn.Module) -> Iterator[list[Any]]:
 
 
 def top_patches(
-    evaluator: Evaluator,
-    weights: Weights,
-    layer: str,
-    *,
-    split: str = "val",
-    inverted_by: InversionRule | None = None,
+    evaluator: Evaluator, weights: Weights, layer: str, *, split: str = "val", inverted_by: InversionRule | None = None
 ) -> TopPatches:
     """For each feature map of a layer the images in which one of its units is excited most, and what that unit sees.
 
