@@ -7,6 +7,7 @@ a number in its key, so a writer that was replaced cannot spoil what its success
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -134,9 +135,11 @@ class FolderMirror:
             remove: Whether objects are removed that no file needs any more.
 
         Raises:
+            FileNotFoundError: The folder is being removed: the store keeps what it has.
             StorageUnreachable: The store does not take it. The same call later sends what is left.
         """
         files, seen = self._changed()
+        self._check_there(seen)
         if files == self._files and self._sent_any:
             self._seen = seen
             return False
@@ -169,6 +172,13 @@ class FolderMirror:
             seen[path] = signature
         _drop_torn_checkpoints(files)
         return self._with_room(files), seen
+
+    def _check_there(self, seen: Mapping[str, Signature]) -> None:
+        """Raise where somebody removes the folder meanwhile: what is left of it is no state that it ever had."""
+        marker = FolderMarker.of(self._folder)
+        lost = [path for path in self._seen if path.endswith(GROWING) and path not in seen]
+        if lost or marker is None or marker.writer != self._writer:
+            raise FileNotFoundError(errno.ENOENT, "it is being removed", str(self._folder))
 
     def _present(self) -> Iterator[tuple[str, Signature]]:
         """Path and signature of each file that is kept; journals last, so that they cover the checkpoints."""

@@ -7,6 +7,7 @@ still sends, because its driver died or the network was cut, never takes the pla
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -18,7 +19,7 @@ from expflow.errors import StorageRefused, StorageUnreachable
 from expflow.storage.blob_store import PATIENCE_SECONDS, BlobStore
 from expflow.storage.folder_fetch import fetch_files, fetch_folder, manifest_tags, newest_manifest
 from expflow.storage.folder_manifest import FolderManifest
-from expflow.storage.folder_mirror import MANIFESTS, FolderMarker, FolderMirror
+from expflow.storage.folder_mirror import GROWING, MANIFESTS, FolderMarker, FolderMirror
 
 CHECKPOINTS = "checkpoints"
 LOOK_SECONDS = 1.0
@@ -76,11 +77,26 @@ def fetch_trial(store: BlobStore, prefix: str, folder: Path, *, checkpoints: boo
         checkpoints: Whether its checkpoints are needed.
         tag: Under which tag the folder is written to from now on.
     """
+    drop_remains(folder)
     manifest, marker = newest_manifest(store, prefix), FolderMarker.of(folder)
     if manifest is None or (marker is not None and _is_from(manifest, marker, checkpoints)):
         return
     wanted = None if checkpoints else _is_no_checkpoint
     fetch_folder(store, prefix, folder, wanted=wanted, tag=tag)
+
+
+def drop_remains(folder: Path) -> None:
+    """Remove checkpoints and reports of a trial's folder that was removed, but for what a process still wrote there.
+
+    Such a checkpoint may be ahead of all reports that are left, and a trial that went on from it would lack them.
+
+    Args:
+        folder: The local folder; whatever wrote a whole one has marked it before.
+    """
+    if FolderMarker.of(folder) is None:
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+        for path in folder.glob(f"*{GROWING}"):
+            path.unlink(missing_ok=True)
 
 
 def _is_no_checkpoint(path: str) -> bool:
@@ -126,6 +142,7 @@ class TrialSender:
             StorageUnreachable: The store does not answer.
         """
         place, known = self._place, None
+        drop_remains(self._folder)
         self._knock()
         self._store.patience = END_PATIENCE_SECONDS
         if not place.is_new:

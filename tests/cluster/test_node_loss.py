@@ -116,7 +116,7 @@ resources: {ranks: 2}
 
 
 def save_start(path: Path) -> None:
-    """The weights that the trial begins with, which only the driver's machine has: the nodes get them from the store."""
+    """Weights that the trial begins with, which only the driver's machine has: the nodes get them from the store."""
     layers = (("hidden1", 32, 64), ("head", 10, 32))
     generator = torch.Generator().manual_seed(3)
     weights = {f"{name}.weight": torch.randn(*shape, generator=generator) / 8 for name, *shape in layers}

@@ -175,11 +175,13 @@ def test_a_manifest_leads_nowhere_else(store, tmp_path, path):
 
 
 def test_a_trial_goes_on_on_another_machine(store, tmp_path):
-    first = write(tmp_path / "first", {**CHECKPOINT, "reports.jsonl": b"{}\n", "log.txt": b"password"})
+    first = tmp_path / "first"
+    first.mkdir()
     sender = TrialSender(StoredTrial(store.address, "exp/trials/t", 1, 1, is_new=True), first)
     if store.scheme == "memory":
         sender._store = store
     sender.restore()
+    write(first, {**CHECKPOINT, "reports.jsonl": b"{}\n", "log.txt": b"password"})
     assert sender._mirror.send()
     assert "log.txt" not in newest_manifest(store, "exp/trials/t").files  # a log may hold secrets until the end
     second = tmp_path / "second"
@@ -199,11 +201,13 @@ def test_a_trial_goes_on_on_another_machine(store, tmp_path):
 def test_an_attempt_that_no_ledger_knows_leaves_no_manifest(store, tmp_path):
     """The first driver died before it learned that its trial had begun; to the second the trial is new."""
     for epoch in (1, 2):
-        folder = write(tmp_path / f"machine-{epoch}", CHECKPOINT)
+        folder = tmp_path / f"machine-{epoch}"
+        folder.mkdir()
         sender = TrialSender(StoredTrial(store.address, "exp/trials/t", epoch, 1, is_new=True), folder)
         if store.scheme == "memory":
             sender._store = store
         sender.restore()
+        write(folder, CHECKPOINT)
         sender.finish()
     assert manifest_tags(store, "exp/trials/t") == ["000002-0001"]
 
@@ -213,6 +217,31 @@ def test_a_checkpoint_that_is_removed_meanwhile_is_left_out_whole(store, tmp_pat
     (folder / "checkpoints/step-000000001/manifest.json").unlink()
     FolderMirror(store, "t", folder, "000001").send()
     assert set(newest_manifest(store, "t").files) == {"reports.jsonl"}
+
+
+@pytest.mark.parametrize("removed", ["reports.jsonl", folder_mirror.MARKER])
+def test_of_a_folder_that_is_being_removed_nothing_is_sent(store, tmp_path, removed):
+    """A killed driver's rank goes on for a moment, while its disk is wiped: the store keeps what it has."""
+    files = {**CHECKPOINT, "reports.jsonl": b"{}\n"}
+    folder = write(tmp_path / "here", files)
+    mirror = FolderMirror(store, "t", folder, "000001-0001")
+    mirror.send()
+    (folder / removed).unlink()
+    with pytest.raises(FileNotFoundError, match="being removed"):
+        mirror.send()
+    fetch_folder(store, "t", tmp_path / "there")
+    assert content_of(tmp_path / "there") == files
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_what_was_written_into_a_folder_that_had_been_removed_counts_nowhere(store, tmp_path, is_new):
+    """A checkpoint without the reports that led to it: a trial that went on from it would never have reported them."""
+    folder = write(tmp_path / "here", {**CHECKPOINT, "config.yaml": b"a: 1\n"})
+    sender = TrialSender(StoredTrial(store.address, "exp/trials/t", 2, 1, is_new), folder)
+    if store.scheme == "memory":
+        sender._store = store
+    sender.restore()
+    assert content_of(folder) == {"config.yaml": b"a: 1\n"}
 
 
 def test_a_folder_that_the_store_was_written_from_stays(store, tmp_path):
