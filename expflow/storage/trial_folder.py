@@ -164,18 +164,18 @@ class TrialSender:
                 still_mine=self._is_newest,
             )
 
-    def fetch_shared(self, experiment: Path, files: Iterable[Path]) -> None:
+    def fetch_shared(self, files: Iterable[Path]) -> None:
         """Have files of the experiment's folder that are missing here: on another node than the driver's.
 
         The driver sends them within seconds of the moment that it names them; large ones take longer.
 
         Args:
-            experiment: The experiment's folder.
-            files: What this trial reads besides its own folder.
+            files: What this trial reads besides its own folder, which lies below the experiment's.
 
         Raises:
             StorageUnreachable: The store does not answer, or has not got them in ten minutes.
         """
+        experiment = self._folder.parents[1]
         names = {file.relative_to(experiment).as_posix() for file in files if not file.exists()}
         prefix, deadline = self._place.prefix.split("/trials/")[0], time.monotonic() + END_PATIENCE_SECONDS
         while names and not fetch_files(self._store, prefix, experiment, names):

@@ -138,7 +138,7 @@ class Rank:
                 sender = TrialSender(assignment.stored, folder) if assignment.stored is not None else None
                 if sender is not None:
                     self._restore(assignment, sender)
-                    sender.fetch_shared(Path(assignment.experiment), _shared_files(assignment))
+                    sender.fetch_shared(_shared_files(assignment))
                     heartbeat.open_again()
                     self._complete(assignment, folder)
                 saved = [sender.wake] if sender is not None else []
