@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from glob import has_magic
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -59,7 +60,7 @@ class BlobStore:
         patience: Seconds for which a call that fails is tried again.
 
     Raises:
-        AddressRefused: The address holds a password or a query, or chains others.
+        AddressRefused: The address holds a password or a query, chains others, or names no place.
     """
 
     def __init__(self, address: str, *, patience: float = PATIENCE_SECONDS) -> None:
@@ -71,9 +72,10 @@ class BlobStore:
             )
         if parts.scheme in ("http", "https"):
             raise AddressRefused(f"storage {address}: nothing can be written there; name a folder or s3://bucket/path")
-        self.address = address.rstrip("/")
-        self.scheme = parts.scheme.lower()
-        self._path = (parts.netloc + parts.path).strip("/")
+        self.scheme = parts.scheme
+        self.address = f"{self.scheme}{address[len(self.scheme) :]}".rstrip("/")  # schemes may be written in capitals
+        self._path = self.address.partition("://")[2].strip("/")
+        _check_path(self.address, self.scheme, self._path)
         self.patience = patience
         self.requests = 0
         """Calls that were made so far, tries included."""
@@ -230,8 +232,8 @@ class BlobStore:
             system.makedirs(self.url(key).rpartition("/")[0], exist_ok=True)
 
     def _remove(self, system: Any, keys: Sequence[str]) -> None:
-        if self.scheme in S3 and len(keys) > 1:
-            system.rm([self.url(key) for key in keys])  # one request for up to 1,000
+        if self.scheme in S3 and len(keys) > 1 and not any(has_magic(self.url(key)) for key in keys):
+            system.rm([self.url(key) for key in keys])  # one request for up to 1,000; it takes * and [] for patterns
             return
         for key in keys:
             try:
@@ -286,6 +288,14 @@ class BlobStore:
             if self._system is None:
                 self._system = open_file_system(self.scheme, self._policy)
             return self._system
+
+
+def _check_path(address: str, scheme: str, path: str) -> None:
+    """Refuse what stores, and what lies on the way to them, take for another place than the one that is written."""
+    if scheme in ATOMIC_STORES and address.partition("://")[2][:1] in ("", "/"):
+        raise AddressRefused(f"storage {address}: it names no bucket; write {scheme}://bucket/path")
+    if {"", ".", ".."} & set(path.split("/")):
+        raise AddressRefused(f"storage {address}: a part of its path is empty, . or ..; write the path without them")
 
 
 def _exists_already(error: Exception) -> bool:

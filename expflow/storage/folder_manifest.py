@@ -131,7 +131,7 @@ class FolderManifest:
                 files = {path: tuple(map(Part.from_json, parts)) for path, parts in files.items()}
                 _check_paths(files)
             return cls(str(data["tag"]), str(data["writer"]), int(data["number"]), files)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise LedgerDamaged(f"{where} is no manifest of results as they were written: {error}") from error
 
 
@@ -139,6 +139,7 @@ def _check_paths(paths: Iterable[str]) -> None:
     for path in paths:
         if not path or "\0" in path or "\\" in path or {"", ".", ".."} & set(path.split("/")):
             raise ValueError(f"{path[:100]!a} leads out of the folder")
+        path.encode()  # else no file can have the name: also a ValueError
 
 
 def _checksum(body: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from expflow.errors import LedgerDamaged
+from expflow.errors import AddressRefused, LedgerDamaged
 from expflow.files import write_atomically
 from expflow.ledger.lock import read_holder
 from expflow.storage.blob_store import BlobStore
@@ -62,6 +62,10 @@ class StoredResults:
         if known := _BY_ADDRESS.get((address, cache)):
             return known
         store = BlobStore(address)
+        if store.scheme == "memory":
+            raise AddressRefused(
+                f"storage {address}: each process has a memory of its own; name a folder or s3://bucket/path"
+            )
         readable = re.sub(r"[^A-Za-z0-9.-]+", "-", store.address)[-60:].strip("-")
         name = f"{readable}-{hashlib.sha256(store.address.encode()).hexdigest()[:8]}"
         root = cache.absolute() / "results" / name

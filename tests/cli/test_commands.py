@@ -315,6 +315,16 @@ def test_what_continues_fresh_results_starts_no_fresh_ones(monkeypatch):
 
 
 @pytest.mark.usefixtures("_untracked")
+def test_commands_that_are_printed_say_where_the_results_lie(scripted, call):
+    out = call("train", "exp.yaml", "--storage", "else where")[1]
+    assert "result   expflow show exp/best --storage 'else where'\n" in out
+    scripted.write_text(SCRIPTED.replace("{report: {val/top1: 0.75}}", "{raise: 'no luck'}"))
+    out = call("train", "exp.yaml", "--fresh", "--storage", "else where")[1]
+    assert "in full: expflow logs exp.2/" in out
+    assert " --storage 'else where'" in out.partition("in full: ")[2].splitlines()[0]
+
+
+@pytest.mark.usefixtures("_untracked")
 def test_a_failed_trial_is_named_with_its_reason_and_its_log(scripted, call):
     scripted.write_text(SCRIPTED.replace("{report: {val/top1: 0.75}}", "{raise: 'no [luck] today'}"))
     code, out, _ = call("train", "exp.yaml")

@@ -1,5 +1,6 @@
 """Folders in a store: what is sent, what a kill between two writes leaves, and what is found elsewhere."""
 
+import hashlib
 import json
 import os
 import time
@@ -11,8 +12,10 @@ from expflow.errors import AddressRefused, LedgerDamaged, StorageRefused, Storag
 from expflow.storage import folder_mirror, trial_folder
 from expflow.storage.blob_store import BlobStore
 from expflow.storage.folder_fetch import fetch_folder, manifest_tags, newest_manifest
+from expflow.storage.folder_manifest import FolderManifest
 from expflow.storage.folder_mirror import FolderMarker, FolderMirror
 from expflow.storage.leftovers import remove_leftovers
+from expflow.storage.results import StoredResults
 from expflow.storage.trial_folder import StoredTrial, TrialSender, fetch_trial
 
 CHECKPOINT = {"checkpoints/step-000000001/manifest.json": b"{}", "checkpoints/step-000000001/weights.pt": bytes(50_000)}
@@ -163,8 +166,6 @@ def test_a_manifest_leads_nowhere_else(store, tmp_path, path):
     folder = write(tmp_path / "here", {"a.txt": b"1"})
     mirror = FolderMirror(store, "exp", folder, "000001")
     mirror.send()
-    import hashlib
-
     data = json.loads(store.get(mirror.manifest_key))
     data["files"] = {path: data["files"]["a.txt"]}
     del data["sha256"]
@@ -172,6 +173,15 @@ def test_a_manifest_leads_nowhere_else(store, tmp_path, path):
     store.put(mirror.manifest_key, json.dumps(data).encode())
     with pytest.raises(LedgerDamaged, match="leads out of the folder"):
         fetch_folder(store, "exp", tmp_path / "there")
+
+
+@pytest.mark.parametrize("wrong", [{"number": float("inf")}, {"files": {"\ud800": []}}, {"format": 2}])
+def test_a_manifest_that_nobody_can_have_written_is_damage(wrong):
+    body = {**json.loads(FolderManifest("000001", "w").to_bytes()), **wrong}
+    del body["sha256"]
+    body["sha256"] = hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    with pytest.raises(LedgerDamaged, match="s3://b/m is no manifest"):
+        FolderManifest.from_bytes(json.dumps(body).encode(), "s3://b/m")
 
 
 def test_a_trial_goes_on_on_another_machine(store, tmp_path):
@@ -257,11 +267,43 @@ def test_a_folder_that_the_store_was_written_from_stays(store, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "address", ["s3://key:secret@bucket/runs", "s3://bucket/runs?token=x", "https://host/runs", "zip://a::s3://b/c"]
+    "address",
+    [
+        "s3://key:secret@bucket/runs",
+        "s3://bucket/runs?token=x",
+        "https://host/runs",
+        "zip://a::s3://b/c",
+        "s3://",
+        "s3:///runs",
+        "s3://bucket/../runs",
+        "s3://bucket/./runs",
+        "s3://bucket//runs",
+    ],
 )
 def test_addresses_that_are_refused(address):
     with pytest.raises(AddressRefused):
         BlobStore(address)
+
+
+def test_results_do_not_lie_in_the_memory_of_one_process(tmp_path):
+    with pytest.raises(AddressRefused, match="memory of its own"):
+        StoredResults.at("memory://runs", tmp_path)
+
+
+def test_a_scheme_may_be_written_in_capitals():
+    assert BlobStore("S3://Bucket/Runs/").address == "s3://Bucket/Runs"
+
+
+@pytest.mark.parametrize("name", ["a*", "a[b]", "a#b", "a b%20ä"])
+def test_no_character_of_an_address_stands_for_others(store, name):
+    """Of two neighbours each lists and removes its own objects alone."""
+    odd, plain = (BlobStore(f"{store.address}/{part}", patience=0.0) for part in (name, "ab"))
+    for place in (odd, plain):
+        for key in ("t/1", "t/2"):
+            place.put(key, b"x")
+    assert sorted(odd.objects("t")) == ["t/1", "t/2"]
+    odd.delete(["t/1", "t/2"])
+    assert (sorted(odd.objects("t")), sorted(plain.objects("t"))) == ([], ["t/1", "t/2"])
 
 
 def test_a_store_that_does_not_let_us_in_says_so(tmp_path):

@@ -70,11 +70,15 @@ def show_answer(console: LiteralConsole, state: SweepState, files: ReportFiles) 
             console.print(f"figure   {relative(figure)}", soft_wrap=True)
     show_page(console, files)
     if state.header is not None:
-        console.print(f"compare  {_ui_command(state.header.name, files.html)}", soft_wrap=True)
+        command = command_line("ui", state.header.name, *storage_words(files.html.parent.parent))
+        console.print(f"compare  {command}", soft_wrap=True)
 
 
-def _ui_command(name: str, report: Path) -> str:
-    root = report.parent.parent
+def storage_words(root: Path) -> list[str]:
+    """What a command needs besides a name to find results: ``--storage`` and its value, unless the site says the same.
+
+    Args:
+        root: The folder of all results.
+    """
     written = storage_text(root)
-    words = [] if root == storage_folder() else ["--storage", relative(root) if written == str(root) else written]
-    return command_line("ui", name, *words)
+    return [] if root == storage_folder() else ["--storage", relative(root) if written == str(root) else written]

@@ -10,7 +10,7 @@ from functools import partial
 import typer
 
 from expflow.api.tracked_run import FinishedRun, TrackedRun
-from expflow.cli.views.report import show_answer
+from expflow.cli.views.report import show_answer, storage_words
 from expflow.cluster.version_lock import differences_here
 from expflow.errors import GangsLost, Interrupted, LedgerLocked
 from expflow.ledger.salvage import salvage
@@ -55,7 +55,8 @@ def run_and_show(run: TrackedRun, *, report: bool, as_json: bool = False, templa
     if finished.files is not None:
         show_answer(console, result.state, finished.files)
     elif not result.exit_code:
-        console.print(f"result   {command_line('show', f'{plan.name}/best')}", soft_wrap=True)
+        command = command_line("show", f"{plan.name}/best", *storage_words(plan.storage))
+        console.print(f"result   {command}", soft_wrap=True)
     if not run.catch_up():
         for line in run.behind():
             console.print(line, style="yellow", soft_wrap=True)
@@ -194,5 +195,5 @@ def _print_end(console: LiteralConsole, plan: Plan, result: SweepResult, retry: 
         reason = f"{why.failure}: {why.message}" if why else "no reason recorded"
         console.print(f"failed: {trial_label(trial)} ({trial.trial}): {reason}", style="red")
     if failed:
-        logs = command_line("logs", f"{plan.name}/{failed[0].trial[:4]}")
+        logs = command_line("logs", f"{plan.name}/{failed[0].trial[:4]}", *storage_words(plan.storage))
         console.print(f"in full: {logs}{retry}", soft_wrap=True)
