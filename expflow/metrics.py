@@ -116,6 +116,9 @@ _TABLE = (
     Metric("fid", "min", label="FID"),
     Metric("kid", "min", label="kernel distance of features (KID)"),
     Metric("frechet_distance", "min", label="Fréchet distance of features"),
+    Metric("content_loss", "min", label="distance from the content"),
+    Metric("style_loss", "min", label="distance from the style"),
+    Metric("activation", "max", label="activation of what is dreamt of"),
     # features
     Metric("probe_top1", "max", "share", label="linear probe's top-1 accuracy"),
     Metric("knn_top1", "max", "share", label="nearest neighbours' top-1 accuracy"),

@@ -50,6 +50,50 @@ def weights_file(name: str) -> WeightsFile:
     return WeightsFile(Path(urlparse(address).path).name, address)
 
 
+@dataclass(frozen=True)
+class PublishedClassifier:
+    """The network that published weights are of.
+
+    Attributes:
+        model: Its name, ``torchvision/vgg19``.
+        classes: The classes that it tells apart.
+        side: Height and width of the images that it was measured on.
+        mean: Of each channel of the images that it learned on, scaled to 0 to 1.
+        std: Likewise.
+    """
+
+    model: str
+    classes: tuple[str, ...]
+    side: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def published_classifier(name: str) -> PublishedClassifier:
+    """The classifier that published weights are of.
+
+    Args:
+        name: As of :func:`weights_file`.
+
+    Raises:
+        UserError: torchvision has no such weights, or they are of no classifier.
+    """
+    import torchvision
+
+    weights_file(name)
+    weights = torchvision.models.get_weight(name.removeprefix(PREFIX))
+    models = torchvision.models
+    listed = models.list_models(module=models)
+    model = next((listing for listing in listed if models.get_model_weights(listing) is type(weights)), None)
+    if model is None:
+        raise UserError(f"{name} are weights of no classifier; {PREFIX}VGG19_Weights.IMAGENET1K_V1 for example are")
+    shown = weights.transforms()
+    [side] = shown.crop_size
+    return PublishedClassifier(
+        f"{PREFIX}{model}", tuple(weights.meta["categories"]), side, tuple(shown.mean), tuple(shown.std)
+    )
+
+
 def _names() -> list[str]:
     import torchvision
 

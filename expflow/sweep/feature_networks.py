@@ -10,15 +10,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from expflow.architectures.torchvision_weights import PREFIX, published_classifier
 from expflow.config.address import NameAddress, parse_address
 from expflow.config.loading import LoadedExperiment
 from expflow.config.schema import Recipe, Sweep
+from expflow.config.site import Site
 from expflow.config.spec import Spec, UserComponent
 from expflow.config.tree import Mark, problem_at
+from expflow.data.dataspec import DataSpec, FieldSpec
 from expflow.errors import AddressUnknown, ExperimentInvalid, LedgerMismatch, UserError
 from expflow.ledger import SweepState, exists, load_state
+from expflow.registry import MODELS
 from expflow.sweep.finished_trial import recorded_data, recorded_recipe
-from expflow.sweep.initial_weights import best_trial, results_of, weights_of_finished
+from expflow.sweep.initial_weights import best_trial, published_weights, results_of, weights_of_finished
 from expflow.sweep.weight_copies import FEATURES, kept_network
 from expflow.training.transfer.feature_network import FeatureNetwork, feature_source
 
@@ -64,17 +68,22 @@ class FeatureNetworks:
         }
 
 
-def resolve_features(loaded: LoadedExperiment, sweep: Sweep, *, storage: Path, folder: Path) -> FeatureNetworks:
+def resolve_features(
+    loaded: LoadedExperiment, sweep: Sweep, *, site: Site, storage: Path, folder: Path
+) -> FeatureNetworks:
     """Look up every ``task.features`` of an experiment.
 
     Args:
         loaded: The experiment as it was read.
         sweep: What is searched.
+        site: What differs between machines.
         storage: The folder of all results.
         folder: The experiment's folder.
 
     Raises:
         ExperimentInvalid: One leads to no classifier; with file, line and column.
+        WeightsMissing: Published weights are not on this machine.
+        CheckpointDamaged: They are not what was published.
         LedgerMismatch: One leads to another classifier than the results began with.
     """
     written = dict(_written(loaded, sweep))
@@ -82,7 +91,7 @@ def resolve_features(loaded: LoadedExperiment, sweep: Sweep, *, storage: Path, f
     networks: dict[str, FeatureNetwork] = {}
     for source, mark in written.items():
         known = before.header.weights.get(FEATURES + source) if before.header is not None else None
-        networks[source] = kept_network(folder, known) or _looked_up(source, mark, loaded, storage)
+        networks[source] = kept_network(folder, known) or _looked_up(source, mark, loaded, storage, site)
         if known is not None and before.trials and networks[source].weights.id != known["id"]:
             raise LedgerMismatch(
                 f"{folder.name} was measured in the features of {known['origin']}, whose copy is gone, and {KEY}:"
@@ -113,11 +122,21 @@ def task_name(recipe: Recipe) -> str:
     return recipe.task.name if isinstance(recipe.task, Spec) else ""
 
 
-def _looked_up(source: str, mark: Mark, loaded: LoadedExperiment, storage: Path) -> FeatureNetwork:
+def _looked_up(source: str, mark: Mark, loaded: LoadedExperiment, storage: Path, site: Site) -> FeatureNetwork:
     try:
+        if source.startswith(PREFIX):
+            return _published(source, site)
         return _resolve(source, loaded.experiment.file.parent, storage)
     except UserError as error:
         raise ExperimentInvalid([problem_at(mark, KEY, str(error))]) from error
+
+
+def _published(source: str, site: Site) -> FeatureNetwork:
+    """The classifier that published weights are of."""
+    about, weights = published_classifier(source), published_weights(source, site)
+    fields = {"image": FieldSpec((3, about.side, about.side), "uint8"), "label": FieldSpec((), "int64")}
+    data_spec = DataSpec(fields, about.classes, mean=about.mean, std=about.std)
+    return FeatureNetwork(weights, MODELS.spec(about.model)(name=about.model), data_spec)
 
 
 def _resolve(source: str, folder: Path, storage: Path) -> FeatureNetwork:
@@ -130,7 +149,8 @@ def _resolve(source: str, folder: Path, storage: Path) -> FeatureNetwork:
         address = parse_address(source)
     except AddressUnknown as error:
         raise UserError(
-            f"expected NAME/best, or NAME/ and the first characters of a trial's id; found {source!r}"
+            f"expected NAME/best, NAME/ and the first characters of a trial's id, or {PREFIX}<name of weights>; found"
+            f" {source!r}"
         ) from (error)
     if not isinstance(address, NameAddress) or address.which is None:
         raise UserError(f"expected a trial whose network gives the features, NAME/best for example; found {source!r}")

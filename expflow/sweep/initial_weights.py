@@ -170,7 +170,7 @@ def resolve(source: str, *, folder: Path, storage: Path, site: Site, siblings: S
         CheckpointDamaged: A checkpoint does not verify.
     """
     if source.startswith(PREFIX):
-        return _published(source, site)
+        return published_weights(source, site)
     if match := SEEDED.fullmatch(source):
         return _of_seed(source, match["best"], int(match["seed"]), folder, storage, siblings)
     path = folder / Path(source).expanduser()
@@ -205,8 +205,18 @@ def _of_path(path: Path, source: str) -> PretrainedWeights:
     return PretrainedWeights(((path.resolve(), sha256_of(path)),), source)
 
 
-def _published(source: str, site: Site) -> PretrainedWeights:
-    """Published weights in the site's folder or where torch's hub keeps what it fetched."""
+def published_weights(source: str, site: Site) -> PretrainedWeights:
+    """Published weights in the site's folder or where torch's hub keeps what it fetched.
+
+    Args:
+        source: Their name, ``torchvision/`` before it.
+        site: What differs between machines.
+
+    Raises:
+        WeightsMissing: They are in neither.
+        CheckpointDamaged: The file is not what was published.
+        UserError: There are no weights of that name.
+    """
     wanted = weights_file(source)
     folders = [*([site.weights] if site.weights is not None else []), hub_folder()]
     path = next((folder / wanted.file for folder in folders if (folder / wanted.file).is_file()), None)

@@ -253,7 +253,7 @@ def make_plan(
     if not elsewhere:
         sweep = with_children(sweep, folder, folder / name, experiment.file.parent)
         sources = resolve_all(loaded, sweep, site=site, storage=folder, folder=folder / name)
-        networks = resolve_features(loaded, sweep, storage=folder, folder=folder / name)
+        networks = resolve_features(loaded, sweep, site=site, storage=folder, folder=folder / name)
     check_inheritance(loaded, sweep, storage_text(folder))
     return Plan(loaded, site, name, folder, sweep, sources, networks, command)
 

@@ -7,6 +7,7 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
+from expflow.architectures import build
 from expflow.config.schema import Recipe
 from expflow.config.schema import Trainer as TrainerSection
 from expflow.data.dataspec import VOID, DataSpec, FieldSpec
@@ -15,6 +16,7 @@ from expflow.errors import UserError
 from expflow.metrics import METRICS, metric_of
 from expflow.registry import SLOTS, TASKS, load_dotted
 from expflow.tasks import BUILT_SLOTS, build_task
+from expflow.tasks.layer_features import LayerFeatures, LayerFeatureTask
 from expflow.training import Attempt, World, run_trial
 from expflow.training.manual_steps import StepCounter
 
@@ -217,6 +219,19 @@ TRAINED = {
     "cyclegan": (CYCLE, PAIRED, images_of(PAIRED)),
     "context_encoder": (players("context_encoder", CENTRE_JUDGE), CENTRES, images_of(CENTRES)),
 }
+LOOKING = DataSpec({**CENTRES.fields, "label": FieldSpec((), "int64")}, IMAGES.classes, mean=(0.5,), std=(0.25,))
+
+
+def classified_images():
+    """One batch of images with labels; its last sample is padding."""
+    return {**images_of(LOOKING)(), "label": torch.tensor([0, 1, 2, 5])}
+
+
+TRAINED |= {
+    "style_transfer": ({"optimizer": "sgd"}, LOOKING, classified_images),
+    "fast_style_transfer": ({"model": "resnet_generator", "optimizer": "sgd"}, LOOKING, classified_images),
+    "deep_dream": ({"optimizer": "sgd"}, LOOKING, classified_images),
+}
 SMALL = {
     # networks: norms over a batch would let padding have a part in gradients
     "autoencoder": {
@@ -262,7 +277,11 @@ SMALL = {
     "unet": {"width": 2, "depth": 1},
     "retinanet": {"backbone": "resnet", "layout": (1, 1, 1), "width": 2, "head_width": 4, "smallest_stride": 2},
 }
+STYLE_KEYS = {"features": "net/best", "style": "a", "content_layer": "layer1", "style_layers": ("stem", "layer1")}
 TASK_KEYS = {
+    "style_transfer": {**STYLE_KEYS, "images": 2},
+    "fast_style_transfer": STYLE_KEYS,
+    "deep_dream": {"features": "net/best", "of": "layer1", "images": 2},
     "detection": {"areas": (36.0, 200.0)},
     "diffusion": {"timesteps": 20, "sampling_steps": 3},
     "pix2pix": {"condition": "mask"},
@@ -301,10 +320,23 @@ def filled(slot, components):
     return SLOTS[slot].spec(components)(name=components, **SMALL.get(components, {}))
 
 
+def built(name):
+    """The task, with the classifier and the pictures that it asks for."""
+    task = build_task(recipe_of(name), TRAINED[name][1])
+    if isinstance(task, LayerFeatureTask):
+        with torch.random.fork_rng():
+            classifier = build(filled("model", {"name": "resnet", "layout": "cifar", "depth": 8, "width": 2}), LOOKING)
+        task.look_through(LayerFeatures(classifier, LOOKING, "net"))
+        for picture, choice in task.picture_choices().items():
+            generator = torch.Generator().manual_seed(4)
+            shape = (choice.number, *LOOKING.image_shape)
+            task.take_pictures(picture, torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8))
+    return task
+
+
 def trained(name):
     """The task after one training step and one validation, and the metrics that it logged."""
-    _, data_spec, make_batch = TRAINED[name]
-    return fitted(build_task(recipe_of(name), data_spec), make_batch())
+    return fitted(built(name), TRAINED[name][2]())
 
 
 def fitted(task, batch):
@@ -371,7 +403,7 @@ def test_it_trains_a_step_and_reports_the_metrics_that_it_declares(name):
 def gradients(name, batch):
     """The gradient of one training step from the same weights; of optimizers that it moves, how far they moved."""
     torch.manual_seed(0)
-    task = build_task(recipe_of(name), TRAINED[name][1])
+    task = built(name)
     if not task.automatic_optimization:
         before = [parameter.detach().clone() for parameter in task.parameters()]
         after = fitted(task, batch)[0].parameters()
@@ -404,7 +436,7 @@ def test_it_needs_the_slots_that_it_declares_and_takes_no_others(name):
             with pytest.raises(UserError, match=f"task {name} needs {slot}"):
                 build_task(recipe_of(name, **{slot: None}), data_spec)
         else:
-            component = SLOTS[slot].names()[0]
+            component = "linear" if slot == "model" else SLOTS[slot].names()[0]
             with pytest.raises(UserError, match=f"task {name} takes no {slot}"):
                 build_task(recipe_of(name, **{slot: component}), data_spec)
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from expflow.architectures.layer_outputs import find_layer, outputs_of
 from expflow.errors import ExpflowError, UserError
+from expflow.tasks.dream_scores import class_odds, layer_energy
 from expflow.training.evaluation.evaluator import Evaluator, Weights
 from expflow.training.evaluation.inference_network import example_inputs
 from expflow.training.evaluation.network_inspection import as_picture
-from expflow.training.evaluation.top_patches import find_layer, network_of, outputs_of
+from expflow.training.evaluation.top_patches import network_of
 
 DREAMS = 4
 """Images that are made."""
@@ -67,8 +68,6 @@ def dream(evaluator: Evaluator, weights: Weights, wanted: str) -> Dreams:
     Raises:
         UserError: It is neither, or the network cannot be followed back to its pixels.
 
-    What is climbed for a class is its log-odds: the score alone also rises where those of all classes do.
-
     Source:
         Simonyan et al., Deep Inside Convolutional Networks, 2014, section 2, for classes; Mordvintsev et al.,
         Inceptionism, 2015, for layers.
@@ -94,9 +93,7 @@ def _class_score(task: nn.Module, classes: Sequence[str], wanted: str) -> Score:
     number = classes.index(wanted)
 
     def score(image_bchw: Tensor) -> tuple[Tensor, Tensor]:
-        scores = _scores(task(image_bchw * 255), len(classes))
-        others = torch.cat([scores[:, :number], scores[:, number + 1 :]], 1)
-        return scores[:, number] - others.logsumexp(1), scores.softmax(1)[:, number]
+        return class_odds(task(image_bchw * 255), len(classes), number)
 
     return score
 
@@ -107,10 +104,7 @@ def _layer_score(task: nn.Module, layer: nn.Module, name: str) -> Score:
     def score(image_bchw: Tensor) -> tuple[Tensor, Tensor]:
         with outputs_of(layer) as outputs:
             task(image_bchw * 255)
-        out = outputs[-1] if outputs else None
-        if not isinstance(out, Tensor) or not out.is_floating_point():
-            raise UserError(f"{name} gives {type(out).__name__}, not a tensor of numbers")
-        squares = out.flatten(1).square().mean(1)
+        squares = layer_energy(outputs[-1] if outputs else None, name)
         return squares, squares
 
     return score
@@ -122,13 +116,6 @@ def _layer(task: nn.Module, wanted: str, classes: tuple[str, ...]) -> nn.Module:
     except UserError as error:
         few = ", ".join([*classes[:10], *(["…"] if len(classes) > 10 else [])])
         raise UserError(f"{wanted!r} is no class ({few or 'there are none'}), and {error}") from error
-
-
-def _scores(output: Any, classes: int) -> Tensor:
-    scores = getattr(output, "logits", output)
-    if not isinstance(scores, Tensor) or scores.ndim != 2 or scores.shape[1] != classes:
-        raise UserError("the network gives no score for each class; dream of a layer instead")
-    return scores
 
 
 def _climbed(begin_bchw: Tensor, score: Score, *, shrink: float) -> tuple[Tensor, tuple[tuple[float, float], ...]]:

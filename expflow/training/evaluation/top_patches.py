@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from expflow.architectures.accounting import eval_mode
+from expflow.architectures.layer_outputs import find_layer, outputs_of
 from expflow.architectures.layer_table import layer_field
 from expflow.architectures.receptive_field import ReceptiveField
-from expflow.errors import UserError, nearest
+from expflow.errors import UserError
 from expflow.training.evaluation.evaluator import Evaluator, Weights
 from expflow.training.evaluation.guided import InversionRule, InvertedReLUs
 from expflow.training.evaluation.network_inspection import as_picture
@@ -75,42 +74,6 @@ def network_of(task: nn.Module) -> nn.Module:
     """
     model = getattr(task, "model", None)
     return model if isinstance(model, nn.Module) else task
-
-
-def find_layer(network: nn.Module, layer: str) -> nn.Module:
-    """A layer by its dotted path.
-
-    Args:
-        network: The network.
-        layer: The path, as ``expflow models show`` prints it.
-
-    Raises:
-        UserError: There is none; the message has the nearest.
-    """
-    names = [name for name, _ in network.named_modules() if name]
-    if layer in names:
-        return network.get_submodule(layer)
-    close = nearest(layer, names)
-    few = ", ".join(name for name, module in network.named_children())
-    raise UserError(
-        f"the network has no layer {layer!r}; {f'nearest: {close}' if close else f'its parts are {few}'}"
-        " (expflow models show NAME prints all)"
-    )
-
-
-@contextmanager
-def outputs_of(layer: nn.Module) -> Iterator[list[Any]]:
-    """The outputs of a layer's calls in the body, in order.
-
-    Args:
-        layer: The layer.
-    """
-    outputs: list[Any] = []
-    handle = layer.register_forward_hook(lambda module, args, out: outputs.append(out))
-    try:
-        yield outputs
-    finally:
-        handle.remove()
 
 
 def top_patches(
