@@ -14,6 +14,7 @@ from expflow.architectures.catalogue import image_data_spec, text_data_spec
 from expflow.config import load
 from expflow.config.identity import canonical_json, dump
 from expflow.config.space import sample
+from expflow.data.dataspec import FieldSpec
 from expflow.data.sources.stamp_files import INSTALLED
 from expflow.tasks import cost
 from tests.data.sources.labelled_sets import write_voc
@@ -36,7 +37,11 @@ SHAPES = {
 }
 
 
-FIRST_SEARCHES = {"nas_controller_proof": "sweep.searcher", "gan_average": "task.features"}
+FIRST_SEARCHES = {
+    "nas_controller_proof": "sweep.searcher",
+    "gan_average": "task.features",
+    "style_weight": "task.features",
+}
 """Those that need what other experiments found, and the key that says so."""
 
 BEGIN_WITH_OTHERS = (
@@ -71,7 +76,10 @@ def data_of(recipe):
     (channels, *sizes), classes = SHAPES[recipe.data.name]
     height, width = [recipe.data.image_size] * 2 if recipe.data.image_size else sizes
     described = image_data_spec((channels, height, width), classes)
-    return replace(described, fields={"image": replace(described.fields["image"], palette=palette)})
+    image, names = replace(described.fields["image"], palette=palette), described.classes
+    if hasattr(recipe.task, "style"):
+        names = (recipe.task.style, *names[1:])
+    return replace(described, fields={"image": image, "label": FieldSpec((), "int64")}, classes=names)
 
 
 def counted(name):

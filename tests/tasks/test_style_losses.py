@@ -71,8 +71,8 @@ def test_the_loss_is_the_weighted_sum_and_its_parts() -> None:
     losses, looking = StyleLosses(spec), features()
     pictures = torch.tensor([[[[0, 255]] * 2], [[[255, 255]] * 2]], dtype=torch.uint8).view(2, 1, 2, 2)
     targets = losses.style_targets(looking, pictures)
-    # normalised pixels are -2, 2 and 2, 2: of both (products 8, 16, 16, 32 in a row, over 4 values) the mean; behind the
-    # ReLU half of it for the one and all of it for the other
+    # a row of normalised pixels is -2, 2 or 2, 2: products of 8, 16, 16 and 32 over 4 values in both; behind the ReLU
+    # half of that for the first picture
     assert targets[0].tolist() == [[2, 4], [4, 8]]
     assert targets[1].tolist() == [[1.5, 3], [3, 6]]
     content = losses.content_target(looking, pictures[:1])
