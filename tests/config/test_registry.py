@@ -17,7 +17,11 @@ from expflow.registry import LAUNCHERS, MODELS, REGISTRIES, Component, Registry
 
 COMPONENTS = [(registry, name) for registry in REGISTRIES.values() for name in registry.names()]
 
+STYLE = {"features": "x/best", "style": "a", "content_layer": "stem", "style_layers": ["stem"]}
 NEEDED = {
+    "style_transfer": STYLE,
+    "fast_style_transfer": STYLE,
+    "deep_dream": {"features": "x/best", "of": "a"},
     "replayed": {"table": "table.json.gz"},
     "pix2pix": {"condition": "edges"},
     "anomaly": {"left_out": "7"},
