@@ -225,6 +225,17 @@ def is_per_sample(name: str) -> bool:
     return metric is not None and metric.per_sample
 
 
+def sample_step(name: str, samples: int | None) -> float | None:
+    """By how much a share changes when one sample of its split is right instead of wrong: 1 / samples; None for metrics
+    that are no shares of samples, such as mIoU and AP, and where ``samples`` is not known.
+
+    Args:
+        name: A reported name with its split.
+        samples: How many samples the split has.
+    """
+    return 1 / samples if samples and is_share(name) and is_per_sample(name) else None
+
+
 def top_k(name: str) -> int | None:
     """K of a top-K accuracy: 5 for ``val/top5``; None for any other metric.
 

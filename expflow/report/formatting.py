@@ -12,7 +12,7 @@ from expflow.events import GpuSharingMeasured
 from expflow.intervals import Estimate
 from expflow.ledger.header import Header
 from expflow.ledger.state import TrialState
-from expflow.metrics import is_share, metric_mode, metric_value, number, unit_of
+from expflow.metrics import is_share, metric_mode, metric_value, number, sample_step, unit_of
 from expflow.text import escape_line
 
 _SPLITS = {"train": "train", "fit": "train", "val": "val", "test": "test"}
@@ -251,7 +251,8 @@ def coverage(metric: str, header: Header) -> str:
     if header.overlap and metric.startswith("val/"):
         return f"training seeds and the choice of {images_words(metric, samples)}, which each seed has of its own"
     text = f"training seeds, not the choice of {images_words(metric, samples)}"
-    return f"{text}: one image is {100 / samples:.2g} points" if is_share(metric) else text
+    step = sample_step(metric, samples)
+    return text if step is None else f"{text}: one image is {100 * step:.2g} points"
 
 
 def images_words(metric: str, samples: int) -> str:

@@ -11,6 +11,7 @@ from scipy.special import stdtr
 from expflow.intervals import deviation
 from expflow.ledger.header import Header
 from expflow.ledger.trial_values import counted_value
+from expflow.metrics import sample_step
 from expflow.report.contrast_terms import Comparison, Side
 
 FEWEST_FOR_FAR_OUT = 5
@@ -57,8 +58,8 @@ def side_seeds(comparison: Comparison, side: Side, seeds: Sequence[int], header:
         planned += len(trials)
         lost += sum(value is None for value in values.values())
         known = {seed: value for seed, value in values.items() if value is not None}
-        samples = header.measured_on(metric)
-        outer = far_out_places(list(known.values()), 1 / samples if samples else 0.0)
+        step = sample_step(metric, header.measured_on(metric))
+        outer = far_out_places(list(known.values()), step or 0.0)
         far_out |= {list(known)[place] for place in outer}
     return SideSeeds(planned, lost, tuple(sorted(far_out)))
 

@@ -110,6 +110,11 @@ def test_coverage_names_the_split_that_was_measured():
     assert formatting.coverage("val/top1", header(data={})) == "training seeds, not the choice of data"
 
 
+@pytest.mark.parametrize("metric", ["val/miou", "val/ap50", "val/ap", "val/map", "val/pixel_accuracy", "val/text_r1"])
+def test_what_one_image_counts_is_said_of_means_over_images_alone(metric):
+    assert formatting.coverage(metric, header()) == "training seeds, not the choice of 397 validation images"
+
+
 def test_the_recipe_is_named_as_far_as_it_is_fixed():
     assert formatting.recipe_words(header(), []) == "sgd, rate 0.1, 10 epochs"
     assert formatting.recipe_words(header(), ["optimizer.name"]) == "optimizer searched, rate 0.1, 10 epochs"

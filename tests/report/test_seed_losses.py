@@ -60,6 +60,16 @@ def test_few_seeds_and_single_images_are_not_far_out():
     assert far_out_places([0.98] * 6) == []
 
 
+@pytest.mark.parametrize(("metric", "far_out"), [("val/top1", ()), ("val/miou", (5,)), ("val/loss", (5,))])
+def test_one_image_is_no_step_of_metrics_that_are_no_share_of_images(metric, far_out):
+    """A seed that differs from five equal ones by 0.0025, which is one image of 397."""
+    sides = {1: [0.1] * 6, 2: [0.98] * 5 + [0.9775]}
+    trials = [trial({"a": a}, seed, "done", {metric: v}) for a, side in sides.items() for seed, v in enumerate(side)]
+    report = {"contrasts": [{**CONTRAST, "metric": metric}]}
+    (answer,) = answers(sweep(trials, report=report, seeds=tuple(range(6))))
+    assert answer.of_seeds.far_out == far_out
+
+
 def test_normal_seeds_are_seldom_called_far_out():
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((3000, 6))
