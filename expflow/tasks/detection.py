@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from expflow.data.dataspec import DataSpec
+from expflow.data.kinds.boxes import NO_BOX
 from expflow.errors import UserError, nearest
 from expflow.optim import OptimizerFactory, ScheduleFactory
 from expflow.tasks.average_precision import detection_metrics
 from expflow.tasks.base import Batch, ImageTask, check_one_of_each, own_loss
 from expflow.tasks.detections import join_detections
 from expflow.tasks.mask_overlaps import instance_ious
+from expflow.tasks.prediction_pictures import SHOWN_SCORE, box_picture
+from expflow.tasks.samples import FirstSamples
 from expflow.tasks.specs import DetectionSpec
 
 IMAGE, BOXES, LABELS, INSTANCES = "image", "boxes", "box_label", "instances"
@@ -55,6 +58,8 @@ class Detection(ImageTask):
         self._masks = bool(data_spec.of_kind("instances"))
         self._parts: tuple[str, ...] = ()
         self._predicted: list[dict[str, Tensor]] = []
+        self._names = data_spec.classes
+        self._first = FirstSamples(spec.samples, IMAGE, BOXES, LABELS, *([INSTANCES] if self._masks else []))
 
     def _targets(self, batch: Batch, rows: Sequence[int]) -> list[dict[str, Tensor]]:
         """What the network is to find in each of these images; boxes without area are left out."""
@@ -136,6 +141,7 @@ class Detection(ImageTask):
         Raises:
             UserError: The network gives no boxes.
         """
+        self._first.follow(batch, batch_idx)
         given = self(batch[IMAGE])
         arrays = self._as_arrays(given, batch)
         ids = batch.get("index")
@@ -177,6 +183,37 @@ class Detection(ImageTask):
         self._epoch_means = self._train_means
         self.log_dict({f"val/{name}": torch.tensor(value, dtype=torch.float64) for name, value in metrics.items()})
 
+    def draw_samples(self, generator: torch.Generator) -> NDArray[np.uint8] | None:
+        """(height, width, 3): the first images of val with true and with predicted boxes; None without any.
+
+        Args:
+            generator: Not used: nothing is random.
+        """
+        batch = self._first.batch()
+        if batch is None:
+            return None
+        given = self(batch[IMAGE])
+        _check_predictions(given, len(batch[IMAGE]))
+        predicted = []
+        for image in given:
+            shown = image["scores"] >= SHOWN_SCORE
+            parts = {name: image[name][shown] for name in ("boxes", "labels", "scores")}
+            if "masks" in image:
+                parts["masks"] = image["masks"][shown].reshape(-1, *batch[IMAGE].shape[2:]) >= 0.5
+            predicted.append(_on_host(parts))
+        images: NDArray[np.uint8] = batch[IMAGE].cpu().numpy()
+        return box_picture(images, [_on_host(part) for part in self._truth(batch)], predicted, self._names)
+
+    def _truth(self, batch: Batch) -> list[dict[str, Tensor]]:
+        """Of each image its boxes, regions that count for nothing included, labels, and masks where there are any."""
+        truth = []
+        for row, labels in enumerate(batch[LABELS]):
+            there = (labels != NO_BOX).nonzero().squeeze(1)
+            truth.append({"boxes": batch[BOXES][row][there], "labels": labels[there]})
+            if self._masks:
+                truth[-1]["masks"] = batch[INSTANCES][row][None] == 1 + there[:, None, None]
+        return truth
+
     def _over_all_ranks(self, part: dict[str, NDArray[Any]]) -> dict[str, float]:
         """The metrics of all ranks' predictions: computed on one, and told to the others."""
         if self.trainer.world_size == 1:
@@ -205,6 +242,10 @@ def _check_predictions(given: Any, images: int) -> None:
             f"the network gives a {type(given).__name__} in eval mode; a detector gives a list with a mapping of boxes,"
             f" scores and labels for each of the {images} images"
         )
+
+
+def _on_host(parts: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
+    return {name: (part.float() if part.is_floating_point() else part).cpu().numpy() for name, part in parts.items()}
 
 
 def _as_numpy(batches: Sequence[Mapping[str, Tensor]]) -> dict[str, NDArray[Any]]:

@@ -7,6 +7,7 @@ returns one of
 
 - (n, c, h, w) pictures of 1 or 3 channels, from 0 to 1;
 - (rows, columns, c, h, w) such pictures that belong together row by row: original and reconstruction;
+- one picture that is whole already, an array (height, width, 3) of uint8;
 - a :class:`SampleTable`;
 - None, where there is nothing to draw.
 """
@@ -140,6 +141,14 @@ class FirstSamples:
         """
         return torch.cat([part[name] for part in self._parts]) if self._kept else None
 
+    def batch(self) -> dict[str, Tensor] | None:
+        """What was kept of all fields, as a batch without padding; None before there is anything."""
+        if not self._kept:
+            return None
+        fields = {name: torch.cat([part[name] for part in self._parts]) for name in self._fields}
+        device = fields[self._fields[0]].device
+        return {**fields, "valid": torch.ones(self._kept, dtype=torch.bool, device=device)}
+
 
 def drawn(value: Any) -> NDArray[np.uint8] | SampleTable | None:
     """What ``draw_samples`` returned, as it is written.
@@ -154,4 +163,10 @@ def drawn(value: Any) -> NDArray[np.uint8] | SampleTable | None:
         return value
     if isinstance(value, Tensor):
         return sample_grid(value)
-    raise UserError(f"draw_samples gave {type(value).__name__}; expected a tensor of pictures, a SampleTable or None")
+    if isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim == 3 and value.shape[2] == 3:
+        return value
+    given = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+    raise UserError(
+        f"draw_samples gave {given}; expected a tensor of pictures, an array (height, width, 3) of uint8, a SampleTable"
+        " or None"
+    )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -14,7 +16,9 @@ from expflow.losses import Loss
 from expflow.losses.targets import IGNORED
 from expflow.optim import OptimizerFactory, ScheduleFactory
 from expflow.tasks.base import Batch, ImageTask, at_least_single, check_one_of_each
-from expflow.tasks.specs import SegmentationSpec
+from expflow.tasks.prediction_pictures import mask_picture
+from expflow.tasks.samples import FirstSamples
+from expflow.tasks.specs import SAMPLES, SegmentationSpec
 
 IMAGE, MASK = "image", "mask"
 
@@ -39,6 +43,7 @@ class Segmentation(ImageTask):
         penalty: As of :class:`~expflow.tasks.base.ImageTask`.
         penalty_strength: The factor of the penalty.
         auxiliary_weight: The factor of the loss of auxiliary scores.
+        samples: How many images of val are drawn at each validation.
     """
 
     def __init__(
@@ -51,9 +56,12 @@ class Segmentation(ImageTask):
         penalty: str = "none",
         penalty_strength: float = 0.0,
         auxiliary_weight: float = 0.4,
+        samples: int = SAMPLES,
     ) -> None:
         super().__init__(data_spec, model, loss, optimizer, schedule, penalty, penalty_strength)
         self._auxiliary_weight = auxiliary_weight
+        self._names = data_spec.classes
+        self._first = FirstSamples(samples, IMAGE, MASK)
 
     def _scores(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Scores (b, classes, h, w) of a batch, and auxiliary ones where the network gives them.
@@ -127,11 +135,24 @@ class Segmentation(ImageTask):
         Returns:
             ``overlaps`` (b, 3, classes), from :func:`overlap_counts`.
         """
+        self._first.follow(batch, batch_idx)
         (scores, _), target = self._scores(batch), self._target(batch)
         loss, number = self._losses(scores, target, batch)
         overlaps = overlap_counts(scores.argmax(1), target, self._classes)
         self._epoch_means.add(number, loss.detach(), overlaps.sum(0).flatten())
         return {"overlaps": overlaps}
+
+    def draw_samples(self, generator: torch.Generator) -> NDArray[np.uint8] | None:
+        """(height, width, 3): the first images of val, their true and their predicted masks; None without any.
+
+        Args:
+            generator: Not used: nothing is random.
+        """
+        batch = self._first.batch()
+        if batch is None:
+            return None
+        image, true, predicted = (part.cpu().numpy() for part in (batch[IMAGE], batch[MASK], self.predicted(batch)))
+        return mask_picture(image, true, predicted, self._names)
 
     def measured(self, sums: Tensor) -> Mapping[str, Tensor]:
         """``loss``, a mean over what counts; ``miou`` and ``pixel_accuracy`` over all pixels of the data set."""
@@ -197,5 +218,13 @@ def build(
         fields = ", ".join(data_spec.fields) or "none"
         raise UserError(f"task segmentation needs data with the fields image and mask; these have {fields}")
     return Segmentation(
-        data_spec, model, loss, optimizer, schedule, spec.penalty, spec.penalty_strength, spec.auxiliary_weight
+        data_spec,
+        model,
+        loss,
+        optimizer,
+        schedule,
+        spec.penalty,
+        spec.penalty_strength,
+        spec.auxiliary_weight,
+        spec.samples,
     )

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from expflow.config.component_specs import ModelOutput, TaskSpec
-from expflow.config.spec import FieldError, FrozenModel, identity
+from expflow.config.spec import FieldError, FrozenModel, execution, identity
 
 
 class PenalisedTaskSpec(TaskSpec):
@@ -110,6 +110,21 @@ class OneShotSpec(PenalisedTaskSpec):
             yield "init.probe", "keeps features of a network that the search changes; remove it"
 
 
+SAMPLES = 6
+"""Images of val that segmentation and detection draw at each validation, unless their key says otherwise."""
+
+
+def _samples_field() -> Any:
+    """The key ``samples`` of tasks whose samples are images with truth beside prediction."""
+    return execution(
+        SAMPLES,
+        description="Images of val that are drawn at each validation, truth beside prediction: artifacts of the trial"
+        " called samples.",
+        ge=0,
+        le=64,
+    )
+
+
 class SegmentationSpec(PenalisedTaskSpec):
     """The class of each pixel: loss, mean intersection over union over the data set, and pixel accuracy."""
 
@@ -136,6 +151,7 @@ class SegmentationSpec(PenalisedTaskSpec):
         description="How much the loss of auxiliary scores counts in training, where a network gives any.",
         ge=0,
     )
+    samples: int = _samples_field()
 
 
 class DetectionSpec(PenalisedTaskSpec):
@@ -175,6 +191,7 @@ class DetectionSpec(PenalisedTaskSpec):
         ge=10,
         le=1000,
     )
+    samples: int = _samples_field()
 
     @model_validator(mode="after")
     def _areas_grow(self) -> Self:

@@ -64,6 +64,7 @@ def test_the_page_works_as_it_stands(place: Path, capsys: pytest.CaptureFixture[
     with Image.open(trial / "pictures/worst.png") as drawn:
         colours = {colour for _, colour in drawn.convert("RGB").getcolors(2**24)}
     assert len(colours) > 500, "photographs and masks are drawn"
+    assert list(trial.rglob("artifacts/samples/*.png")), "pictures of val without show"
     (table,) = trial.rglob("artifacts/iou-val/*.csv")
     rows = [row.split(",") for row in table.read_text().splitlines()]
     assert [row[0] for row in rows] == ["class", "background", "leaf"]

@@ -167,7 +167,7 @@ def test_a_module_of_the_users_draws_samples_of_the_same_noise_that_training_doe
     tables = [notice for notice in notices_of(telling, tmp_path / "b") if isinstance(notice, Artifact)]
     assert [notice.path.read_text() for notice in tables] == ['epoch,text\n0,"a, b"\n', 'epoch,text\n1,"a, b"\n']
     wrong = plain(2).model_copy(update={"task": UserComponent(name=f"{task}Wrong")})
-    with pytest.raises(UserError, match="draw_samples gave list; expected a tensor of pictures, a SampleTable or None"):
+    with pytest.raises(UserError, match="draw_samples gave list; expected a tensor of pictures, an array"):
         notices_of(wrong, tmp_path / "c")
 
 
