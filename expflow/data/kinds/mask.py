@@ -14,6 +14,7 @@ from PIL import Image
 from expflow.data.augment.geometry import SampleGeometry
 from expflow.data.dataspec import VOID, FieldSpec
 from expflow.data.decode.errors import Undecodable, check_size
+from expflow.data.decode.plain_png import decode_plain_png, encode_plain_png
 from expflow.data.kinds.base import Codec, FieldKind, SampleDrawing
 from expflow.data.shards.statistics import SampleCounts
 
@@ -24,14 +25,8 @@ OPACITY = 0.55
 """How much a class's colour covers of the image where masks are drawn."""
 
 
-def _encode(mask_hw: NDArray[np.uint8]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(mask_hw).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def decode_mask(content: bytes | memoryview) -> NDArray[np.uint8]:
-    """Return the class of each pixel, (height, width) uint8.
+    """Return the class of each pixel, (height, width) uint8, perhaps read-only.
 
     Args:
         content: the bytes of a PNG whose numbers are the classes, as greys or as places in a palette.
@@ -39,6 +34,8 @@ def decode_mask(content: bytes | memoryview) -> NDArray[np.uint8]:
     Raises:
         Undecodable: it is another file, or has colours, transparency or more bits than eight.
     """
+    if (plain := decode_plain_png(content)) is not None:
+        return plain
     try:
         with Image.open(io.BytesIO(content)) as image:
             if image.format != "PNG":
@@ -126,7 +123,7 @@ def taken_of_map(pixels_hw: NDArray[Any], geometry: SampleGeometry, fill: int) -
 class MaskKind(FieldKind):
     """The class of each pixel of the sample's image."""
 
-    codecs: ClassVar = {"mask.png": Codec(_encode, decode_mask)}
+    codecs: ClassVar = {"mask.png": Codec(encode_plain_png, decode_mask)}
     spatial = True
     map = True
 
