@@ -37,11 +37,11 @@ def test_masks_are_painted_beside_their_image() -> None:
     true[0, :32], predicted[0, :, :32], true[0, 60:] = 1, 2, 255
     picture = mask_picture(black(1), true, predicted, NAMES)
     inside = LINE + 10
-    image, truth, found = (picture[inside, GAP + 10 + column * (MASK_SIDE + GAP)] for column in range(3))
+    image, truth, predicted = (picture[inside, GAP + 10 + column * (MASK_SIDE + GAP)] for column in range(3))
     cat, dog = (OPACITY * palette(3)[1:]).round()
     assert image.tolist() == [0, 0, 0]
     assert truth.tolist() == cat.tolist()
-    assert found.tolist() == dog.tolist()
+    assert predicted.tolist() == dog.tolist()
     assert picture[LINE + MASK_SIDE - 1, 2 * GAP + MASK_SIDE + 10].min() == round(OPACITY * 255), "void is white"
     assert (picture[LINE, GAP + MASK_SIDE - 1] == 0).all(), "64 pixels are magnified to 192"
 
@@ -71,8 +71,8 @@ def test_images_of_any_size_and_number_make_a_picture_of_a_pages_size(
 
 def test_boxes_have_their_classs_colour_and_regions_that_count_for_nothing_are_thin() -> None:
     there = objects([[8, 8, 40, 40], [44, 44, 60, 60]], [1, label_code(2, difficult=True)])
-    found = objects([[8, 8, 40, 40]], [2], [0.75])
-    picture = box_picture(black(1), [there], [found], NAMES)
+    predicted = objects([[8, 8, 40, 40]], [2], [0.75])
+    picture = box_picture(black(1), [there], [predicted], NAMES)
     colours, times = palette(4)[1:].tolist(), BOX_SIDE // 64
     row = picture[LINE + 24 * times, GAP:]
     assert [row[8 * times + x].tolist() for x in range(3)] == [colours[1], colours[1], [0, 0, 0]]
@@ -85,9 +85,9 @@ def test_boxes_have_their_classs_colour_and_regions_that_count_for_nothing_are_t
 def test_the_surest_box_lies_on_top_and_masks_are_painted() -> None:
     mask = np.zeros((2, 64, 64), bool)
     mask[:, 20:50, 20:50] = True
-    found = {**objects([[8, 8, 56, 56]] * 2, [0, 1], [0.4, 0.9]), "masks": mask}
+    predicted = {**objects([[8, 8, 56, 56]] * 2, [0, 1], [0.4, 0.9]), "masks": mask}
     nothing = {**objects([], []), "masks": mask[:0]}
-    picture = box_picture(black(1), [nothing], [found], NAMES)
+    picture = box_picture(black(1), [nothing], [predicted], NAMES)
     times = BOX_SIDE // 64
     left = 2 * GAP + 64 * times
     assert picture[LINE + 40 * times, left + 8 * times].tolist() == palette(4)[2].tolist()
