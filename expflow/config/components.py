@@ -12,6 +12,7 @@ from expflow.config.initial_weights import Init, init_conflicts
 from expflow.config.lightning_arguments import refused_arguments
 from expflow.config.merge import as_component, merge
 from expflow.config.nearest_component import nearest_user_component
+from expflow.config.pseudo_labels import pseudo_label_conflicts
 from expflow.config.schema import Recipe, Trainer
 from expflow.config.slot_parts import INPUTS, OUTPUTS, check_parts, fitting_networks
 from expflow.config.spec import Spec, UserComponent, with_present_keys
@@ -228,7 +229,11 @@ def resolve_recipe(tree: Node, context: LoadingContext) -> Recipe | None:
         _check_output(filled["task"], filled.get("model"), given, context)
     init = _resolve_init(tree.child("init"), filled, trainer, context)
     if isinstance(filled.get("task"), Spec):
-        for key, message in task_spec(filled["task"]).conflicts(filled, init):
+        fit_on = trainer.fit_on if trainer is not None else "train"
+        for key, message in (
+            *task_spec(filled["task"]).conflicts(filled, init),
+            *pseudo_label_conflicts(filled, fit_on),
+        ):
             context.refuse(_place_of(tree, key), key, message)
         reason = task_spec(filled["task"]).never_accumulates
         if reason and trainer is not None and trainer.accumulate > 1:

@@ -21,7 +21,7 @@ class ShardedSourceSpec(AugmentedSourceSpec):
     """A source that becomes shards: what every data source takes."""
 
     at_use: ClassVar[frozenset[str]] = frozenset(
-        {"batch_size", "limit", "last", "sampling", "on_bad_sample", "skip_limit"}
+        {"batch_size", "limit", "labels_from", "last", "sampling", "on_bad_sample", "skip_limit"}
     )
     """Identity fields that choose among prepared samples, or change them when they are read: they need no other shards.
     A base class may name more."""
@@ -47,6 +47,11 @@ class ShardedSourceSpec(AugmentedSourceSpec):
     )
     limit: int | None = identity(
         None, description="Train on this many samples only, drawn by split_seed; val and test stay whole.", ge=1
+    )
+    labels_from: str = identity(
+        "",
+        description="A trained classifier, NAME/best or NAME/3fa9: the train split's labels are the classes that it"
+        " gives to the images (pseudo-labels); val and test keep their own. Its digest is part of the data key.",
     )
     palette: int = identity(
         0,

@@ -8,8 +8,8 @@ from pathlib import Path
 from expflow.config.schema import Recipe
 from expflow.storage.trial_folder import StoredTrial
 from expflow.training.contract import BatchCheck
-from expflow.training.transfer.feature_network import FeatureNetwork
 from expflow.training.transfer.pretrained import PretrainedWeights
+from expflow.training.transfer.trained_classifier import TrainedClassifier
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Assignment:
         forks: How often the trial took over another one's weights.
         weights: Weights of another training to begin with.
         features: The classifier in whose features its metrics compare images.
+        labeller: The classifier whose classes are the labels of the train split.
         judged_by: The metric that the trial is judged by.
         lockstep: Whether each report waits for the driver's decision.
         log_bytes: Most bytes of a rank's log.
@@ -71,7 +72,8 @@ class Assignment:
     epoch: int = 0
     forks: int = 0
     weights: PretrainedWeights | None = None
-    features: FeatureNetwork | None = None
+    features: TrainedClassifier | None = None
+    labeller: TrainedClassifier | None = None
     judged_by: str = ""
     lockstep: bool = True
     log_bytes: int = 10_000_000

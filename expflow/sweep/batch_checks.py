@@ -95,7 +95,9 @@ def _one_of_each(checks: TriedNetworks, trials: Iterable[PlannedTrial]) -> Itera
 
 def _attempt(trial: PlannedTrial) -> Attempt:
     root = Path(trial.data.root) if trial.data is not None else None
-    return Attempt(trial.recipe, trial.seed, root, weights=trial.weights, features=trial.features)
+    return Attempt(
+        trial.recipe, trial.seed, root, weights=trial.weights, features=trial.features, labeller=trial.labeller
+    )
 
 
 def _grouped(notes: Mapping[str, str]) -> Iterator[str]:

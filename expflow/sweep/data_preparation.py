@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from expflow.config.schema import Recipe
 from expflow.data.prepare.build import prepare
-from expflow.data.prepare.prepared import PreparedData, data_key, prepared_without_files, with_recipe
+from expflow.data.prepare.prepared import PreparedData, data_key, prepared_without_files, with_labels_of, with_recipe
 from expflow.data.source_spec import ShardedSourceSpec
 from expflow.errors import DataMissing, ExperimentInvalid
 from expflow.sweep.plan import Plan
@@ -28,7 +28,8 @@ def prepared_data(plan: Plan, recipe: Recipe, seed: int | None = None) -> Prepar
     key = data_key(spec)
     if key not in plan.cache.prepared:
         plan.cache.prepared[key] = _prepare(plan, spec)
-    return with_recipe(plan.cache.prepared[key], spec)
+    data, labeller = with_recipe(plan.cache.prepared[key], spec), plan.labellers.of(recipe)
+    return data if labeller is None else with_labels_of(data, spec, labeller.weights.id)
 
 
 def data_remarks(plan: Plan) -> list[str]:

@@ -17,7 +17,7 @@ from expflow.config.resources import Resources
 from expflow.config.schema import Recipe
 from expflow.config.tree import Mark, from_plain, plain
 from expflow.data.prepare.build import prepare
-from expflow.data.prepare.prepared import PreparedData, data_key
+from expflow.data.prepare.prepared import PreparedData, data_key, with_labels_of
 from expflow.data.source_spec import ShardedSourceSpec
 from expflow.errors import CheckpointDamaged, ExperimentInvalid, LedgerMismatch, UserError
 from expflow.ledger import TrialState
@@ -25,12 +25,12 @@ from expflow.sweep.data_difference import data_difference
 from expflow.sweep.kept_code import start_of
 from expflow.sweep.recorded_code import admitted
 from expflow.sweep.result_location import ResultLocation
-from expflow.sweep.weight_copies import FEATURES, kept_network
+from expflow.sweep.weight_copies import FEATURES, LABELS, kept_classifier
 from expflow.training.checkpoints import list_checkpoints, verify_checkpoint
 from expflow.training.checkpoints.selection import CHECKPOINTS_FOLDER
 from expflow.training.contract import Attempt, World, runner_of
 from expflow.training.local_ranks import local_world
-from expflow.training.transfer.feature_network import FeatureNetwork, feature_source
+from expflow.training.transfer.trained_classifier import TrainedClassifier, feature_source, label_source
 
 if TYPE_CHECKING:
     from expflow.training.evaluation.evaluator import Evaluator, TrialWeights
@@ -47,6 +47,7 @@ class FinishedTrial:
         folder: The trial's own folder.
         checkpoint: The verified checkpoint of its last step.
         features: The classifier in whose features its metrics compare images.
+        labeller: The classifier whose classes are the labels of its train split.
     """
 
     trial: TrialState
@@ -54,7 +55,8 @@ class FinishedTrial:
     data: PreparedData | None
     folder: Path
     checkpoint: Path
-    features: FeatureNetwork | None = None
+    features: TrainedClassifier | None = None
+    labeller: TrainedClassifier | None = None
 
     @property
     def has_val(self) -> bool:
@@ -77,7 +79,7 @@ class FinishedTrial:
         from expflow.training.evaluation.evaluator import open_evaluator  # torch and Lightning, which take seconds
 
         root = self.data.root if self.data is not None else None
-        attempt = Attempt(self.recipe, self.trial.seed, root, features=self.features)
+        attempt = Attempt(self.recipe, self.trial.seed, root, features=self.features, labeller=self.labeller)
         with open_evaluator(attempt, world_for_evaluation()) as evaluator:
             yield evaluator
 
@@ -128,11 +130,14 @@ def load_finished_trial(results: ResultLocation, trial: TrialState) -> FinishedT
         raise UserError(f"{name} is no LightningModule ({runner_of(recipe)}): it keeps no weights to evaluate")
     own = results.trial_folder(trial, checkpoints=True)
     data, checkpoint = recorded_data(results, recipe, trial.seed), _checkpoint(results, trial, own)
-    return FinishedTrial(trial, recipe, data, own, checkpoint, recorded_features(results, trial, recipe))
+    features, labeller = recorded_classifiers(results, trial, recipe)
+    return FinishedTrial(trial, recipe, data, own, checkpoint, features, labeller)
 
 
-def recorded_features(results: ResultLocation, trial: TrialState, recipe: Recipe) -> FeatureNetwork | None:
-    """The classifier that a trial's metrics were measured with; None where they need none.
+def recorded_classifiers(
+    results: ResultLocation, trial: TrialState, recipe: Recipe
+) -> tuple[TrainedClassifier | None, TrainedClassifier | None]:
+    """The classifier that a trial's metrics were measured with, and the one that labelled its train split.
 
     Args:
         results: The results that the trial belongs to.
@@ -140,18 +145,22 @@ def recorded_features(results: ResultLocation, trial: TrialState, recipe: Recipe
         recipe: Its recipe.
 
     Raises:
-        UserError: The copy of its weights is gone.
+        UserError: The copy of one's weights is gone.
     """
-    source = feature_source(recipe.task)
-    if not source:
-        return None
+    features, labels = feature_source(recipe.task), label_source(recipe.data)
     header = start_of(results.state, trial)
-    network = kept_network(results.folder, header.weights.get(FEATURES + source) if header is not None else None)
-    if network is None:
-        raise UserError(
-            f"{results.name}/{trial.trial} was measured in the features of {source}, whose copy is not there any more"
-        )
-    return network
+    recorded = header.weights if header is not None else {}
+    networks = []
+    for source, prefix, used in (
+        (features, FEATURES, "measured in the features"),
+        (labels, LABELS, "trained on labels"),
+    ):
+        network = kept_classifier(results.folder, recorded.get(prefix + source)) if source else None
+        if source and network is None:
+            name = f"{results.name}/{trial.trial}"
+            raise UserError(f"{name} was {used} of {source}, whose copy is not there any more")
+        networks.append(network)
+    return networks[0], networks[1]
 
 
 def recorded_recipe(results: ResultLocation, trial: TrialState) -> Recipe:
@@ -203,7 +212,11 @@ def recorded_data(results: ResultLocation, recipe: Recipe, seed: int) -> Prepare
     spec = recipe.data.of_trial(seed)
     site = load_site()
     data = prepare(spec, cache=site.cache, folder=results.experiment_folder, site_path=site.data.get(spec.name))
-    then = results.state.header.data if results.state.header is not None else {}
+    header = results.state.header
+    then = header.data if header is not None else {}
+    labeller = header.weights.get(LABELS + label_source(spec)) if header is not None else None
+    if labeller is not None:
+        data = with_labels_of(data, spec, labeller["id"])
     if difference := data_difference(then, data):
         raise LedgerMismatch(
             f"{results.name} does not fit its data any more: {difference}. Put the files back as they were"

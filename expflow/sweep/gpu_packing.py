@@ -30,7 +30,7 @@ from expflow.sweep.ray_cluster import RayCluster, cpu_gangs, with_gpu_share
 from expflow.sweep.searchers.model_free import RandomSearch
 from expflow.sweep.searchers.specs import RandomSpec
 from expflow.sweep.trial_expansion import expand_config, planned_trials
-from expflow.sweep.weight_copies import keep_copies, kept_features
+from expflow.sweep.weight_copies import keep_copies, with_copies
 from expflow.training.contract import Attempt, DeviceNeed, World, device_need
 
 MARGIN = 0.1
@@ -236,7 +236,8 @@ def _attempt(plan: Plan, trial: PlannedTrial) -> Attempt:
         trial.seed,
         root,
         weights=keep_copies(trial.weights, plan.folder),
-        features=kept_features(trial.features, plan.folder),
+        features=with_copies(trial.features, plan.folder),
+        labeller=with_copies(trial.labeller, plan.folder),
     )
 
 

@@ -29,7 +29,7 @@ from expflow.sweep.plan import Plan
 from expflow.sweep.result_files import make_trial_folder
 from expflow.sweep.stop_signals import StoppedLate, signals_noted
 from expflow.sweep.stored_trials import stored_trial
-from expflow.sweep.weight_copies import kept_features
+from expflow.sweep.weight_copies import with_copies
 from expflow.training.contract import Attempt, Fence, Notice, Outcome, run_trial
 from expflow.training.local_ranks import local_world, run_local_ranks
 
@@ -178,6 +178,7 @@ def _contract(plan: Plan, attempt: PlannedAttempt) -> Attempt:
         number=attempt.attempt,
         fence=Fence(plan.folder, attempt.epoch),
         weights=first_weights(plan.folder, attempt.recipe, planned.weights, attempt.parent),
-        features=kept_features(planned.features, plan.folder),
+        features=with_copies(planned.features, plan.folder),
+        labeller=with_copies(planned.labeller, plan.folder),
         judged_by=plan.metric,
     )

@@ -51,7 +51,7 @@ def ledger_header(plan: Plan, *, tracking: str, code: dict[str, str], before: He
         configs=expected_configs(plan),
         devices=plan.devices,
         data=_data_facts(prepared_data(plan, experiment.recipe), experiment.recipe),
-        weights=plan.sources.facts | plan.networks.facts,
+        weights=plan.sources.facts | plan.networks.facts | plan.labellers.facts,
         code=code,
         versions=versions,
         git=_git_facts(experiment.file.parent),

@@ -24,8 +24,8 @@ from expflow.errors import ExperimentInvalid, Problem
 from expflow.metrics import metric_mode
 from expflow.redaction import redacted
 from expflow.search.chosen_children import with_children
-from expflow.sweep.feature_networks import FeatureNetworks, resolve_features
 from expflow.sweep.initial_weights import InitialWeights, resolve_all
+from expflow.sweep.named_classifiers import FEATURES_KEY, LABELS_KEY, NamedClassifiers, resolve_classifiers
 from expflow.sweep.objective import Objective
 from expflow.sweep.parent_weights import check_inheritance
 from expflow.sweep.plan_identity import plan_digest, search_digest
@@ -36,8 +36,8 @@ from expflow.sweep.searchers.specs import GridSpec
 from expflow.sweep.storage_place import fetch_related, storage_folder, storage_text
 from expflow.sweep.trial_ranks import check_rules
 from expflow.training.template.process import RankTemplate
-from expflow.training.transfer.feature_network import FeatureNetwork
 from expflow.training.transfer.pretrained import PretrainedWeights
+from expflow.training.transfer.trained_classifier import TrainedClassifier
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,10 @@ class PlannedTrial:
     """Gives the recipe of searched values."""
     weights: PretrainedWeights | None = None
     """What it begins with; None for fresh weights."""
-    features: FeatureNetwork | None = None
+    features: TrainedClassifier | None = None
     """The classifier in whose features its metrics compare images; None where none does."""
+    labeller: TrainedClassifier | None = None
+    """The classifier whose classes are the labels of its train split; None for the true labels."""
 
     @property
     def recipe(self) -> Recipe:
@@ -108,8 +110,10 @@ class Plan:
     """What is searched; a single trial is a grid of nothing."""
     sources: InitialWeights
     """The weights that recipes begin with."""
-    networks: FeatureNetworks
+    networks: NamedClassifiers
     """The classifiers in whose features metrics compare images."""
+    labellers: NamedClassifiers
+    """The classifiers whose classes are labels of train splits."""
     command: str = ""
     """What to type to continue, from anywhere; without secrets."""
     check: bool = True
@@ -249,13 +253,13 @@ def make_plan(
     fetch_related(folder, name)
     name = unused_name(folder, name) if fresh else newest_name(folder, name, experiment.file)
     command = _continuing("train" if alone else "sweep", loaded, storage, bool(version))
-    sources, networks = InitialWeights({}), FeatureNetworks({})
+    sources, classifiers = InitialWeights({}), (NamedClassifiers(FEATURES_KEY), NamedClassifiers(LABELS_KEY))
     if not elsewhere:
         sweep = with_children(sweep, folder, folder / name, experiment.file.parent)
         sources = resolve_all(loaded, sweep, site=site, storage=folder, folder=folder / name)
-        networks = resolve_features(loaded, sweep, site=site, storage=folder, folder=folder / name)
+        classifiers = resolve_classifiers(loaded, sweep, site=site, storage=folder, folder=folder / name)
     check_inheritance(loaded, sweep, storage_text(folder))
-    return Plan(loaded, site, name, folder, sweep, sources, networks, command)
+    return Plan(loaded, site, name, folder, sweep, sources, *classifiers, command)
 
 
 def _sweep_of(loaded: LoadedExperiment, alone: bool) -> Sweep:

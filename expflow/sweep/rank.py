@@ -187,6 +187,7 @@ class Rank:
             fence=_fence_of(assignment),
             weights=assignment.weights,
             features=assignment.features,
+            labeller=assignment.labeller,
             judged_by=assignment.judged_by,
         )
 
@@ -294,7 +295,8 @@ def _fence_of(assignment: Assignment) -> Fence | None:
 
 def _shared_files(assignment: Assignment) -> list[Path]:
     """Files that a trial reads besides its own folder, which the driver keeps in the experiment's."""
-    weights = [assignment.weights, assignment.features.weights if assignment.features is not None else None]
+    classifiers = (assignment.features, assignment.labeller)
+    weights = [assignment.weights, *(classifier.weights for classifier in classifiers if classifier is not None)]
     return [path for known in weights if known is not None for path, _ in known.files]
 
 

@@ -25,7 +25,7 @@ from expflow.sweep.plan import Plan
 from expflow.sweep.result_files import make_trial_folder
 from expflow.sweep.stored_trials import stored_trial
 from expflow.sweep.trial_ranks import ranks_of
-from expflow.sweep.weight_copies import kept_features
+from expflow.sweep.weight_copies import with_copies
 
 DRIVER = "driver"
 """The driver's name as a reader of the dispatcher's messages."""
@@ -194,7 +194,8 @@ def make_assignment(plan: Plan, attempt: PlannedAttempt, lockstep: bool) -> Assi
         experiment=str(plan.folder),
         epoch=attempt.epoch,
         weights=first_weights(plan.folder, attempt.recipe, planned.weights, attempt.parent),
-        features=kept_features(planned.features, plan.folder),
+        features=with_copies(planned.features, plan.folder),
+        labeller=with_copies(planned.labeller, plan.folder),
         judged_by=plan.metric,
         lockstep=lockstep,
         log_bytes=resources.log_size,

@@ -19,7 +19,7 @@ from expflow.data.prepare.prepared import PreparedData
 from expflow.errors import AddressUnknown, CheckpointDamaged, UserError
 from expflow.events import Report
 from expflow.ledger import TrialState
-from expflow.sweep.finished_trial import recorded_data, recorded_features, recorded_recipe
+from expflow.sweep.finished_trial import recorded_classifiers, recorded_data, recorded_recipe
 from expflow.sweep.kept_code import start_of
 from expflow.sweep.parent_weights import first_weights, parent_of
 from expflow.sweep.provenance import package_versions
@@ -30,8 +30,8 @@ from expflow.training.checkpoints.selection import CHECKPOINTS_FOLDER
 from expflow.training.checkpoints.storage import checkpoint_step
 from expflow.training.contract import Attempt, Began, Notice, Outcome, World, run_trial
 from expflow.training.local_ranks import local_world, run_local_ranks
-from expflow.training.transfer.feature_network import FeatureNetwork
 from expflow.training.transfer.pretrained import PretrainedWeights
+from expflow.training.transfer.trained_classifier import TrainedClassifier
 
 _MEASURED_HERE = ("cost/seconds", "cost/peak_bytes")
 """Metrics of the machine, which differ in every run."""
@@ -109,7 +109,8 @@ class _Recorded:
     recipe: Recipe
     data: PreparedData | None
     weights: PretrainedWeights | None
-    features: FeatureNetwork | None
+    features: TrainedClassifier | None
+    labeller: TrainedClassifier | None
 
     @property
     def checkpoints(self) -> list[Path]:
@@ -156,6 +157,7 @@ def check_trial(results: ResultLocation, *, sets: Sequence[str] = (), begin: int
             forks=forks,
             weights=recorded.weights,
             features=recorded.features,
+            labeller=recorded.labeller,
             judged_by=results.state.header.metric if results.state.header is not None else "",
         )
         again = _train(attempt, world)
@@ -179,8 +181,8 @@ def _recorded(results: ResultLocation) -> _Recorded:
         weights = kept_copies(results.folder, known) if known else None
         if weights is None:
             raise UserError(f"{name} began with the weights of {recipe.init.source}, whose copy is not there any more")
-    data, features = recorded_data(results, recipe, trial.seed), recorded_features(results, trial, recipe)
-    return _Recorded(results, trial, recipe, data, weights, features)
+    data, classifiers = recorded_data(results, recipe, trial.seed), recorded_classifiers(results, trial, recipe)
+    return _Recorded(results, trial, recipe, data, weights, *classifiers)
 
 
 def _resources(trial: TrialState) -> Resources:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from expflow.config.identity import config_id, trial_id
+from expflow.config.schema import Recipe
+from expflow.data.prepare.prepared import PreparedData
 from expflow.errors import ExperimentInvalid
 from expflow.sweep.data_preparation import prepared_data
+from expflow.sweep.label_overlap import label_problem, trained_on
+from expflow.sweep.named_classifiers import LABELS_KEY
 from expflow.sweep.network_limits import identify
 from expflow.sweep.plan import Plan, PlannedTrial
 from expflow.sweep.plan_identity import budget_of, own_data_key
@@ -14,6 +18,7 @@ from expflow.sweep.search_builders import build_searcher
 from expflow.sweep.search_state import MAX_REPEATS
 from expflow.sweep.searchers import Learned, Values
 from expflow.sweep.untrained_networks import UntrainedNetworks
+from expflow.training.transfer.trained_classifier import TrainedClassifier
 
 KNOWN_BEFOREHAND = 10
 """Configs that a plan shows of a searcher that learns: as many as it can propose before it has results."""
@@ -77,14 +82,25 @@ def expand_config(plan: Plan, values: Values, seeds: Sequence[int] | None = None
     recipe = plan.loaded.configure(values)
     config, budget = config_id(recipe), budget_of(recipe)
     source = recipe.init.source if recipe.init is not None and recipe.init.pretrained else ""
-    features, trials = plan.networks.of(recipe), []
+    features, labeller, trials = plan.networks.of(recipe), plan.labellers.of(recipe), []
     for seed in plan.sweep.seeds if seeds is None else seeds:
         data = prepared_data(plan, recipe, seed)
+        if labeller is not None and data is not None:
+            _check_labeller(plan, recipe, labeller, data, values)
         weights = plan.sources.of(source, seed) if source else None
         weights_id = "+".join(taken.id for taken in (weights, features) if taken is not None)
         name = trial_id(config, seed, data.key if data is not None else own_data_key(recipe), weights_id)
-        trials.append(PlannedTrial(name, config, seed, values, budget, data, plan.loaded.configure, weights, features))
+        taken = (weights, features, labeller)
+        trials.append(PlannedTrial(name, config, seed, values, budget, data, plan.loaded.configure, *taken))
     return trials
+
+
+def _check_labeller(
+    plan: Plan, recipe: Recipe, labeller: TrainedClassifier, data: PreparedData, values: Values
+) -> None:
+    now = trained_on(recipe, data, plan.loaded.experiment.file.parent, plan.site)
+    if problem := label_problem(labeller, data, now):
+        raise ExperimentInvalid([plan.problem_at(LABELS_KEY.dotted, problem, values)])
 
 
 def planned_trial(plan: Plan, values: Values, seed: int) -> PlannedTrial:

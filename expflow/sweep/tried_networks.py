@@ -51,7 +51,7 @@ class TriedNetworks:
             recipe: Its recipe, which is made anew each time that a trial is asked for it.
         """
         data = trial.data.manifest.content if trial.data is not None else own_data_key(recipe)
-        weights = "+".join(taken.id for taken in (trial.weights, trial.features) if taken is not None)
+        weights = "+".join(taken.id for taken in (trial.weights, trial.features, trial.labeller) if taken is not None)
         if recipe.init is not None and recipe.init.parent:  # whose weights they are makes no other network
             recipe = recipe.model_copy(update={"init": None})
         rules = self._plan.loaded.experiment.resources

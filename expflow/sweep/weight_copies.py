@@ -11,8 +11,8 @@ from typing import Any
 
 from expflow.files import fsync_path
 from expflow.training.checkpoints.storage import storage_error
-from expflow.training.transfer.feature_network import FeatureNetwork, recorded_network
 from expflow.training.transfer.pretrained import PretrainedWeights
+from expflow.training.transfer.trained_classifier import TrainedClassifier, recorded_classifier
 
 KEPT = "weights"
 """Where an experiment's folder keeps what its trials begin with."""
@@ -21,7 +21,10 @@ WEIGHTS, STATE = "weights.pt", "state-0.pt"
 """Files of a checkpoint; the second holds the mean of the weights, where one was kept."""
 
 FEATURES = "features:"
-"""Before an address in the header's weights: the same one may be in ``init.from``."""
+"""Before the address of ``task.features`` in the header's weights: the same one may be in ``init.from``."""
+
+LABELS = "labels:"
+"""Before the address of ``data.labels_from`` there."""
 
 
 def _folder_of(folder: Path, hashes: list[str]) -> Path:
@@ -41,15 +44,15 @@ def kept_copies(folder: Path, known: Mapping[str, Any]) -> PretrainedWeights | N
     return PretrainedWeights(files, known["origin"], known["trial"]) if copies.is_dir() else None
 
 
-def kept_network(folder: Path, known: Mapping[str, Any] | None) -> FeatureNetwork | None:
-    """The classifier that an earlier driver measured with, where its copy is still there.
+def kept_classifier(folder: Path, known: Mapping[str, Any] | None) -> TrainedClassifier | None:
+    """A classifier that an earlier driver used, where its copy is still there.
 
     Args:
         folder: The experiment's folder.
         known: What the ledger's header holds of it; None for nothing.
     """
     copies = kept_copies(folder, known) if known is not None else None
-    return recorded_network(copies, known["network"]) if copies is not None and known is not None else None
+    return recorded_classifier(copies, known["network"]) if copies is not None and known is not None else None
 
 
 def keep_copies(weights: PretrainedWeights | None, folder: Path) -> PretrainedWeights | None:
@@ -77,8 +80,8 @@ def keep_copies(weights: PretrainedWeights | None, folder: Path) -> PretrainedWe
     return PretrainedWeights(copies, weights.origin, weights.trial)
 
 
-def kept_features(network: FeatureNetwork | None, folder: Path) -> FeatureNetwork | None:
-    """A classifier whose weights are copies in the results that are measured with it; None for none.
+def with_copies(network: TrainedClassifier | None, folder: Path) -> TrainedClassifier | None:
+    """A classifier whose weights are copies in the results that use it; None for none.
 
     Args:
         network: The classifier.

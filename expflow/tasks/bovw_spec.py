@@ -26,6 +26,7 @@ class BovwSpec(TaskSpec):
     slots: ClassVar[frozenset[str]] = frozenset({"data"})
     metrics: ClassVar[tuple[str, ...]] = ("loss", "top1", "top5")
     main_metric: ClassVar[str] = "val/top1"
+    learns_classes: ClassVar[bool] = True
 
     descriptor: Literal["dense", "sift", "hog", "colour"] = identity(
         "dense",

@@ -33,6 +33,7 @@ class ClassificationSpec(PenalisedTaskSpec):
     build: ClassVar[str] = "expflow.tasks.classification:build"
     metrics: ClassVar[tuple[str, ...]] = ("loss", "top1", "top5")
     main_metric: ClassVar[str] = "val/top1"
+    learns_classes: ClassVar[bool] = True
     needs: ClassVar[ModelOutput] = "scores"
 
     auxiliary_weight: float = identity(

@@ -160,7 +160,7 @@ def _shortened(
 
 
 def _small_batches(data: ShardedSourceSpec, manifest: ShardManifest, batch_size: int) -> dict[str, Any]:
-    small: dict[str, Any] = {"batch_size": batch_size, "last": "keep"}
+    small: dict[str, Any] = {"batch_size": batch_size, "last": "keep", "labels_from": ""}  # labels would take an epoch
     decoded = decoded_bytes(manifest, manifest.samples("train"))
     if decoded is None or decoded > min(data.memory, SMALL_SPLIT_BYTES):
         small |= {"limit": batch_size, "memory": 0}

@@ -15,8 +15,8 @@ from expflow.config.component_specs import task_spec
 from expflow.config.schema import Recipe
 from expflow.events import ArtifactKind, Report
 from expflow.registry import load_dotted
-from expflow.training.transfer.feature_network import FeatureNetwork
 from expflow.training.transfer.pretrained import PretrainedWeights
+from expflow.training.transfer.trained_classifier import TrainedClassifier
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ class Attempt:
         weights: What a trial begins with whose recipe takes weights over (``init.from``).
         judged_by: The metric that the trial is judged by; "" where it is not known.
         features: The classifier in whose features its metrics compare images (``task.features``).
+        labeller: The classifier whose classes are the labels of the train split (``data.labels_from``).
     """
 
     recipe: Recipe
@@ -108,7 +109,8 @@ class Attempt:
     fence: Fence | None = None
     weights: PretrainedWeights | None = None
     judged_by: str = ""
-    features: FeatureNetwork | None = None
+    features: TrainedClassifier | None = None
+    labeller: TrainedClassifier | None = None
 
 
 @dataclass(frozen=True)

@@ -168,6 +168,8 @@ class _Fitting:
         ):
             if batches is not None:
                 measured |= self._validated(prefix, batches, callbacks)
+        if self.data.pseudo_labels is not None:
+            self.data.pseudo_labels.write_table(self.data.spec.classes, artifacts, LAST)
         predictions = recorder.save(self.attempt, self.world)
         if predictions is not None:
             write_confusion_table(predictions, self.data.spec.classes, artifacts, LAST)

@@ -206,6 +206,8 @@ class _Training:
             self.attempt, self.world, self._callbacks(*recorders.all), self.checkpointer.files, trial_logger
         )
         trainer.artifacts = artifacts
+        if start is None and self.data.pseudo_labels is not None:
+            self.data.pseudo_labels.write_table(self.data.spec.classes, artifacts, 0)
         _fit(trainer, self.task, self.data.wrap_train_loader(self.checkpointer.watch), start)
         step = trainer.global_step
         if self.reporter.last is not None and not self.reporter.stopped:

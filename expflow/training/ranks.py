@@ -176,6 +176,7 @@ def _digests(attempt: Attempt) -> dict[str, str]:
         "origin": str(attempt.resume),
         "weights": attempt.weights.id if attempt.weights else "",
         "features": attempt.features.id if attempt.features else "",
+        "labeller": attempt.labeller.id if attempt.labeller else "",
     }
     return {
         name: hashlib.sha256(json.dumps(part, sort_keys=True, default=str).encode()).hexdigest()[:16]

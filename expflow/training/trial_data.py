@@ -23,6 +23,7 @@ from expflow.training.contract import Attempt, World
 from expflow.training.data_preparation import prepare_once
 from expflow.training.shared_loaders import LoaderSharing, check_loaders, watches_validation_end
 from expflow.training.task_loaders import TaskLoaders, overrides, task_loaders
+from expflow.training.transfer.pseudo_labels import PseudoLabels, pseudo_labels
 
 Batches = Iterable[Any]
 
@@ -40,6 +41,7 @@ class TrialData:
             data, a :class:`TaskLoaders` of the user's task.
         sharing: How the ranks share the loaders of ``module``; None where each rank reads them as they are.
         whole_val: Whether ``val`` has all samples on each rank.
+        pseudo_labels: What a classifier gives the training set as labels; None where they are its own.
     """
 
     spec: DataSpec
@@ -49,6 +51,7 @@ class TrialData:
     module: Any = None
     sharing: LoaderSharing | None = None
     whole_val: bool = False
+    pseudo_labels: PseudoLabels | None = None
 
     @property
     def validates_whole(self) -> bool:
@@ -169,7 +172,9 @@ def split_loader(attempt: Attempt, world: World, data: TrialData, split: str) ->
     shuffle = split == "train"
     split = attempt.recipe.trainer.fit_on if shuffle else split
     source = cast(ShardedSourceSpec, spec)
-    return loader_for(source, attempt.data_root, split, seed=attempt.seed, shuffle=shuffle, **options)
+    loader = loader_for(source, attempt.data_root, split, seed=attempt.seed, shuffle=shuffle, **options)
+    given = data.pseudo_labels if shuffle else None
+    return given.in_place_of_own(loader) if given is not None else loader
 
 
 def check_shareable(attempt: Attempt, ranks: int) -> None:
@@ -217,8 +222,10 @@ def _from_shards(spec: ShardedSourceSpec, root: Path, attempt: Attempt, world: W
 
     def loader(split: str, *, shuffle: bool = False, whole: bool = False) -> Loader:
         place = {"rank": 0, "ranks": 1} if whole else {"rank": world.rank, "ranks": world.ranks}
-        return loader_for(spec, root, split, seed=attempt.seed, shuffle=shuffle, threads=world.threads, **place)
+        loader = loader_for(spec, root, split, seed=attempt.seed, shuffle=shuffle, threads=world.threads, **place)
+        return given.in_place_of_own(loader) if given is not None and split != "val" else loader
 
+    given = pseudo_labels(attempt, world)
     manifest, fit_on = read_manifest(root), attempt.recipe.trainer.fit_on
     whole = world.ranks > 1 and _watches_validation(attempt.recipe)
     val = loader("val", whole=whole) if manifest.splits.get("val") and fit_on == "train" else None
@@ -228,6 +235,7 @@ def _from_shards(spec: ShardedSourceSpec, root: Path, attempt: Attempt, world: W
         val,
         train_in_order=loader(fit_on, whole=whole),
         whole_val=whole,
+        pseudo_labels=given,
     )
 
 

@@ -29,6 +29,7 @@ from expflow.errors import UserError
 from expflow.tasks import build_task
 from expflow.training.contract import Attempt, World
 from expflow.training.isolation import isolated, seed_everything
+from expflow.training.transfer.trained_classifier import label_source
 from expflow.training.transfer.weight_loading import network_of
 from expflow.training.trial_data import open_trial_data
 
@@ -107,6 +108,8 @@ def latency_ms(network: nn.Module, inputs: Sequence[Tensor]) -> float:
 
 
 def _first_batch(recipe: Recipe, data_root: Path | None, seed: int, threads: int) -> Any:
+    if label_source(recipe.data):
+        raise UserError("proxies read a batch with its true labels, and data.labels_from gives others; remove one")
     data = open_trial_data(Attempt(recipe, seed, data_root), World(threads=threads))
     if data.train is None:
         raise UserError("proxies read a batch of prepared shards, and these data are a module of your own")

@@ -98,6 +98,8 @@ def _totals(console: LiteralConsole, plan: Plan, rows: Sequence[TrialCost], know
     )
     for line in _networks(rows):
         console.print(line, soft_wrap=True)
+    for source, network in plan.labellers.by_address.items():
+        console.print(f"labels of train: data.labels_from {source} leads to {network.weights.origin}", soft_wrap=True)
     for line in resolvable_lines(plan):
         console.print(line, soft_wrap=True)
     _predict(console, plan, left)

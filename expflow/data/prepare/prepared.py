@@ -12,6 +12,9 @@ from expflow.data.dataspec import DataSpec
 from expflow.data.shards.manifest import FIRST_READING, ShardManifest, checksum
 from expflow.data.source_spec import ShardedSourceSpec
 
+LABELS = "labels"
+"""Where a source's description says whose labels its train split has; without it they are its own."""
+
 OnProgress = Callable[[int, int], None]
 """Called with the samples that are done and those that there are."""
 
@@ -117,6 +120,19 @@ def prepared_without_files(spec: ShardedSourceSpec) -> PreparedData | None:
         return None
     manifest = ShardManifest(data_key(spec), spec.description(), {}, {}, spec.published, content="")
     return prepared_data(spec, Path(), manifest)
+
+
+def with_labels_of(data: PreparedData, spec: ShardedSourceSpec, weights: str) -> PreparedData:
+    """Return data whose train split has the labels that a classifier gives: their key has its weights in it.
+
+    Args:
+        data: the data with their own labels.
+        spec: the recipe's source.
+        weights: id of the classifier's weights.
+    """
+    key = described_key({**described_source(spec, data.manifest.reading), LABELS: weights})
+    manifest = replace(data.manifest, source={**data.manifest.source, LABELS: weights})
+    return replace(data, manifest=manifest, key=key)
 
 
 def with_recipe(data: PreparedData, spec: ShardedSourceSpec) -> PreparedData:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from expflow.data.augment import pipeline_for
 from expflow.data.dataspec import DataSpec
 from expflow.data.shards.manifest import ShardManifest, read_manifest
 from expflow.data.source_spec import ShardedSourceSpec
 from expflow.data.stores import ShardCache
-from expflow.data.streaming.balanced_sampling import labels_of
+from expflow.data.streaming.balanced_sampling import LABEL, labels_of
 from expflow.data.streaming.batch_source import BatchSource, FinishedBatch, PlannedBatch
 from expflow.data.streaming.decoded_batches import DecodedBatches
 from expflow.data.streaming.decoded_cache import MAX_DECODED_BYTES, DecodedSplit, decoded_bytes, open_decoded_split
@@ -119,7 +121,8 @@ class Loader:
         shards = SplitShards(config.root, manifest, config.split, self.samples, cache)
         self._sizes = shards.sizes
         self._source = _batch_source(config, manifest, shards)
-        self._labels = None
+        self._labels: NDArray[np.int64] | None = None
+        self._given: Callable[[], NDArray[np.int64]] | None = None
         if config.balanced:
             in_memory = self._source.arrays if isinstance(self._source, DecodedBatches) else None
             self._labels = labels_of(in_memory, shards)
@@ -136,6 +139,16 @@ class Loader:
         other._source = DecodedBatches(decoded.arrays, decoded.bad, unchanged, threads=1)
         return other
 
+    def with_labels(self, given: Callable[[], NDArray[np.int64]]) -> Loader:
+        """A loader of the same samples with other labels, by which it balances classes as well.
+
+        Args:
+            given: Gives the label of each sample, (n,) by id; called when the first batch is asked for.
+        """
+        other = copy.copy(self)
+        other.sampler, other._given = LoaderPosition(), given
+        return other
+
     def __len__(self) -> int:
         """Batches of one epoch, the same on every rank."""
         return global_batches(self.samples, self.config.batch_size, drop_last=self.config.last == "drop")
@@ -148,13 +161,16 @@ class Loader:
         first = self.sampler.begin(len(self))
         epoch = self.sampler.epoch
         self.bad_samples, self._bad_before = self._bad_before if first else 0, 0
-        order = EpochOrder(self._sizes, self.config.seed, epoch, shuffle=self.config.shuffle, labels=self._labels)
+        given = self._given() if self._given is not None else None
+        labels = given if self.config.balanced and given is not None else self._labels
+        order = EpochOrder(self._sizes, self.config.seed, epoch, shuffle=self.config.shuffle, labels=labels)
         plans = map(partial(self._plan, order), range(first, len(self)))
         for number, batch in enumerate(self._source.batches(order, epoch, plans), start=first):
             valid = self._valid(batch)
             self.sampler.batch = number + 1
             yield {
                 **batch.tensors,
+                **({} if given is None else {LABEL: torch.from_numpy(given[batch.plan.ids])}),
                 "index": torch.from_numpy(batch.plan.ids),
                 "valid": valid,
             }

@@ -17,7 +17,7 @@ from expflow.tasks.feature_distance import ClassifierFeatures, distance_on
 from expflow.tasks.layer_features import LayerFeatures, LayerFeatureTask, PictureChoice
 from expflow.tasks.measured_task import MeasuredTask
 from expflow.training.contract import Attempt, World
-from expflow.training.transfer.feature_network import feature_source
+from expflow.training.transfer.trained_classifier import feature_source
 from expflow.training.transfer.weight_loading import load_fitting_weights, read_pretrained
 from expflow.training.trial_data import open_trial_data
 
