@@ -113,6 +113,7 @@ _TABLE = (
     Metric("discriminator_loss", "min", label="loss of the discriminator"),
     Metric("generator_loss", "min", label="loss of the generator"),
     Metric("swd", "min", label="sliced Wasserstein distance"),
+    Metric("condition_swd", "min", label="sliced Wasserstein distance of conditions"),
     Metric("fid", "min", label="FID"),
     Metric("kid", "min", label="kernel distance of features (KID)"),
     Metric("frechet_distance", "min", label="Fréchet distance of features"),

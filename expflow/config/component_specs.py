@@ -66,12 +66,14 @@ class TaskSpec(Spec):
         slots: The slots that the task is built from; it gets exactly these.
         defaults: Slot to the name of the component that fills it where the file says nothing.
         metrics: What it reports for each split that it is evaluated on, by their names in :mod:`expflow.metrics`.
-        main_metric: What a sweep is judged by unless the experiment file names another metric.
+        main_metric: What a sweep is judged by where :attr:`judged_by` says nothing else.
         never_accumulates: Why batches do not add up to a larger one (``trainer.accumulate``); "" where they do.
         learns_classes: Whether it learns one class for each image, the field ``label`` of a batch.
         needs: What its network has to give; "" where any will do.
         networks: Of a task with several networks, name to what each takes and gives; the slot ``model`` then holds
             these names.
+        sources: Of a task that takes several data sources, the slots that ``data`` may then name, the leading one
+            first.
         optimizers: Names of the optimizers of a task with several: its slots ``optimizer`` and ``schedule`` hold one
             component for all of them, or these names.
     """
@@ -86,7 +88,13 @@ class TaskSpec(Spec):
     learns_classes: ClassVar[bool] = False
     needs: ClassVar[ModelOutput] = ""
     networks: ClassVar[Mapping[str, tuple[ModelInput, ModelOutput]]] = MappingProxyType({})
+    sources: ClassVar[tuple[str, ...]] = ()
     optimizers: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def judged_by(self) -> str:
+        """What a sweep of this task is judged by unless the experiment file names another metric."""
+        return self.main_metric
 
     def conflicts(self, slots: Mapping[str, Any], init: Any) -> Iterable[tuple[str, str]]:
         """What of the rest of a recipe does not go with the task.
@@ -350,8 +358,11 @@ def source_spec(data: object) -> SourceSpec:
     """What may be asked of a recipe's data source.
 
     Args:
-        data: What the recipe's slot ``data`` holds; an empty slot, or one of several sources, gives the defaults.
+        data: What the recipe's slot ``data`` holds; an empty slot gives the defaults, several sources the answers of
+            the first one, whose batches are those of all.
     """
+    if isinstance(data, Mapping):
+        data = next(iter(data.values()), None)
     return _answers(data, SourceSpec, UserSource)
 
 

@@ -15,6 +15,7 @@ from expflow.config.nearest_component import nearest_user_component
 from expflow.config.pseudo_labels import pseudo_label_conflicts
 from expflow.config.schema import Recipe, Trainer
 from expflow.config.slot_parts import INPUTS, OUTPUTS, check_parts, fitting_networks
+from expflow.config.source_slots import check_sources
 from expflow.config.spec import Spec, UserComponent, with_present_keys
 from expflow.config.tree import Mark, Node, describe_value, from_plain, problem_at
 from expflow.config.user_components import needs_data, resolve_user_component, slots_of_user_task
@@ -226,6 +227,7 @@ def resolve_recipe(tree: Node, context: LoadingContext) -> Recipe | None:
     elif isinstance(filled["task"], Spec):
         _check_slots(filled["task"], given, context)
         check_parts(filled["task"], filled, given, context.refuse)
+        check_sources(filled["task"], filled.get("data"), given.get("data"), trainer, context.refuse)
         _check_output(filled["task"], filled.get("model"), given, context)
     init = _resolve_init(tree.child("init"), filled, trainer, context)
     if isinstance(filled.get("task"), Spec):

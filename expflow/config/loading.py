@@ -243,7 +243,7 @@ def _experiment(path: Path, tree: Node, sets: Sequence[str], context: LoadingCon
     sweep_node, report_node = tree.child("sweep"), tree.child("report")
     sweep = read_sweep(sweep_node, tree, context) if sweep_node is not None else None
     if sweep is not None and recipe is not None and "metric" not in sweep.model_fields_set:
-        sweep = sweep.model_copy(update={"metric": task_spec(recipe.task).main_metric})
+        sweep = sweep.model_copy(update={"metric": task_spec(recipe.task).judged_by})
     if report_node is not None and sweep is None and sweep_node is not None:  # what is searched is not known
         check_model(ReportSettings, report_node, ("report",), context.problems)
     elif report_node is not None:

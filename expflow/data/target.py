@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,6 +116,10 @@ def _resolve(what: str, sets: Sequence[str]) -> DataTarget:
         raise UnknownName("data source (or file)", name, SOURCES.names())
     loaded = load(what, sets)
     data, file = loaded.experiment.recipe.data, loaded.experiment.file
+    if isinstance(data, Mapping):
+        parts = ", ".join(f"{slot} ({source.name})" for slot, source in data.items())
+        first = next(iter(data.values())).name
+        raise UserError(f"{file}: its data are several sources: {parts}; name one of them, {first} for example")
     if not isinstance(data, ShardedSourceSpec):
         raise UserError(f"{file}: its data come from your own code; there are no shards to build")
     return DataTarget(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from expflow.config.schema import Recipe
 from expflow.data.prepare.build import prepare
 from expflow.data.prepare.prepared import PreparedData, data_key, prepared_without_files, with_labels_of, with_recipe
+from expflow.data.prepare.slots import prepare_slots
 from expflow.data.source_spec import ShardedSourceSpec
 from expflow.errors import DataMissing, ExperimentInvalid
 from expflow.sweep.plan import Plan
@@ -23,13 +26,18 @@ def prepared_data(plan: Plan, recipe: Recipe, seed: int | None = None) -> Prepar
         DataMissing: The data are not on this machine. Also what :func:`~expflow.data.prepare.build.prepare` raises.
     """
     if not isinstance(recipe.data, ShardedSourceSpec):
-        return None
+        return prepare_slots(recipe, lambda source: _prepared(plan, source), Path(plan.site.cache))
     spec = recipe.data.of_trial(plan.sweep.seeds[0] if seed is None else seed)
+    data, labeller = _prepared(plan, spec), plan.labellers.of(recipe)
+    return data if labeller is None else with_labels_of(data, spec, labeller.weights.id)
+
+
+def _prepared(plan: Plan, spec: ShardedSourceSpec) -> PreparedData:
+    """One source, prepared once for a plan."""
     key = data_key(spec)
     if key not in plan.cache.prepared:
         plan.cache.prepared[key] = _prepare(plan, spec)
-    data, labeller = with_recipe(plan.cache.prepared[key], spec), plan.labellers.of(recipe)
-    return data if labeller is None else with_labels_of(data, spec, labeller.weights.id)
+    return with_recipe(plan.cache.prepared[key], spec)
 
 
 def data_remarks(plan: Plan) -> list[str]:

@@ -18,6 +18,7 @@ from expflow.config.schema import Recipe
 from expflow.config.tree import Mark, from_plain, plain
 from expflow.data.prepare.build import prepare
 from expflow.data.prepare.prepared import PreparedData, data_key, with_labels_of
+from expflow.data.prepare.slots import prepare_slots
 from expflow.data.source_spec import ShardedSourceSpec
 from expflow.errors import CheckpointDamaged, ExperimentInvalid, LedgerMismatch, UserError
 from expflow.ledger import TrialState
@@ -207,16 +208,22 @@ def recorded_data(results: ResultLocation, recipe: Recipe, seed: int) -> Prepare
     Raises:
         LedgerMismatch: They are not what they were.
     """
-    if not isinstance(recipe.data, ShardedSourceSpec):
+    site, header = load_site(), results.state.header
+
+    def prepare_one(source: ShardedSourceSpec) -> PreparedData:
+        path = site.data.get(source.name)
+        return prepare(source, cache=site.cache, folder=results.experiment_folder, site_path=path)
+
+    if isinstance(recipe.data, ShardedSourceSpec):
+        data: PreparedData | None = prepare_one(recipe.data.of_trial(seed))
+    else:
+        data = prepare_slots(recipe, prepare_one, Path(site.cache))
+    if data is None:
         return None
-    spec = recipe.data.of_trial(seed)
-    site = load_site()
-    data = prepare(spec, cache=site.cache, folder=results.experiment_folder, site_path=site.data.get(spec.name))
-    header = results.state.header
     then = header.data if header is not None else {}
-    labeller = header.weights.get(LABELS + label_source(spec)) if header is not None else None
-    if labeller is not None:
-        data = with_labels_of(data, spec, labeller["id"])
+    labeller = header.weights.get(LABELS + label_source(recipe.data)) if header is not None else None
+    if labeller is not None and isinstance(recipe.data, ShardedSourceSpec):
+        data = with_labels_of(data, recipe.data.of_trial(seed), labeller["id"])
     if difference := data_difference(then, data):
         raise LedgerMismatch(
             f"{results.name} does not fit its data any more: {difference}. Put the files back as they were"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,8 @@ def _search_facts(plan: Plan, before: Header | None) -> dict[str, Any]:
 
 def _data_facts(data: PreparedData | None, recipe: Recipe) -> dict[str, Any]:
     source = recipe.data.name if isinstance(recipe.data, Spec) else ""
+    if isinstance(recipe.data, Mapping):
+        source = ", ".join(f"{slot}: {part.name}" for slot, part in recipe.data.items())
     if recipe.data is None and isinstance(recipe.task, UserComponent):
         source = recipe.task.name  # a module that brings its loaders
     if data is None:

@@ -128,7 +128,8 @@ def resolve_classifiers(
         CheckpointDamaged: They are not what was published.
         LedgerMismatch: One leads to another classifier than the results began with.
     """
-    features, labels = (_classifiers_of(key, loaded, sweep, site, storage, folder) for key in (FEATURES_KEY, LABELS_KEY))
+    keys = (FEATURES_KEY, LABELS_KEY)
+    features, labels = (_classifiers_of(key, loaded, sweep, site, storage, folder) for key in keys)
     return features, labels
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from expflow.config.identity import config_text
 from expflow.config.schema import Recipe
 from expflow.config.tree import problem_at
+from expflow.data.slots import leading_source
 from expflow.data.source_spec import ShardedSourceSpec
 from expflow.errors import ExperimentInvalid, Problem
 from expflow.metrics import nearest_first
@@ -115,13 +116,14 @@ def split_problems(plan: Plan, trial: PlannedTrial) -> Iterator[tuple[str, str]]
         trial: One of its trials.
     """
     data, recipe = trial.data, trial.recipe
-    if data is None or not isinstance(recipe.data, ShardedSourceSpec):
+    source = leading_source(recipe)
+    if data is None or source is None:
         return
     samples = trained_samples(trial)
-    size = recipe.data.batch_size
+    size = source.batch_size
     if not samples:
         yield "data", "the training split has no samples"
-    elif recipe.data.last == "drop" and isinstance(size, int) and samples < size:
+    elif source.last == "drop" and isinstance(size, int) and samples < size:
         yield (
             "data.batch_size",
             f"an epoch has no batch: {samples:,} samples do not fill one of {size:,}, and data.last is drop",

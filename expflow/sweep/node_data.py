@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 from expflow.config import load_site
 from expflow.data.prepare.build import prepare
+from expflow.data.prepare.prepared import PreparedData
+from expflow.data.prepare.slots import SLOTS_FILE, prepare_slots, slot_roots
 from expflow.data.shards.manifest import MANIFEST
 from expflow.data.source_spec import ShardedSourceSpec
 from expflow.errors import DataInvalid
@@ -32,13 +35,34 @@ def data_on_this_node(assignment: Assignment, folder: Path | None) -> Path | Non
     if assignment.data_root is None:
         return None
     root = Path(assignment.data_root)
-    if (root / MANIFEST).exists() or not isinstance(spec, ShardedSourceSpec):
+    if _is_seen(root):
         return root
-    site, own = load_site(), spec.of_trial(assignment.seed)
-    data = prepare(own, cache=site.cache, folder=folder, site_path=site.data.get(own.name))
+    site = load_site()
+
+    def prepare_one(source: ShardedSourceSpec) -> PreparedData:
+        return prepare(source, cache=site.cache, folder=folder, site_path=site.data.get(source.name))
+
+    if isinstance(spec, ShardedSourceSpec):
+        data: PreparedData | None = prepare_one(spec.of_trial(assignment.seed))
+    else:
+        data = prepare_slots(assignment.recipe, prepare_one, Path(site.cache))
+    if data is None:
+        return root
     if data.manifest.content != assignment.data_content:
         raise DataInvalid(
-            f"the data {own.name} on {socket.gethostname()} are not those that the sweep began with: have the nodes "
+            f"the data {_name(spec)} on {socket.gethostname()} are not those that the sweep began with: have the nodes "
             "see one folder (`cache:` in the site file), or name shards at an address that all of them reach"
         )
     return data.root
+
+
+def _is_seen(root: Path) -> bool:
+    """Whether this node sees the shards that the driver has in a folder, those of all slots."""
+    if (root / SLOTS_FILE).exists():
+        return all((folder / MANIFEST).exists() for folder in slot_roots(root).values())
+    return (root / MANIFEST).exists()
+
+
+def _name(data: object) -> str:
+    parts = data.values() if isinstance(data, Mapping) else [data]
+    return ", ".join(str(getattr(part, "name", "")) for part in parts)

@@ -266,7 +266,7 @@ def _sweep_of(loaded: LoadedExperiment, alone: bool) -> Sweep:
     """The file's sweep, checked; without one, or for one trial ``alone``, a grid of nothing under the same metric."""
     sweep = loaded.experiment.sweep
     if sweep is None or alone:
-        metric = sweep.metric if sweep else task_spec(loaded.experiment.recipe.task).main_metric
+        metric = sweep.metric if sweep else task_spec(loaded.experiment.recipe.task).judged_by
         return Sweep(searcher=GridSpec(), metric=metric, mode=sweep.mode if sweep else None)
     loaded.check()
     check_rules(loaded.experiment.resources, sweep)

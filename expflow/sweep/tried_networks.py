@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from expflow.config.component_specs import LIGHTNING_RUNNER
 from expflow.config.schema import Recipe
 from expflow.config.spec import PassthroughSpec, UserComponent, role_of
-from expflow.data.source_spec import ShardedSourceSpec
+from expflow.data.slots import leading_source
 from expflow.files import write_atomically
 from expflow.sweep.code_hashes import user_modules
 from expflow.sweep.plan import Plan, PlannedTrial
@@ -138,8 +138,8 @@ def rank_batches(recipe: Recipe, samples: int, ranks: int) -> set[int]:
         samples: Samples that an epoch trains on.
         ranks: Ranks of a trial.
     """
-    data = recipe.data
-    if not isinstance(data, ShardedSourceSpec):
+    data = leading_source(recipe)
+    if data is None:
         return set()
     size = samples if data.batch_size == "all" else data.batch_size
     whole, rest = divmod(samples, size) if size else (0, 0)

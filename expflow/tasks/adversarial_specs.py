@@ -37,10 +37,13 @@ class AdversarialSpec(TaskSpec):
 
     def conflicts(self, slots: Mapping[str, Any], init: Any) -> Iterable[tuple[str, str]]:
         """MixUp and CutMix, kept features of a probe, and discriminators that look at something else."""
-        train = getattr(slots.get("data"), "train", None)
-        for key in ("mixup", "cutmix"):
-            if getattr(train, key, 0):
-                yield f"data.train.{key}", "mixes images, and the mixtures would be taken for real ones; remove it"
+        data = slots.get("data")
+        several = {f"data.{slot}": source for slot, source in data.items()} if isinstance(data, Mapping) else {}
+        for place, source in (several or {"data": data}).items():
+            for key in ("mixup", "cutmix"):
+                if getattr(getattr(source, "train", None), key, 0):
+                    why = "mixes images, and the mixtures would be taken for real ones; remove it"
+                    yield f"{place}.train.{key}", why
         if init is not None and init.probe:
             yield (
                 "init.probe",
@@ -75,6 +78,8 @@ class GANSpec(AdversarialSpec):
 JUDGED: ModelOutput = "realness"
 Condition = Literal["mask", "grey", "edges"]
 """What a translated image is made from."""
+TranslatedFrom = Literal["mask", "grey", "edges", "source"]
+"""The same; ``source``: from the images of another data source."""
 
 RECONSTRUCTION: tuple[str, ...] = ("l1", "l2", "psnr", "ssim", "sharpness")
 
@@ -114,7 +119,10 @@ class Pix2PixSpec(AdversarialSpec):
 class CycleGANSpec(AdversarialSpec):
     """Images from conditions and back, learned without pairs: who goes there and back has to arrive where it began.
 
-    The same images serve as both kinds, but no loss compares a made image with the true one (Zhu et al. 2017).
+    No loss compares a made image with the true one (Zhu et al. 2017). With one data source the same images serve as
+    both kinds, and validation compares; with the two slots image and condition (``condition: source``) there is no true
+    image: val/swd is then the sliced Wasserstein distance of made images to those of the slot image, val/condition_swd
+    that of the way back.
     """
 
     build: ClassVar[str] = "expflow.tasks.cyclegan:build"
@@ -129,12 +137,14 @@ class CycleGANSpec(AdversarialSpec):
     metrics: ClassVar[tuple[str, ...]] = (*RECONSTRUCTION, "discriminator_loss", "generator_loss")
     main_metric: ClassVar[str] = "val/l1"
 
+    sources: ClassVar[tuple[str, ...]] = ("image", "condition")
+
     objective: Objective = identity(
         "least_squares", description="What both minimise, of logits; least_squares in the paper."
     )
-    condition: Condition = identity(
+    condition: TranslatedFrom = identity(
         description="The other kind of picture: mask, the class of each pixel as a colour; grey, brightness; edges, how"
-        " much brightness changes there."
+        " much brightness changes there; source, the images of the data's slot condition."
     )
     cycle: float = identity(
         5.0,
@@ -151,6 +161,24 @@ class CycleGANSpec(AdversarialSpec):
         ge=1,
         le=256,
     )
+
+    @property
+    def judged_by(self) -> str:
+        """A distance of distributions where there are no true images."""
+        return "val/swd" if self.condition == "source" else self.main_metric
+
+    def conflicts(self, slots: Mapping[str, Any], init: Any) -> Iterable[tuple[str, str]]:
+        """What :class:`AdversarialSpec` refuses, and data that do not fit ``condition``."""
+        yield from super().conflicts(slots, init)
+        several = isinstance(slots.get("data"), Mapping)
+        if several and self.condition != "source":
+            yield (
+                "task.condition",
+                f"{self.condition} is made of the images themselves, and the data's slot condition brings others; write"
+                " condition: source",
+            )
+        if self.condition == "source" and not several:
+            yield "task.condition", "source needs two data sources: data: {image: …, condition: …}"
 
 
 class ContextEncoderTaskSpec(AdversarialSpec):

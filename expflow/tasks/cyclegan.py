@@ -5,11 +5,13 @@ ones of its kind. Both generators minimise what the discriminators take for made
 there and back leads from where it began, |F(G(x)) - x| + |G(F(y)) - y| (equation 2), plus what they change of the right
 kind, |G(y) - y| + |F(x) - x|, by its factor (section 5.2).
 
-No loss compares G(x) with the image that x was made of; validation does, since the data have it.
+No loss compares G(x) with the image that x was made of; validation does, where the data have it. Where x and y come
+from two sources, they have not: validation then compares the distributions of made and real images, both ways.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +25,7 @@ from expflow.tasks.adversarial_specs import CycleGANSpec
 from expflow.tasks.base import Batch
 from expflow.tasks.image_conditions import IMAGE, check_condition
 from expflow.tasks.image_translation import ImageTranslation
+from expflow.tasks.sliced_distance import SlicedDistance, sliced_distance
 
 
 class CycleGAN(ImageTranslation):
@@ -42,6 +45,12 @@ class CycleGAN(ImageTranslation):
     ) -> None:
         super().__init__(data_spec, model, optimizer, schedule, spec)
         self._cycle, self._same = spec.cycle, spec.same
+        numbers = math.prod(data_spec.image_shape)
+        self._distances = (
+            {"swd": SlicedDistance(numbers), "condition_swd": SlicedDistance(numbers)}
+            if spec.condition == "source"
+            else {}
+        )
 
     def players(self) -> Mapping[str, nn.Module]:
         """Both generators, and both discriminators."""
@@ -87,8 +96,27 @@ class CycleGAN(ImageTranslation):
             loss = loss + self._same * valid_mean(same, valid)
         return loss
 
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Adds the batch to the epoch's sums, and to the distances where there are no true images."""
+        if not self._distances:
+            super().validation_step(batch, batch_idx)
+            return
+        self._first.follow(batch, batch_idx)
+        made = self.made(batch, batch_idx)
+        self._distances["swd"].add(made["from_image"], made[IMAGE], batch["valid"])
+        self._distances["condition_swd"].add(made["from_condition"], made["condition"], batch["valid"])
+        self.validation_losses(batch, made)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs ``val/*``, the distances over the images of all ranks."""
+        for name, distance in self._distances.items():
+            rows = distance.take()
+            gathered: Any = self.all_gather(rows)
+            self.log(f"val/{name}", sliced_distance(gathered.reshape(-1, rows.shape[1])), rank_zero_only=False)
+        super().on_validation_epoch_end()
+
     def draw_samples(self, generator: torch.Generator) -> Tensor | None:
-        """(images, 4, c, h, w): x, y' = G(x), the true y, and x' = F(y), of the first images of val."""
+        """(images, 4, c, h, w): x, y' = G(x), y (the true image where there is one), x' = F(y), of the first of val."""
         batch = self.condition.first(self._first)
         if batch is None:
             return None

@@ -9,12 +9,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from expflow.data.dataspec import VOID, DataSpec
+from expflow.data.slots import slot_field
 from expflow.errors import UserError
-from expflow.tasks.adversarial_specs import Condition
+from expflow.tasks.adversarial_specs import TranslatedFrom
 from expflow.tasks.base import Batch, check_fields
 from expflow.tasks.samples import FirstSamples
 
 IMAGE, MASK = "image", "mask"
+SOURCE = slot_field("condition", IMAGE)
+"""Images of the data's slot ``condition``."""
 
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 """Of red, green and blue in brightness (ITU-R BT.601)."""
@@ -30,16 +33,18 @@ class ImageCondition(nn.Module):
 
     _colours: Tensor
 
-    def __init__(self, kind: Condition, data_spec: DataSpec) -> None:
+    def __init__(self, kind: TranslatedFrom, data_spec: DataSpec) -> None:
         super().__init__()
         self._kind, self._channels = kind, data_spec.in_channels
-        self.fields = (IMAGE, MASK) if kind == MASK else (IMAGE,)
+        self.fields = fields_of(kind)
         self.register_buffer("_colours", class_colours(data_spec.num_classes, self._channels), persistent=False)
 
     def forward(self, batch: Batch) -> Tensor:
         """The conditions of a batch."""
         if self._kind == MASK:
             return self._colours[batch[MASK].long()].movedim(-1, 1)
+        if self._kind == "source":
+            return 2 * (batch[SOURCE] / 255) - 1
         grey_b1hw = brightness(batch[IMAGE] / 255)
         if self._kind == "edges":
             grey_b1hw = edges(grey_b1hw)
@@ -55,7 +60,16 @@ class ImageCondition(nn.Module):
         return {name: value for name, value in kept_fields.items() if value is not None} or None
 
 
-def check_condition(task: str, kind: Condition, data_spec: DataSpec) -> None:
+def fields_of(kind: TranslatedFrom) -> tuple[str, ...]:
+    """The fields of a batch that a kind of condition is made of.
+
+    Args:
+        kind: What it is.
+    """
+    return {"mask": (IMAGE, MASK), "source": (IMAGE, SOURCE)}.get(kind, (IMAGE,))
+
+
+def check_condition(task: str, kind: TranslatedFrom, data_spec: DataSpec) -> None:
     """Require that the data have what images are to be made from.
 
     Args:
@@ -66,7 +80,7 @@ def check_condition(task: str, kind: Condition, data_spec: DataSpec) -> None:
     Raises:
         UserError: They have not, or they are grey already.
     """
-    check_fields(task, data_spec, *((IMAGE, MASK) if kind == MASK else (IMAGE,)))
+    check_fields(task, data_spec, *fields_of(kind))
     if kind == "grey" and data_spec.in_channels == 1:
         raise UserError("task.condition: the data's images are grey already; edges makes them of their edges")
 

@@ -22,6 +22,7 @@ from expflow.tasks import build_task
 from expflow.training.contract import Attempt, World
 from expflow.training.data_preparation import prepare_once
 from expflow.training.shared_loaders import LoaderSharing, check_loaders, watches_validation_end
+from expflow.training.slot_loaders import SlotLoaders
 from expflow.training.task_loaders import TaskLoaders, overrides, task_loaders
 from expflow.training.transfer.pseudo_labels import PseudoLabels, pseudo_labels
 
@@ -98,8 +99,6 @@ def open_trial_data(attempt: Attempt, world: World) -> TrialData:
         UserError: The recipe's data cannot be opened.
     """
     spec = attempt.recipe.data
-    if isinstance(spec, Mapping):
-        raise UserError(f"a recipe trains on one data source, and this one names {len(spec)}: {', '.join(spec)}")
     fit_on = attempt.recipe.trainer.fit_on
     source = attempt.recipe.task if spec is None else spec
     if isinstance(source, UserComponent):
@@ -110,6 +109,9 @@ def open_trial_data(attempt: Attempt, world: World) -> TrialData:
         return _from_user_module(source, attempt, world) if spec is not None else TrialData(DataSpec(fields={}))
     if spec is None or attempt.data_root is None:
         raise UserError("there is nothing to train on: the recipe names no data, or they were not prepared")
+    if isinstance(spec, Mapping):
+        slots = SlotLoaders(attempt, world)
+        return TrialData(slots.spec, slots.train, slots.val, slots.train_in_order)
     return _from_shards(cast(ShardedSourceSpec, spec), attempt.data_root, attempt, world)
 
 
@@ -164,6 +166,8 @@ def split_loader(attempt: Attempt, world: World, data: TrialData, split: str) ->
 
     if attempt.data_root is None:
         raise UserError("there is nothing to evaluate on: the data were not prepared")
+    if isinstance(spec, Mapping):
+        return SlotLoaders(attempt, world).of(split)
     if split == "val" and attempt.recipe.trainer.fit_on != "train":
         raise UserError("val was trained on (trainer.fit_on: train+val): what it gave would say nothing")
     if not read_manifest(attempt.data_root).splits.get(split):

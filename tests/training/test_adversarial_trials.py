@@ -10,6 +10,7 @@ import pytest
 from expflow.config import load
 from expflow.config.schema import Recipe
 from expflow.data.prepare.build import prepare
+from expflow.data.prepare.slots import prepare_slots
 from expflow.errors import Preempted
 from expflow.events import Report
 from expflow.training import Artifact, Attempt, World, run_trial
@@ -20,6 +21,9 @@ pytestmark = pytest.mark.timeout(180)
 
 DIGITS = "data: {name: digits, limit: 37, batch_size: 8}"
 SCENES = "data: {name: digit_scenes, train_scenes: 37, val_scenes: 21, test_scenes: 1, side: 16, batch_size: 8}"
+SOURCES = """data:
+  image: {name: digits, limit: 37, batch_size: 8}
+  condition: {name: digits, split_seed: 1, limit: 11, batch_size: 8, train: {flip: 0.5}}"""
 OPTIMIZERS = """
 optimizer: {generator: {name: adam, lr: 0.002, beta1: 0.5}, discriminator: {name: sgd, lr: 0.05}}
 schedule: {generator: one_cycle, discriminator: constant}
@@ -45,6 +49,7 @@ RECIPES = {
         "{name: pix2pix, condition: mask, samples: 4}",
     ),
     "cyclegan": (SCENES, "", CYCLE, "{name: cyclegan, condition: mask, samples: 4}"),
+    "cyclegan_sources": (SOURCES, "", CYCLE, "{name: cyclegan, condition: source, samples: 4}"),
     "context_encoder": (
         DIGITS,
         "{name: context_encoder, width: 4, bottleneck: 6, norm: none}",
@@ -52,7 +57,7 @@ RECIPES = {
         "{name: context_encoder, adversarial: 0.2, samples: 4}",
     ),
 }
-RATES = {"cyclegan": "0.00002"}
+RATES = {"cyclegan": "0.00002", "cyclegan_sources": "0.00002"}
 """Where not 0.002, at which this training amplifies rounding a hundred thousand times in ten steps."""
 STEPS = {"gan": 3}
 """Of an epoch of 37 samples in batches of 8, where not 5."""
@@ -61,13 +66,15 @@ STEPS = {"gan": 3}
 @pytest.fixture(scope="module", params=RECIPES)
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Recipe, Path]:
     """The last batch, of 5 samples, does not divide by two ranks."""
-    data, generator, discriminator, task = RECIPES[request.param]
+    written, generator, discriminator, task = RECIPES[request.param]
     folder = tmp_path_factory.mktemp(request.param)
     model = f"model: {{generator: {generator}, discriminator: {discriminator}}}" if generator else discriminator
     optimizers = OPTIMIZERS.replace("0.002", RATES.get(request.param, "0.002"))
-    (folder / "trained.yaml").write_text("\n".join((data, model, f"task: {task}", optimizers)))
+    (folder / "trained.yaml").write_text("\n".join((written, model, f"task: {task}", optimizers)))
     recipe = load(folder / "trained.yaml").experiment.recipe
-    return request.param, recipe, prepare(recipe.data, cache=folder / "cache").root  # type: ignore[arg-type]
+    several = prepare_slots(recipe, lambda source: prepare(source, cache=folder / "cache"), folder / "cache")
+    data = several or prepare(recipe.data, cache=folder / "cache")  # type: ignore[arg-type]
+    return request.param, recipe, data.root
 
 
 def train(attempt: Attempt, ranks: int = 1, leave_at: int | None = None) -> tuple[Any, list[Report], list[Artifact]]:

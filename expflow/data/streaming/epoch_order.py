@@ -27,6 +27,8 @@ class EpochOrder:
         epoch: The epoch's number, from 0.
         shuffle: False leaves the ids in ascending order.
         labels: The class of each sample, by id, where every class is to come equally often; None: every sample once.
+        passes: How often the samples come, each time in another order where they are shuffled; more than once not
+            together with ``labels``.
     """
 
     def __init__(
@@ -37,17 +39,28 @@ class EpochOrder:
         *,
         shuffle: bool = True,
         labels: NDArray[np.int64] | None = None,
+        passes: int = 1,
     ) -> None:
-        self._labels = labels
+        self._labels, self.passes = labels, passes
         self._seed, self._epoch, self._shuffle = seed, epoch, shuffle
         counts = np.asarray(sizes, dtype=np.int64)
         self._counts, self._starts = counts, np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
-        shards = permutation(len(counts), seed, epoch, 0) if shuffle else np.arange(len(counts), dtype=np.int64)
-        self.windows = [shards[first : first + WINDOW_SHARDS] for first in range(0, len(shards), WINDOW_SHARDS)]
-        """The numbers of the shards of each window."""
-        self.ends: Ids = np.cumsum([int(counts[window].sum()) for window in self.windows], dtype=np.int64)
+        self.windows = [
+            shards[first : first + WINDOW_SHARDS] + number * len(counts)
+            for number, shards in enumerate(map(self._shards_of_pass, range(passes)))
+            for first in range(0, len(shards), WINDOW_SHARDS)
+        ]
+        """The numbers of the shards of each window; in a further pass they go on behind those of the pass before."""
+        shard_sizes = np.tile(counts, passes)
+        self.ends: Ids = np.cumsum([int(shard_sizes[window].sum()) for window in self.windows], dtype=np.int64)
         """Positions in the epoch at which the windows end."""
         self._last: tuple[int, Ids] = (-1, np.zeros(0, dtype=np.int64))
+
+    def _shards_of_pass(self, number: int) -> Ids:
+        """The shards in the order of one pass."""
+        if not self._shuffle:
+            return np.arange(len(self._counts), dtype=np.int64)
+        return permutation(len(self._counts), self._seed, self._epoch, 0, *([number] if number else []))
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
@@ -85,8 +98,8 @@ class EpochOrder:
 
     def _window(self, number: int) -> Ids:
         if self._last[0] != number:
-            shards = self.windows[number]
-            starts, counts = self._starts[shards], self._counts[shards]
+            earlier, shards = np.divmod(self.windows[number], len(self._counts))
+            starts, counts = self._starts[shards] + earlier * int(self._counts.sum()), self._counts[shards]
             ids = np.concatenate([np.arange(start, start + count) for start, count in zip(starts, counts, strict=True)])
             if self._labels is not None:
                 ids = balanced_draws(ids, self._labels, len(self), self._seed, self._epoch, 1 + number)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -66,6 +66,8 @@ class LoaderConfig:
         skip_limit: The share of what the rank reads in an epoch above which skipped samples fail the pass.
         cache: The node's folder for shards from elsewhere; by default the one in which the prepared data lie.
         balanced: Whether classes come equally often rather than samples.
+        epoch_samples: Samples of an epoch where it is another number than the split has: some are left out, or come
+            again in another order.
     """
 
     root: Path
@@ -85,6 +87,7 @@ class LoaderConfig:
     skip_limit: float = SKIP_LIMIT
     cache: ShardCache | None = None
     balanced: bool = False
+    epoch_samples: int | None = None
 
 
 class Loader:
@@ -113,15 +116,17 @@ class Loader:
             )
         self.config = config
         manifest = _manifest(config.root, config.split)
-        self.samples = min(manifest.samples(config.split), config.limit or manifest.samples(config.split))
+        self._own = min(manifest.samples(config.split), config.limit or manifest.samples(config.split))
+        self.samples = self._own if config.epoch_samples is None else config.epoch_samples
         self.sampler = LoaderPosition()
         self.bad_samples = self._bad_before = 0
         self._most_bad = math.ceil(config.skip_limit * self.samples / config.ranks)
         cache = config.cache or ShardCache(config.root.parent)
-        shards = SplitShards(config.root, manifest, config.split, self.samples, cache)
+        shards = SplitShards(config.root, manifest, config.split, self._own, cache)
         self._sizes = shards.sizes
         self._source = _batch_source(config, manifest, shards)
         self._labels: NDArray[np.int64] | None = None
+        self._beside: dict[str, Loader] = {}
         self._given: Callable[[], NDArray[np.int64]] | None = None
         if config.balanced:
             in_memory = self._source.arrays if isinstance(self._source, DecodedBatches) else None
@@ -149,6 +154,19 @@ class Loader:
         other.sampler, other._given = LoaderPosition(), given
         return other
 
+    def beside(self, others: Mapping[str, Loader]) -> Loader:
+        """A loader of the same batches with those of other loaders in them, their fields as ``name.field``.
+
+        A sample is valid where all its parts are. Where this one stands, each of them stands: they have batches of the
+        same sizes.
+
+        Args:
+            others: The other loaders by name, of as many samples in an epoch, and in equal batches.
+        """
+        other = copy.copy(self)
+        other.sampler, other._beside = LoaderPosition(), dict(others)
+        return other
+
     def __len__(self) -> int:
         """Batches of one epoch, the same on every rank."""
         return global_batches(self.samples, self.config.batch_size, drop_last=self.config.last == "drop")
@@ -161,13 +179,26 @@ class Loader:
         first = self.sampler.begin(len(self))
         epoch = self.sampler.epoch
         self.bad_samples, self._bad_before = self._bad_before if first else 0, 0
+        streams = {name: other._batches(epoch, first) for name, other in self._beside.items()}
+        for number, batch in enumerate(self._batches(epoch, first), start=first):
+            for name, stream in streams.items():
+                part = next(stream)
+                batch["valid"] = batch["valid"] & part.pop("valid")
+                batch |= {f"{name}.{field}": values for field, values in part.items()}
+            self.sampler.batch = number + 1
+            yield batch
+
+    def _batches(self, epoch: int, first: int) -> Iterator[Batch]:
+        """The loader's own part of the batches of an epoch, from the one with number ``first``."""
         given = self._given() if self._given is not None else None
         labels = given if self.config.balanced and given is not None else self._labels
-        order = EpochOrder(self._sizes, self.config.seed, epoch, shuffle=self.config.shuffle, labels=labels)
+        passes = -(-self.samples // max(self._own, 1))
+        order = EpochOrder(
+            self._sizes, self.config.seed, epoch, shuffle=self.config.shuffle, labels=labels, passes=max(passes, 1)
+        )
         plans = map(partial(self._plan, order), range(first, len(self)))
-        for number, batch in enumerate(self._source.batches(order, epoch, plans), start=first):
+        for batch in self._source.batches(order, epoch, plans):
             valid = self._valid(batch)
-            self.sampler.batch = number + 1
             yield {
                 **batch.tensors,
                 **({} if given is None else {LABEL: torch.from_numpy(given[batch.plan.ids])}),
@@ -180,7 +211,7 @@ class Loader:
         first, stop = number * config.batch_size, min((number + 1) * config.batch_size, self.samples)
         size = config.batch_size if config.last == "pad" else 0
         draws, valid = rank_share(order.draws(first, stop), config.rank, config.ranks, size=size)
-        return PlannedBatch(first, stop, draws % max(self.samples, 1), draws, valid)
+        return PlannedBatch(first, stop, draws % max(self._own, 1), draws, valid)
 
     def _valid(self, batch: FinishedBatch) -> torch.Tensor:
         """Which samples of a batch count. Raises ShardCorrupt where too many were bad, or none may be."""
@@ -250,6 +281,7 @@ def loader_for(
     rank: int = 0,
     ranks: int = 1,
     threads: int = 1,
+    epoch_samples: int | None = None,
 ) -> Loader:
     """The loader that a recipe's data asks for.
 
@@ -265,13 +297,14 @@ def loader_for(
         rank: This rank's number, from 0.
         ranks: How many ranks the trial has.
         threads: The threads that the rank computes with (``workers: auto``).
+        epoch_samples: Samples of an epoch, where it is not as many as the split has.
 
     Raises:
         DataMissing: There is no such split.
         UserError: The batch size does not divide by the ranks.
     """
     batch_size = _batch_size(spec, root, split, ranks, shuffle=shuffle)
-    config = LoaderConfig(root, split, batch_size, seed, shuffle, rank, ranks)
+    config = LoaderConfig(root, split, batch_size, seed, shuffle, rank, ranks, epoch_samples=epoch_samples)
     return Loader(_configured(config, spec, threads))
 
 

@@ -49,7 +49,8 @@ class StreamedBatches(BatchSource):
             return
         flag = StopFlag()
         fetchers = shared_pool("fetch", FETCH_THREADS, exit_wait_seconds=FETCH_EXIT_WAIT_SECONDS)
-        window = ShardWindow(self._shards.opened, fetchers, flag)
+        count = max(len(self._shards.sizes), 1)
+        window = ShardWindow(lambda number: self._shards.opened(number % count), fetchers, flag)
         one_pass = _StreamedPass(self._shards, self._pipeline, window, order, epoch, self._skip, flag)
         size = max(batch_bytes(self._pipeline.shapes, len(first.ids)), 1)
         yield from BatchPrefetcher(
@@ -91,6 +92,9 @@ class _StreamedPass:
         # Padding repeats one sample: it is decoded once. A share that is all padding needs one to repeat.
         samples = max(int(plan.valid.sum()), 1)
         numbers, rows = self.shards.locate(plan.ids[:samples])
+        if self.order.passes > 1:
+            earlier = plan.draws[:samples] // max(self.shards.samples, 1) * len(self.shards.sizes)
+            numbers = [number + int(before) for number, before in zip(numbers, earlier, strict=True)]
         size = min(PART_SAMPLES, -(-samples // threads))
         bad: dict[int, str] = {}
         parts = [
