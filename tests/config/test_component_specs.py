@@ -57,7 +57,8 @@ def test_sources_say_the_size_of_their_batches():
     digits = SOURCES.spec("digits")(name="digits", batch_size="all", on_bad_sample="skip")
     assert (specs.source_spec(digits).samples_per_batch, digits.skips_bad_samples) == ("all", True)
     assert specs.source_spec(user(batch_size=16)).samples_per_batch == 16
-    for nothing in (None, {"a": digits}, user()):
+    assert specs.source_spec({"a": digits, "b": digits}) is digits  # batches are of one size under all slots
+    for nothing in (None, user()):
         assert specs.source_spec(nothing).samples_per_batch is None
         assert specs.source_spec(nothing).skips_bad_samples is False
 
