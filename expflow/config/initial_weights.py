@@ -17,8 +17,9 @@ BACKBONE = "backbone"
 """Stands for the whole network but its head."""
 NOTHING = "none"
 """``freeze`` of a network that is trained as a whole."""
-SEEDED = re.compile(r"(?P<best>[^/]+/best)@(?P<seed>seed|[0-9]+)")
-"""``from`` of weights of one seed: ``NAME/best@seed`` is that of the trial which asks, ``NAME/best@3`` seed 3."""
+SEEDED = re.compile(r"(?P<best>(?:\w+://.+/)?[^/]+/best)@(?P<seed>seed|[0-9]+)")
+"""``from`` of weights of one seed: ``NAME/best@seed`` is that of the trial which asks, ``NAME/best@3`` seed 3. A
+store's address may stand before it."""
 
 PARENT_KEY = "init.parent"
 """What a searcher that lets children inherit adds to the searched values of a child."""
@@ -32,9 +33,10 @@ class Init(FrozenModel):
     source: str = identity(
         SCRATCH,
         alias="from",
-        description="Whose weights: NAME/best or NAME/3fa9 (a trial), NAME/best@seed (the best config's trial with the"
-        " same seed: each seed its own pretraining), the path of a file of weights or of a checkpoint,"
-        " torchvision/<name of published weights>, or scratch for weights as they are drawn.",
+        description="Whose weights: NAME/best or NAME/3fa9 (a trial; s3://bucket/path/NAME/best in a store),"
+        " NAME/best@seed (the best config's trial with the same seed: each seed its own pretraining), the path of a"
+        " file of weights or of a checkpoint, torchvision/<name of published weights>, or scratch for weights as they"
+        " are drawn.",
         min_length=1,
     )
     head: Literal["new", "keep"] = identity(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from expflow.architectures.torchvision_weights import PREFIX, hub_folder, weights_file
-from expflow.config.address import NameAddress, parse_address
+from expflow.config.address import NameAddress
 from expflow.config.initial_weights import SCRATCH, SEEDED, source_of_seed
 from expflow.config.loading import LoadedExperiment
 from expflow.config.schema import Dimension, Sweep
@@ -28,8 +28,10 @@ from expflow.errors import (
     WeightsMissing,
 )
 from expflow.ledger import SweepState, TrialState, exists, load_state
+from expflow.storage.blob_store import is_address
 from expflow.sweep.objective import Objective
 from expflow.sweep.result_location import ResultLocation, find_results
+from expflow.sweep.storage_place import parse_result_address
 from expflow.sweep.weight_copies import KEPT, STATE, WEIGHTS, kept_copies
 from expflow.text import command_line
 from expflow.training.checkpoints import list_checkpoints, verify_checkpoint
@@ -174,10 +176,10 @@ def resolve(source: str, *, folder: Path, storage: Path, site: Site, siblings: S
     if match := SEEDED.fullmatch(source):
         return _of_seed(source, match["best"], int(match["seed"]), folder, storage, siblings)
     path = folder / Path(source).expanduser()
-    if source.startswith((".", "/", "~")) or path.suffix in _FILES:
+    if source.startswith((".", "/", "~")) or (path.suffix in _FILES and not is_address(source)):
         return _of_path(path, source)
     try:
-        address = parse_address(source)
+        address = parse_result_address(source)
     except AddressUnknown as error:
         if path.exists():
             return _of_path(path, source)

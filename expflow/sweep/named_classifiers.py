@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from expflow.architectures.torchvision_weights import PREFIX, published_classifier
-from expflow.config.address import NameAddress, parse_address
+from expflow.config.address import NameAddress
 from expflow.config.loading import LoadedExperiment
 from expflow.config.schema import Recipe, Sweep
 from expflow.config.site import Site
@@ -27,6 +27,7 @@ from expflow.sweep.finished_trial import recorded_data, recorded_recipe
 from expflow.sweep.initial_weights import best_trial, published_weights, results_of, weights_of_finished
 from expflow.sweep.label_overlap import trained_on
 from expflow.sweep.result_location import ResultLocation
+from expflow.sweep.storage_place import parse_result_address
 from expflow.sweep.weight_copies import FEATURES, LABELS, kept_classifier
 from expflow.training.transfer.trained_classifier import TrainedClassifier, feature_source, label_source
 
@@ -198,7 +199,7 @@ def _resolve(key: ClassifierKey, source: str, folder: Path, storage: Path, site:
         UserError: It leads to none.
     """
     try:
-        address = parse_address(source)
+        address = parse_result_address(source)
     except AddressUnknown as error:
         raise UserError(
             f"expected NAME/best, NAME/ and the first characters of a trial's id, or {PREFIX}<name of weights>; found"

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from expflow.config import load_site
+from expflow.config.address import Address, parse_address
 from expflow.config.site import Site
 from expflow.storage.blob_store import is_address
 from expflow.storage.results import StoredResults
@@ -85,6 +86,18 @@ def split_result_address(text: str) -> tuple[str, str]:
         if results is None or not results.has(last):
             return above, f"{name}/{last}"
     return root, last
+
+
+def parse_result_address(text: str) -> Address:
+    """What an address means that may begin with that of a store: of the latter, what stands behind it.
+
+    Args:
+        text: As of :func:`~expflow.config.address.parse_address`, or ``s3://bucket/path/NAME/best`` and the like.
+
+    Raises:
+        AddressUnknown: It is none of these.
+    """
+    return parse_address(split_result_address(text)[1] if is_address(text) else text)
 
 
 def name_stem(name: str) -> str:

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from expflow.events import CheckpointPruned, CheckpointSaved, TrialReported
-from expflow.ledger import read
+from expflow.ledger import load_state, read
 from tests.object_store.faulty_proxy import proxy_before
 from tests.object_store.s3_servers import s3_variables
 from tests.object_store.stored_sweeps import SAVING, check_bucket, check_ledger, faulty_sweep
@@ -107,6 +107,11 @@ def test_a_test_evaluation_counts_once_wherever_it_is_asked_for(stored):
     assert "val/top1" in shown
     stored.lose_disk()
     assert "test/top1" in stored.run("report", "exp", "--storage", stored.address)
+    stored.write(TRAINED + f"init: {{from: '{stored.address}/exp/best'}}\n", "tuned.yaml")
+    stored.run("train", "tuned.yaml", "--storage", "here")  # weights of a store, results in a folder
+    [(source, weights)] = load_state(stored.folder / "here" / "tuned").header.weights.items()
+    assert source == f"{stored.address}/exp/best"
+    assert weights["origin"].startswith("exp/")
     check_bucket(stored)
     secret = s3_variables("")["AWS_SECRET_ACCESS_KEY"].encode()
     assert not [key for key, content in stored.store().items() if secret in content]
