@@ -257,7 +257,9 @@ class BlobStore:
                 self.requests += 1
                 system.invalidate_cache()
                 return request(system)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                if _is_without_bucket(error):
+                    raise StorageRefused(f"{self.url(key)}: there is no such bucket; make it first") from None
                 raise
             except Exception as error:  # noqa: BLE001  each store has errors of its own
                 if refusals and _exists_already(error):
@@ -280,7 +282,7 @@ class BlobStore:
                 f"{self.url(key)}: it does not let us in, or has no such bucket ({_reason(error)}); it reads its "
                 "usual variables: AWS_PROFILE, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL"
             ) from None
-        if "NoSuchBucket" in str(error) or "bucket does not exist" in str(error):
+        if _is_without_bucket(error):
             raise StorageRefused(f"{self.url(key)}: there is no such bucket; make it first") from None
 
     def _connected(self) -> Any:
@@ -296,6 +298,11 @@ def _check_path(address: str, scheme: str, path: str) -> None:
         raise AddressRefused(f"storage {address}: it names no bucket; write {scheme}://bucket/path")
     if {"", ".", ".."} & set(path.split("/")):
         raise AddressRefused(f"storage {address}: a part of its path is empty, . or ..; write the path without them")
+
+
+def _is_without_bucket(error: Exception) -> bool:
+    """Whether a store said that it has no such bucket, rather than no such object in it."""
+    return any("NoSuchBucket" in repr(one) or "bucket does not exist" in str(one) for one in (error, error.__cause__))
 
 
 def _exists_already(error: Exception) -> bool:

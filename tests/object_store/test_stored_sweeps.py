@@ -120,4 +120,5 @@ def test_a_test_evaluation_counts_once_wherever_it_is_asked_for(stored):
 def test_a_store_that_is_not_there_says_so(stored):
     stored.write(SAVING.format(values=[0.5], sleep=0.0, more=""))
     stored.bucket = "nobody-made-it"
-    assert "no such bucket" in stored.run("sweep", "exp.yaml", code=3)
+    for command in (["sweep", "exp.yaml"], ["plan", "exp.yaml", "--no-check"], ["status", "exp"], ["report", "exp"]):
+        assert "no such bucket" in stored.run(*command, code=3), command
