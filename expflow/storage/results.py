@@ -25,7 +25,7 @@ from expflow.ledger.lock import read_holder
 from expflow.storage.blob_store import BlobStore
 from expflow.storage.driver_claim import read_claim
 from expflow.storage.folder_fetch import fetch_folder, manifest_tags, newest_manifest
-from expflow.storage.folder_mirror import FolderMarker
+from expflow.storage.folder_mirror import MANIFESTS, FolderMarker
 from expflow.storage.trial_folder import fetch_trial
 
 TRIALS = "trials"
@@ -120,11 +120,22 @@ class StoredResults:
         with self._locked(name):
             manifest = newest_manifest(self.store, name)
             marker = FolderMarker.of(folder)
-            if manifest is None or _works_here(folder):
+            if _works_here(folder):
+                return
+            if manifest is None:
+                self._check_empty(name)
                 return
             if marker is None or (manifest.writer != marker.writer and marker.base != manifest.version):
                 fetch_folder(self.store, name, folder)
             self._show_driver(name, folder)
+
+    def _check_empty(self, name: str) -> None:
+        """Refuse results without a manifest: a sweep of that name would begin anew, over what is left of them."""
+        if self.store.objects(f"{name}/{TRIALS}"):
+            raise LedgerDamaged(
+                f"{self.store.url(name)}: trials lie there, and the manifest that says what they belong to is gone. "
+                f"Put back what was removed from {self.store.url(f'{name}/{MANIFESTS}')}, or remove the rest as well"
+            )
 
     def fetch_all(self) -> None:
         """Bring the working folders of all experiments there up to the store."""

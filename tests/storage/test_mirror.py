@@ -229,6 +229,18 @@ def test_a_checkpoint_that_is_removed_meanwhile_is_left_out_whole(store, tmp_pat
     assert set(newest_manifest(store, "t").files) == {"reports.jsonl"}
 
 
+def test_trials_without_the_manifest_that_names_them_are_damage_and_no_new_experiment(store, tmp_path):
+    folder = write(tmp_path / "here", {"ledger/000001.jsonl": b"{}\n"})
+    FolderMirror(store, "exp", folder, "000001").send()
+    FolderMirror(store, "exp/trials/t", write(tmp_path / "t", CHECKPOINT), "000001-0001").send()
+    results = StoredResults(store, tmp_path / "cache")
+    results.fetch("exp")
+    store.delete(["exp/manifest/000001.json"])
+    with pytest.raises(LedgerDamaged, match="trials lie there, and the manifest that says"):
+        results.fetch("exp")
+    results.fetch("another")
+
+
 @pytest.mark.parametrize("removed", ["reports.jsonl", folder_mirror.MARKER])
 def test_of_a_folder_that_is_being_removed_nothing_is_sent(store, tmp_path, removed):
     """A killed driver's rank goes on for a moment, while its disk is wiped: the store keeps what it has."""
