@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from pytorch_lightning import LightningDataModule, LightningModule
 
+from expflow.config.component_specs import task_spec
 from expflow.config.schema import Recipe
 from expflow.config.spec import UserComponent
 from expflow.data.dataspec import DataSpec
@@ -107,12 +108,19 @@ def open_trial_data(attempt: Attempt, world: World) -> TrialData:
                 f"trainer.fit_on: {fit_on} joins splits of prepared shards; {source.name} has its own loaders"
             )
         return _from_user_module(source, attempt, world) if spec is not None else TrialData(DataSpec(fields={}))
+    if isinstance(spec, Mapping) and not _sources_of(attempt.recipe.task):
+        raise UserError(f"the task takes one data source, and the recipe names {len(spec)}: {', '.join(spec)}")
     if spec is None or attempt.data_root is None:
         raise UserError("there is nothing to train on: the recipe names no data, or they were not prepared")
     if isinstance(spec, Mapping):
         slots = SlotLoaders(attempt, world)
         return TrialData(slots.spec, slots.train, slots.val, slots.train_in_order)
     return _from_shards(cast(ShardedSourceSpec, spec), attempt.data_root, attempt, world)
+
+
+def _sources_of(task: Any) -> tuple[str, ...]:
+    """The slots for data of a recipe's task; none where it takes one source."""
+    return () if isinstance(task, UserComponent) else task_spec(task).sources
 
 
 def with_task(data: TrialData, task: LightningModule, attempt: Attempt, world: World) -> TrialData:
