@@ -79,7 +79,7 @@ def test_what_a_driver_left_that_was_killed_after_its_sweep_is_removed_by_the_sa
     first = stored.start("sweep", "exp.yaml")
     stored.wait_for(CheckpointSaved, 1, first)
     stored.kill(first)
-    with proxy_before(stored.direct, delay=0.3) as slow:
+    with proxy_before(stored.direct, delay=0.6) as slow:
         stored.endpoint = slow.url
         second = stored.start("sweep", "exp.yaml")
         while not any(b"finished" in content for key, content in stored.store().items() if "exp/manifest/" in key):
