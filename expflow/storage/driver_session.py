@@ -12,10 +12,10 @@ from expflow.errors import ExpflowError, Interrupted, StaleDriver, StorageUnreac
 from expflow.events import CheckpointPruned, Event, SplitEvaluated
 from expflow.ledger.reader import last_epoch
 from expflow.storage.driver_claim import DriverClaim
-from expflow.storage.folder_fetch import newest_manifest
+from expflow.storage.folder_fetch import TRIALS, newest_manifest
 from expflow.storage.folder_mirror import FolderMarker, FolderMirror
 from expflow.storage.leftovers import remove_leftovers
-from expflow.storage.results import TRIALS, StoredResults
+from expflow.storage.results import StoredResults
 from expflow.storage.trial_folder import StoredTrial, TrialSender, drop_from_trial
 
 SEND_SECONDS = 1.0

@@ -14,6 +14,8 @@ from expflow.storage.blob_store import BlobStore
 from expflow.storage.folder_manifest import FolderManifest, Part
 from expflow.storage.folder_mirror import BUNDLED_BYTES, MANIFESTS, MARKER, FolderMarker
 
+TRIALS = "trials"
+"""Below an experiment's folder: the trials' folders, each with manifests of its own."""
 TRIES = 5
 """How often a folder is fetched anew whose writer replaced objects meanwhile."""
 
@@ -203,7 +205,7 @@ def _replace(draft: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARKER).unlink(missing_ok=True)
     for entry in folder.iterdir():
-        if entry.name == "trials" or entry.name.startswith("."):
+        if entry.name == TRIALS or entry.name.startswith("."):
             continue
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)

@@ -9,11 +9,10 @@ from pathlib import PurePosixPath
 from expflow.errors import LedgerDamaged
 from expflow.storage.blob_store import BlobStore
 from expflow.storage.driver_claim import LOCKS
-from expflow.storage.folder_fetch import newest_manifest
+from expflow.storage.folder_fetch import TRIALS, newest_manifest
 from expflow.storage.folder_manifest import FolderManifest
 from expflow.storage.folder_mirror import MANIFESTS
 
-TRIALS = "trials"
 AT_ONCE = 8
 
 

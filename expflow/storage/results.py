@@ -24,11 +24,10 @@ from expflow.files import write_atomically
 from expflow.ledger.lock import read_holder
 from expflow.storage.blob_store import BlobStore
 from expflow.storage.driver_claim import read_claim
-from expflow.storage.folder_fetch import fetch_folder, manifest_tags, newest_manifest
+from expflow.storage.folder_fetch import TRIALS, fetch_folder, manifest_tags, newest_manifest
 from expflow.storage.folder_mirror import MANIFESTS, FolderMarker
 from expflow.storage.trial_folder import fetch_trial
 
-TRIALS = "trials"
 ADDRESS = ".address"
 """In a working folder: the address that it stands for."""
 AT_ONCE = 8

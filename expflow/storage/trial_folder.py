@@ -17,7 +17,7 @@ from types import TracebackType
 
 from expflow.errors import StorageRefused, StorageUnreachable
 from expflow.storage.blob_store import PATIENCE_SECONDS, BlobStore
-from expflow.storage.folder_fetch import fetch_files, fetch_folder, manifest_tags, newest_manifest
+from expflow.storage.folder_fetch import TRIALS, fetch_files, fetch_folder, manifest_tags, newest_manifest
 from expflow.storage.folder_manifest import FolderManifest
 from expflow.storage.folder_mirror import GROWING, MANIFESTS, FolderMarker, FolderMirror
 
@@ -177,7 +177,7 @@ class TrialSender:
         """
         experiment = self._folder.parents[1]
         names = {file.relative_to(experiment).as_posix() for file in files if not file.exists()}
-        prefix, deadline = self._place.prefix.split("/trials/")[0], time.monotonic() + END_PATIENCE_SECONDS
+        prefix, deadline = self._place.prefix.split(f"/{TRIALS}/")[0], time.monotonic() + END_PATIENCE_SECONDS
         while names and not fetch_files(self._store, prefix, experiment, names):
             if time.monotonic() > deadline:
                 what = " and ".join(sorted(names))
