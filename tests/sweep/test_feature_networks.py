@@ -20,6 +20,7 @@ from expflow.sweep.trial_evaluation import EvaluationRequest
 from expflow.sweep.trial_expansion import planned_trials
 from expflow.training import Attempt, World, run_trial
 from expflow.training.local_ranks import run_local_ranks
+from tests.finished_sweeps import copy_of_sweeps, finish_sweeps
 
 CLASSIFIER = """
 data: {name: digits, batch_size: 50, limit: 200}
@@ -54,26 +55,13 @@ pytestmark = pytest.mark.timeout(240)
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the finished sweep ``judge``, a GAN that was measured with it and one that was not."""
-    folder = tmp_path_factory.mktemp("features")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("EXPFLOW_CACHE", str(folder / "cache"))
-        (folder / "judge.yaml").write_text(CLASSIFIER)
-        run_in_process(make_plan(folder / "judge.yaml"))
-        (folder / "exp.yaml").write_text(GAN)
-        run_in_process(make_plan(folder / "exp.yaml"))
-    return folder
+    return finish_sweeps(tmp_path_factory.mktemp("features"), {"judge": CLASSIFIER, "exp": GAN})
 
 
 @pytest.fixture
 def place(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of one's own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("EXPFLOW_CACHE", str(finished / "cache"))
-    shutil.copytree(finished / "runs", tmp_path / "runs")
-    for name in ("judge", "exp"):
-        shutil.copy(finished / f"{name}.yaml", tmp_path)
-    return tmp_path
+    return copy_of_sweeps(finished, tmp_path, monkeypatch)
 
 
 def plan(folder: Path, text: str = GAN) -> Plan:

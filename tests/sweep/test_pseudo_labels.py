@@ -22,6 +22,7 @@ from expflow.sweep.trial_expansion import planned_trials
 from expflow.training import Attempt, World, run_trial
 from expflow.training.local_ranks import run_local_ranks
 from expflow.training.trial_data import open_trial_data
+from tests.finished_sweeps import copy_of_sweeps, finish_sweeps
 
 TEACHER = """
 data: {name: digits, batch_size: 50, limit: 150}
@@ -46,26 +47,13 @@ pytestmark = pytest.mark.timeout(240)
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the finished sweep ``teacher``, and a student of it beside one with true labels."""
-    folder = tmp_path_factory.mktemp("labels")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("EXPFLOW_CACHE", str(folder / "cache"))
-        (folder / "teacher.yaml").write_text(TEACHER)
-        run_in_process(make_plan(folder / "teacher.yaml"))
-        (folder / "student.yaml").write_text(SWEEP)
-        run_in_process(make_plan(folder / "student.yaml"))
-    return folder
+    return finish_sweeps(tmp_path_factory.mktemp("labels"), {"teacher": TEACHER, "student": SWEEP})
 
 
 @pytest.fixture
 def place(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of one's own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("EXPFLOW_CACHE", str(finished / "cache"))
-    shutil.copytree(finished / "runs", tmp_path / "runs")
-    for name in ("teacher", "student"):
-        shutil.copy(finished / f"{name}.yaml", tmp_path)
-    return tmp_path
+    return copy_of_sweeps(finished, tmp_path, monkeypatch)
 
 
 def plan(folder: Path, text: str = STUDENT, name: str = "other") -> Plan:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from expflow.tasks import cost
 from expflow.training import Artifact, Attempt, World, run_trial
 from expflow.training.local_ranks import run_local_ranks
 from expflow.training.transfer.pretrained import sha256_of
+from tests.finished_sweeps import copy_of_sweeps, finish_sweeps
 from tests.training.comparing import comparable
 
 pytestmark = pytest.mark.timeout(240)
@@ -50,21 +50,12 @@ TRIALS = {
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the finished classifier ``judge``."""
-    folder = tmp_path_factory.mktemp("judged")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("EXPFLOW_CACHE", str(folder / "cache"))
-        (folder / "judge.yaml").write_text(JUDGE)
-        run_in_process(make_plan(folder / "judge.yaml"))
-    return folder
+    return finish_sweeps(tmp_path_factory.mktemp("judged"), {"judge": JUDGE})
 
 
 @pytest.fixture
 def place(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("EXPFLOW_CACHE", str(finished / "cache"))
-    shutil.copytree(finished / "runs", tmp_path / "runs")
-    return tmp_path
+    return copy_of_sweeps(finished, tmp_path, monkeypatch)
 
 
 def attempt_of(place: Path, text: str, folder: str = "", seed: int = 0) -> Attempt:
