@@ -26,7 +26,9 @@ from expflow.sweep.code_hashes import user_modules
 from expflow.sweep.kept_code import start_of
 from expflow.sweep.plan import Plan, PlannedTrial, make_plan
 from expflow.sweep.result_location import ResultLocation, find_results, result_folders
+from expflow.sweep.storage_place import storage_words
 from expflow.sweep.trial_expansion import planned_trials
+from expflow.text import command_line
 from expflow.training.evaluation.predictions import Predictions
 from expflow.version import __version__
 
@@ -309,7 +311,8 @@ def _judged(
         pairs.append((sides[0], sides[1]))
         differences.append(turn * (values[0] - values[1]))
     if not differences:
-        raise UserError(f"no seed gave {metric} on both sides: `expflow status {planned.candidate.name}` says why")
+        command = command_line("status", planned.candidate.name, *storage_words(planned.storage))
+        raise UserError(f"no seed gave {metric} on both sides: `{command}` says why")
     result = judge_try(
         differences,
         planned.attempt.number,

@@ -9,13 +9,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
 from expflow.errors import LedgerDamaged
 
 FORMAT = 1
+NAME_BYTES = 255
+"""Bytes of a file's name, without its folder, on all file systems that matter here."""
 
 
 @dataclass(frozen=True)
@@ -135,11 +138,15 @@ class FolderManifest:
             raise LedgerDamaged(f"{where} is no manifest of results as they were written: {error}") from error
 
 
-def _check_paths(paths: Iterable[str]) -> None:
+def _check_paths(paths: Collection[str]) -> None:
     for path in paths:
         if not path or "\0" in path or "\\" in path or {"", ".", ".."} & set(path.split("/")):
             raise ValueError(f"{path[:100]!a} leads out of the folder")
-        path.encode()  # else no file can have the name: also a ValueError
+        names = path.encode().split(b"/")  # what does not encode is no file's name: also a ValueError
+        if max(map(len, names)) > NAME_BYTES:
+            raise ValueError(f"{path[:100]!a}… holds a name longer than {NAME_BYTES} bytes, which no file can have")
+    if clash := {folder.as_posix() for path in paths for folder in PurePosixPath(path).parents} & set(paths):
+        raise ValueError(f"{min(clash)[:100]!a} is both a file and a folder")
 
 
 def _checksum(body: Mapping[str, Any]) -> str:

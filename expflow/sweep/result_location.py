@@ -23,6 +23,7 @@ from expflow.sweep.storage_place import (
     split_result_address,
     storage_folder,
     storage_text,
+    storage_words,
 )
 from expflow.text import command_line
 
@@ -54,6 +55,17 @@ class ResultLocation:
         it on the record's word (:mod:`~expflow.sweep.recorded_code`)."""
         return Path(self.state.header.file).parent if self.state.header else Path.cwd()
 
+    def command(self, verb: str, *options: str, which: str = "") -> str:
+        """A command about these results to be typed, with the place of the results where the site names another.
+
+        Args:
+            verb: The command, such as ``show``.
+            options: Options with their values.
+            which: A trial's id, or ``best``; "" for the whole experiment.
+        """
+        operand = f"{self.name}/{which}" if which else self.name
+        return command_line(verb, operand, *options, *storage_words(self.folder.parent))
+
     def trial(self) -> TrialState:
         """The one trial that the address names (``best`` is not one: it may have several seeds).
 
@@ -64,9 +76,7 @@ class ResultLocation:
         if len(matches) != 1:
             some = ", ".join(list(self.state.current)[:5])
             what = "names several trials" if matches else "names no trial"
-            raise AddressUnknown(
-                f"{self.name}/{self.which} {what}; `{command_line('status', self.name)}` lists them ({some}, …)"
-            )
+            raise AddressUnknown(f"{self.name}/{self.which} {what}; `{self.command('status')}` lists them ({some}, …)")
         return matches[0]
 
     def trial_folder(self, trial: TrialState, *, checkpoints: bool = False) -> Path:

@@ -34,6 +34,18 @@ def storage_text(folder: Path) -> str:
     return str(folder) if stored is None else stored.address
 
 
+def storage_words(folder: Path) -> list[str]:
+    """What a command needs besides a name to find results: ``--storage`` and its value, unless the site says the same.
+
+    Args:
+        folder: The folder of all results.
+    """
+    if folder == storage_folder():
+        return []
+    here = folder.is_relative_to(Path.cwd()) and StoredResults.of(folder) is None
+    return ["--storage", str(folder.relative_to(Path.cwd())) if here else storage_text(folder)]
+
+
 def fetch_related(folder: Path, name: str) -> None:
     """Bring the working folders of all results of one experiment up to the store; nothing for plain folders.
 

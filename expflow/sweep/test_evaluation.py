@@ -26,7 +26,6 @@ from expflow.storage.driver_session import driving, session_of
 from expflow.sweep.finished_trial import load_finished_trial
 from expflow.sweep.result_location import ResultLocation, related_results
 from expflow.sweep.trial_evaluation import COMBINED, EvaluationRequest, EvaluationResult, evaluate
-from expflow.text import command_line
 
 if TYPE_CHECKING:
     from expflow.training.evaluation.evaluator import SplitMetrics
@@ -134,7 +133,7 @@ def _refuse(results: ResultLocation, before: Sequence[SplitEvaluated], again: bo
     )
     raise EvaluationRefused(
         f"{results.name} was evaluated on its test split {times}, last on {last.when}: config {last.config[:4]} gave "
-        f"{values} (`{command_line('report', results.name)}` shows it). Every further evaluation makes the test set "
+        f"{values} (`{results.command('report')}` shows it). Every further evaluation makes the test set "
         "more of a validation set; if it has to be, say --again: it is counted and reported"
     )
 

@@ -166,7 +166,7 @@ def check_trial(results: ResultLocation, *, sets: Sequence[str] = (), begin: int
 
 def _recorded(results: ResultLocation) -> _Recorded:
     if results.which in (None, "best"):
-        raise AddressUnknown(f"{results.name}: which of its trials? `expflow status {results.name}` lists their ids")
+        raise AddressUnknown(f"{results.name}: which of its trials? `{results.command('status')}` lists their ids")
     trial = results.trial()
     name = f"{results.name}/{trial.trial}"
     if trial.status != "done" or not trial.reports:

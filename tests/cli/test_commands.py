@@ -410,6 +410,17 @@ def test_names_that_lead_nowhere_say_what_is_there(cut_short, call):
         assert message in err
 
 
+def test_commands_that_are_printed_find_results_elsewhere(place, call):
+    stories.write(place / "elsewhere" / "depth", stories.whole_trial(20, 0))
+    for words, command in [
+        (("logs", "depth/abcd"), "status depth"),
+        (("train", "depth", "--check"), "status depth"),
+    ]:
+        code, _, err = call(*words, "--storage", "elsewhere")
+        assert code == 2
+        assert f"`expflow {command} --storage elsewhere` lists" in err
+
+
 def test_logs_tell_every_attempt_and_what_was_printed(place, call):
     folder = place / "runs" / "depth"
     trial = "abc123abc123"

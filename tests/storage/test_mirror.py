@@ -161,17 +161,24 @@ def test_bytes_that_differ_from_the_manifest_are_refused(store, tmp_path, monkey
         fetch_folder(store, "exp", tmp_path / "there")
 
 
-@pytest.mark.parametrize("path", ["../a", "/etc/passwd", "a//b", "a/../../b", ""])
-def test_a_manifest_leads_nowhere_else(store, tmp_path, path):
+@pytest.mark.parametrize(
+    ("paths", "why"),
+    [
+        *(([path], "leads out of the folder") for path in ("../a", "/etc/passwd", "a//b", "a/../../b", "")),
+        (["a.txt/b", "a.txt"], "'a.txt' is both a file and a folder"),
+        (["ok/" + 300 * "n"], "holds a name longer than 255 bytes"),
+    ],
+)
+def test_a_manifest_names_only_files_that_the_folder_can_have(store, tmp_path, paths, why):
     folder = write(tmp_path / "here", {"a.txt": b"1"})
     mirror = FolderMirror(store, "exp", folder, "000001")
     mirror.send()
     data = json.loads(store.get(mirror.manifest_key))
-    data["files"] = {path: data["files"]["a.txt"]}
+    data["files"] = dict.fromkeys(paths, data["files"]["a.txt"])
     del data["sha256"]
     data["sha256"] = hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
     store.put(mirror.manifest_key, json.dumps(data).encode())
-    with pytest.raises(LedgerDamaged, match="leads out of the folder"):
+    with pytest.raises(LedgerDamaged, match=why):
         fetch_folder(store, "exp", tmp_path / "there")
 
 

@@ -9,7 +9,7 @@ from expflow.ledger import SweepState
 from expflow.live.console import LiteralConsole, literal
 from expflow.report import ReportFiles, terminal_text, write_report
 from expflow.sweep.result_location import find_results
-from expflow.sweep.storage_place import storage_folder, storage_text
+from expflow.sweep.storage_place import storage_words
 from expflow.text import command_line
 
 
@@ -72,13 +72,3 @@ def show_answer(console: LiteralConsole, state: SweepState, files: ReportFiles) 
     if state.header is not None:
         command = command_line("ui", state.header.name, *storage_words(files.html.parent.parent))
         console.print(f"compare  {command}", soft_wrap=True)
-
-
-def storage_words(root: Path) -> list[str]:
-    """What a command needs besides a name to find results: ``--storage`` and its value, unless the site says the same.
-
-    Args:
-        root: The folder of all results.
-    """
-    written = storage_text(root)
-    return [] if root == storage_folder() else ["--storage", relative(root) if written == str(root) else written]

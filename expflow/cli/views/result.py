@@ -16,7 +16,6 @@ from expflow.report.artifacts import newest_artifacts
 from expflow.report.formatting import interval, measured_value, plural, trial_label
 from expflow.report.prediction_statistics import interval_words, trials_interval
 from expflow.sweep.result_location import ResultLocation, find_results
-from expflow.text import command_line
 from expflow.tracking.exported_models import model_folder, read_exports
 
 
@@ -79,7 +78,7 @@ def _show_trial(location: ResultLocation, trial: TrialState) -> None:
         place = relative(model_folder(location.folder, trial.trial))
         console.print(f"  model {f'not exported: {export.reason}' if export.reason else place}", soft_wrap=True)
     _show_recipe(console, trial.recipe, trial.budget)
-    console.print(f"log      {command_line('logs', f'{location.name}/{trial.trial}')}", soft_wrap=True)
+    console.print(f"log      {location.command('logs', which=trial.trial)}", soft_wrap=True)
 
 
 def _show_artifacts(console: LiteralConsole, location: ResultLocation, trial: TrialState) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 import typer
 
 from expflow.api.tracked_run import FinishedRun, TrackedRun
-from expflow.cli.views.report import show_answer, storage_words
+from expflow.cli.views.report import show_answer
 from expflow.cluster.version_lock import differences_here
 from expflow.errors import GangsLost, Interrupted, LedgerLocked
 from expflow.ledger.salvage import salvage
@@ -23,6 +23,7 @@ from expflow.sweep.cost_estimate import TrialCost, check_builds, relative_costs
 from expflow.sweep.data_preparation import data_remarks
 from expflow.sweep.driver import SweepResult, import_ray_meanwhile
 from expflow.sweep.plan import Plan
+from expflow.sweep.storage_place import storage_words
 from expflow.sweep.trial_expansion import expected_trials
 from expflow.text import command_line
 from expflow.training.template.process import RankTemplate

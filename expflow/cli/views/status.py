@@ -24,7 +24,6 @@ from expflow.sweep.result_location import (
     storage_root,
 )
 from expflow.sweep.trial_counts import state_word, trial_counts
-from expflow.text import command_line
 
 MOST_ROWS = 200
 """Trials that are listed at most; a terminal shows no more, and thousands take seconds to lay out."""
@@ -119,7 +118,7 @@ def _status_table(console: LiteralConsole, location: ResultLocation, alive: bool
         )
     console.print(table)
     if len(shown) < len(trials):
-        all_of_them = command_line("status", location.name, "--json")
+        all_of_them = location.command("status", "--json")
         console.print(
             f"{len(shown)} of {len(trials):,} trials, those that run or have failed first, then the newest; "
             f"`{all_of_them}` has all",
