@@ -4,7 +4,7 @@ ledger_lag_s        seconds from an event's time in the ledger until a reader of
                     over a sweep of short trials; the store is looked at every 50 ms
 requests_per_trial  all requests of that sweep, the driver's own, its start and its end included, by its trials of
                     ten reports with a checkpoint each
-step_ratio          seconds from the first to the last report of a training of a quarter of a minute that saves after
+step_ratio          seconds from the first to the last report of a training of half a minute that saves after
                     every epoch, with the store, over the same with a local folder; the median of rounds, which take
                     both in turn
 
