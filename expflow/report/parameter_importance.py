@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +26,9 @@ FEWEST_CONFIGS = 20
 """Fewer configs say nothing about what matters: PED-ANOVA wants five among the best."""
 MOST_CONFIGS = 200
 """fANOVA takes long for more; of a longer search every k-th config is taken, in the order of the leaderboard."""
+MOST_CHOICES = 6
+"""Optuna's fANOVA goes through all combinations of a column per listed value: two to the power of their number. Longer
+lists stand on one axis, in the order of their values, numbers by their size."""
 _BEST_SHARE = 0.25
 _TREES = 32
 _CHOICE = "choice"
@@ -120,7 +123,7 @@ class _Column:
 
     Attributes:
         values: Of listed ones their places, of an interval the numbers; one for each config.
-        choices: How many values are listed; 0 for an interval.
+        choices: How many values are listed; 0 for an interval, and for a long list.
         log: Whether the interval is logarithmic.
     """
 
@@ -143,12 +146,22 @@ def _column(rows: Sequence[LeaderboardRow], key: str, header: Header) -> _Column
     if numeric and dimension.get("kind", _CHOICE) != _CHOICE:
         log = dimension.get("kind") == "loguniform" or bool(dimension.get("log"))
         return _Column(tuple(float(value) for value in values), log=log and min(values) > 0)
+    listed = _distinct(values)
+    long = len(listed) > MOST_CHOICES
+    if long and numeric:
+        listed.sort()
+    elif long:
+        listed = _distinct([*dimension.get("values", ()), *sorted(listed, key=repr)])
+    places = [next(at for at, other in enumerate(listed) if same_value(value, other)) for value in values]
+    return _Column(tuple(places), choices=0 if long else len(listed))
+
+
+def _distinct(values: Iterable[Any]) -> list[Any]:
     distinct: list[Any] = []
     for value in values:
         if not any(same_value(value, other) for other in distinct):
             distinct.append(value)
-    places = [next(at for at, other in enumerate(distinct) if same_value(value, other)) for value in values]
-    return _Column(tuple(places), choices=len(distinct))
+    return distinct
 
 
 def _evaluated(
