@@ -85,6 +85,10 @@ _TABLE = (
     Metric("mask_ap", "max", "share", label="AP of masks"),
     Metric("mask_ap50", "max", "share", label="AP50 of masks"),
     Metric("mask_ap75", "max", "share", label="AP75 of masks"),
+    Metric("keypoint_ap", "max", "share", label="AP of keypoints"),
+    Metric("keypoint_ap50", "max", "share", label="AP50 of keypoints"),
+    Metric("keypoint_ap75", "max", "share", label="AP75 of keypoints"),
+    Metric("keypoint_ar", "max", "share", label="average recall of keypoints"),
     # regression
     Metric("rmse", "min", label="root mean squared error"),
     Metric("mae", "min", label="mean absolute error"),

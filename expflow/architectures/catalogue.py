@@ -24,6 +24,7 @@ VOC = ((3, 224, 224), 21)
 USUAL_IMAGES: dict[str, tuple[tuple[int, int, int], int]] = {
     "deconvnet": VOC,
     **dict.fromkeys(("detr", "faster_rcnn", "fcos", "mask_rcnn", "retinanet", "ssd"), ((3, 224, 224), 91)),
+    "keypoint_rcnn": ((3, 224, 224), 1),
     "encoder_decoder": VOC,
     "fcn": VOC,
     "segnet": VOC,

@@ -38,6 +38,7 @@ MODELS = (
     Component("context_encoder", "expflow.architectures.specs.image_nets:ContextEncoderSpec"),
     Component("faster_rcnn", "expflow.architectures.specs.detectors:FasterRCNNSpec"),
     Component("mask_rcnn", "expflow.architectures.specs.detectors:MaskRCNNSpec"),
+    Component("keypoint_rcnn", "expflow.architectures.specs.detectors:KeypointRCNNSpec"),
     Component("retinanet", "expflow.architectures.specs.detectors:RetinaNetSpec"),
     Component("fcos", "expflow.architectures.specs.detectors:FCOSSpec"),
     Component("ssd", "expflow.architectures.specs.detectors:SSDSpec"),

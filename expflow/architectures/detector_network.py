@@ -1,7 +1,8 @@
 """What all detectors are: a backbone whose layers keep their names, and a head that turns maps into boxes.
 
 A detector is called with normalised images and, in train mode, their targets; it then gives its losses by name, and in
-eval mode for each image ``boxes`` (m, 4), ``scores`` (m,), ``labels`` (m,) and perhaps ``masks`` (m, 1, h, w).
+eval mode for each image ``boxes`` (m, 4), ``scores`` (m,), ``labels`` (m,), and perhaps ``masks`` (m, 1, h, w) or
+``keypoints`` (m, p, 3).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from expflow.architectures.specs.detectors import DetectorSpec
 from expflow.data.dataspec import DataSpec
 
 Target = dict[str, Tensor]
-"""``boxes`` (m, 4), ``labels`` (m,) from 0, and ``masks`` (m, h, w) where there are instances."""
+"""``boxes`` (m, 4), ``labels`` (m,) from 0, ``masks`` (m, h, w) where there are instances, and ``keypoints`` (m, p, 3)
+where objects have points."""
 
 Maps = OrderedDict[str, Tensor]
 

@@ -30,17 +30,19 @@ from expflow.architectures.encoder_decoder import EncoderMap
 from expflow.architectures.specs.detectors import (
     FasterRCNNSpec,
     FCOSSpec,
+    KeypointRCNNSpec,
     MaskRCNNSpec,
     PyramidDetectorSpec,
     RetinaNetSpec,
     SSDSpec,
 )
 from expflow.data.dataspec import DataSpec
+from expflow.data.keypoint_layout import PERSON
 
 REGION = 7
 """Height and width of what a head sees of a region."""
 
-MASK_REGION = 14
+MASK_REGION = POINT_REGION = 14
 
 
 class MapPyramid(nn.Module):
@@ -109,6 +111,7 @@ class HeadedDetector(Detector):
         super().__init__(backbone_of(spec, data_spec), maps, frozen_norms=spec.frozen_norms)
         two_stages = isinstance(spec, FasterRCNNSpec)
         self.needs_instances = isinstance(spec, MaskRCNNSpec)
+        self.needs_points = isinstance(spec, KeypointRCNNSpec)
         self.background = 1 if two_stages or isinstance(spec, SSDSpec) else 0
         pyramid = MapPyramid(self.encode, maps, spec, pooled=two_stages)
         self.head = MAKERS[type(spec)](spec, data_spec, pyramid, maps)
@@ -131,9 +134,13 @@ class HeadedDetector(Detector):
         parts, roi = _tensors(self.head.rpn.head(maps)), self.head.roi_heads
         regions = x_bchw.new_empty(self.head.rpn.post_nms_top_n() * len(x_bchw), maps[0].shape[1], REGION, REGION)
         parts += _tensors(roi.box_predictor(roi.box_head(regions)))
+        found, width = roi.detections_per_img * len(x_bchw), maps[0].shape[1]
         if roi.has_mask():
-            areas = x_bchw.new_empty(roi.detections_per_img * len(x_bchw), maps[0].shape[1], MASK_REGION, MASK_REGION)
+            areas = x_bchw.new_empty(found, width, MASK_REGION, MASK_REGION)
             parts += _tensors(roi.mask_predictor(roi.mask_head(areas)))
+        if roi.has_keypoint():
+            areas = x_bchw.new_empty(found, width, POINT_REGION, POINT_REGION)
+            parts += _tensors(roi.keypoint_predictor(roi.keypoint_head(areas)))
         return torch.cat([value.flatten() for value in parts])
 
 
@@ -169,10 +176,18 @@ def _levels(spec: PyramidDetectorSpec, maps: Sequence[EncoderMap]) -> int:
     return (len(maps) if spec.fpn else 1) + spec.extra_levels
 
 
+def points_per_object(data_spec: DataSpec) -> int:
+    """How many points a network finds of each object: as many as the data have; without any COCO's of a person.
+
+    Args:
+        data_spec: The data that it is for.
+    """
+    return len(PERSON if data_spec.points is None else data_spec.points.names)
+
+
 def _faster_rcnn(spec: Any, data_spec: DataSpec, pyramid: MapPyramid, maps: Sequence[EncoderMap]) -> Any:
-    from torchvision.models.detection import FasterRCNN, MaskRCNN
-    from torchvision.models.detection.faster_rcnn import TwoMLPHead
-    from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+    from torchvision.models.detection import FasterRCNN
+    from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
     from torchvision.ops import MultiScaleRoIAlign
 
     names = [str(number) for number in range(len(maps) if spec.fpn else 1)]
@@ -189,16 +204,42 @@ def _faster_rcnn(spec: Any, data_spec: DataSpec, pyramid: MapPyramid, maps: Sequ
         **_as_it_is(data_spec),
     }
     classes = data_spec.num_classes + 1
-    from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
-
     arguments["box_predictor"] = FastRCNNPredictor(spec.hidden, classes)
-    if not isinstance(spec, MaskRCNNSpec):
-        return FasterRCNN(pyramid, **arguments)
+    if isinstance(spec, MaskRCNNSpec):
+        return _mask_rcnn(spec, classes, pyramid, names, arguments)
+    if isinstance(spec, KeypointRCNNSpec):
+        return _keypoint_rcnn(spec, points_per_object(data_spec), pyramid, names, arguments)
+    return FasterRCNN(pyramid, **arguments)
+
+
+def _mask_rcnn(
+    spec: MaskRCNNSpec, classes: int, pyramid: MapPyramid, names: list[str], arguments: dict[str, Any]
+) -> Any:
+    from torchvision.models.detection import MaskRCNN
+    from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+    from torchvision.ops import MultiScaleRoIAlign
+
     return MaskRCNN(
         pyramid,
         mask_roi_pool=MultiScaleRoIAlign(names, MASK_REGION, 2),
         mask_head=MaskRCNNHeads(spec.head_width, [spec.mask_width] * 4, 1),
         mask_predictor=MaskRCNNPredictor(spec.mask_width, spec.mask_width, classes),
+        **arguments,
+    )
+
+
+def _keypoint_rcnn(
+    spec: KeypointRCNNSpec, points: int, pyramid: MapPyramid, names: list[str], arguments: dict[str, Any]
+) -> Any:
+    from torchvision.models.detection import KeypointRCNN
+    from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
+    from torchvision.ops import MultiScaleRoIAlign
+
+    return KeypointRCNN(
+        pyramid,
+        keypoint_roi_pool=MultiScaleRoIAlign(names, POINT_REGION, 2),
+        keypoint_head=KeypointRCNNHeads(spec.head_width, [spec.keypoint_width] * spec.keypoint_layers),
+        keypoint_predictor=KeypointRCNNPredictor(spec.keypoint_width, points),
         **arguments,
     )
 
@@ -249,6 +290,7 @@ def _ssd(spec: Any, data_spec: DataSpec, pyramid: MapPyramid, maps: Sequence[Enc
 MAKERS: dict[type, Callable[[Any, DataSpec, MapPyramid, Sequence[EncoderMap]], Any]] = {
     FasterRCNNSpec: _faster_rcnn,
     MaskRCNNSpec: _faster_rcnn,
+    KeypointRCNNSpec: _faster_rcnn,
     RetinaNetSpec: _retinanet,
     FCOSSpec: _fcos,
     SSDSpec: _ssd,
@@ -280,7 +322,9 @@ class PackageDetector(nn.Module):
     def __init__(self, network: nn.Module, background: int) -> None:
         super().__init__()
         self.network, self.background = network, background
-        self.needs_instances = hasattr(getattr(network, "roi_heads", None), "mask_head")
+        heads = getattr(network, "roi_heads", None)
+        self.needs_instances = getattr(heads, "mask_head", None) is not None
+        self.needs_points = getattr(heads, "keypoint_head", None) is not None
 
     def forward(self, x_bchw: Tensor, targets: Sequence[Target] | None = None) -> Any:
         """Images, and in train mode their targets -> losses by name, or boxes of each image."""
@@ -306,6 +350,8 @@ def build_package_detector(name: str, given: Mapping[str, Any], data_spec: DataS
         arguments = {key: value for key, value in arguments.items() if key.startswith("image_")}
     make = get_model_builder(name)
     fixed = {"weights": None, "weights_backbone": None, "num_classes": data_spec.num_classes + background}
+    if name.startswith("keypointrcnn"):
+        fixed["num_keypoints"] = points_per_object(data_spec)
     return PackageDetector(make(**fixed, **(arguments | dict(given))), background)
 
 
@@ -317,9 +363,9 @@ def package_detector_parameters(name: str) -> dict[str, inspect.Parameter]:
     """
     from torchvision.models import detection
 
-    cls = {"fasterrcnn": detection.FasterRCNN, "maskrcnn": detection.MaskRCNN, "retinanet": detection.RetinaNet}.get(
-        name.partition("_")[0], detection.FCOS if name.startswith("fcos") else detection.ssd.SSD
-    )
+    classes = {"fasterrcnn": detection.FasterRCNN, "maskrcnn": detection.MaskRCNN, "retinanet": detection.RetinaNet}
+    classes |= {"keypointrcnn": detection.KeypointRCNN, "fcos": detection.FCOS}
+    cls = classes.get(name.partition("_")[0], detection.ssd.SSD)
     plain = inspect.signature(cls).parameters
     usable = {key: value for key, value in plain.items() if isinstance(value.default, int | float | str)}
     return dict(sorted(usable.items()))

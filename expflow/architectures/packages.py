@@ -18,7 +18,7 @@ from expflow.architectures.constructors import (
 )
 from expflow.architectures.package_segmentation import DESCRIPTIONS as SEGMENTATION_DESCRIPTIONS
 from expflow.architectures.package_segmentation import segmentation_models, segmentation_parameters
-from expflow.architectures.specs.detection_names import TORCHVISION_DETECTION, TORCHVISION_KEYPOINTS
+from expflow.architectures.specs.detection_names import TORCHVISION_DETECTION
 from expflow.config.identity import canonical_json
 from expflow.config.spec import FieldError
 from expflow.config.validation import unknown_key
@@ -147,11 +147,6 @@ def _no_such_network(
     package: str, name: str, classify: Sequence[str], segments: Sequence[str], detects: Sequence[str]
 ) -> UserError:
     """The error that names the network which is nearest among those of the package."""
-    if package == "torchvision" and name in TORCHVISION_KEYPOINTS:
-        return UserError(
-            f"{package}/{name} finds keypoints, which no field of the data holds; {package}/maskrcnn_resnet50_fpn finds"
-            " boxes and masks, or write a task of your own (docs/tasks.md)"
-        )
     known = (*classify, *segments, *detects)
     close = nearest(name, known)
     hint = f"nearest: {package}/{close}" if close else f"it has {len(known)} others, such as {known[0]}"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from expflow.config.spec import identity
+from pydantic import model_validator
+
+from expflow.config.spec import FieldError, identity
 from expflow.data.source_spec import DrawnSplitsSpec, ImageFilesSpec, LocatedFilesSpec, Origin
 
 
@@ -23,8 +25,15 @@ class CocoSpec(ImageFilesSpec, LocatedFilesSpec, DrawnSplitsSpec):
         " unpack them into one folder, or name a folder of your own with such files"
     )
 
-    truth: Literal["boxes", "instances"] = identity(
-        "boxes", description="boxes; or instances: boxes, and which object each pixel is of, from the outlines."
+    truth: Literal["boxes", "instances", "keypoints"] = identity(
+        "boxes",
+        description="boxes; instances: boxes, and which object each pixel is of, from the outlines; or keypoints:"
+        " boxes, and the points of each object that its category names.",
+    )
+    mirrored_points: tuple[tuple[str, str], ...] = identity(
+        (),
+        description="Pairs of keypoints, by their names, that are exchanged in a mirrored image, beside those whose"
+        " names differ in left and right.",
     )
     channels: Literal[1, 3] = identity(3, description="3 for colour, 1 for grey.")
 
@@ -32,7 +41,15 @@ class CocoSpec(ImageFilesSpec, LocatedFilesSpec, DrawnSplitsSpec):
         """Return the state of the files of annotations and of the folders of images."""
         from expflow.data.sources.coco_files import file_stamps
 
-        return [[str(origin), 0, 0], *file_stamps(origin)] if isinstance(origin, Path) else []
+        if not isinstance(origin, Path):
+            return []
+        return [[str(origin), 0, 0], *file_stamps(origin, points=self.truth == "keypoints")]
+
+    @model_validator(mode="after")
+    def _pairs_need_points(self) -> Self:
+        if self.mirrored_points and self.truth != "keypoints":
+            raise FieldError("mirrored_points", "is of keypoints, and these data have none; set truth: keypoints")
+        return self
 
 
 class TreeCrownsSpec(LocatedFilesSpec):

@@ -49,7 +49,8 @@ def contact_sheet(
 
 def _cell(manifest: ShardManifest, values: EncodedSample) -> tuple[Image.Image, str]:
     """What all fields of a sample draw, and the words under it."""
-    drawing, spec = SampleDrawing(), manifest.spec
+    spec = manifest.spec
+    drawing = SampleDrawing(points=spec.points)
     for name, extension in image_first(manifest.fields, spec).items():
         kind_of(spec.fields[name]).draw(drawing, bytes(values[name]), extension, spec.classes)
     return _fitted(drawing.picture or Image.new("RGB", (1, 1), PAPER)), " ".join(drawing.words)

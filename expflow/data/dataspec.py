@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from expflow.data.keypoint_layout import KeypointLayout
+
 Kind = Literal[
     "image",
     "mask",
@@ -13,6 +15,7 @@ Kind = Literal[
     "box_label",
     "box_area",
     "box_scale",
+    "keypoints",
     "instances",
     "label",
     "labels",
@@ -42,6 +45,7 @@ class FieldSpec:
         kind: what it holds; where nothing is said, an image, a class or an array by its shape and type.
         vocabulary: of a text: its tokens, in the order of their numbers.
         palette: of an image: colours that tasks may name its pixels by, one number for each channel; () for none.
+        points: of keypoints: which ones an object has.
     """
 
     shape: tuple[int, ...]
@@ -50,6 +54,7 @@ class FieldSpec:
     kind: Kind = "array"
     vocabulary: tuple[str, ...] = ()
     palette: tuple[tuple[int, ...], ...] = ()
+    points: KeypointLayout | None = None
 
     def __post_init__(self) -> None:
         if self.kind == "array":
@@ -106,6 +111,11 @@ class DataSpec:
         """
         return tuple(name for name, spec in self.fields.items() if spec.kind == kind)
 
+    @property
+    def points(self) -> KeypointLayout | None:
+        """The points of each object; None where the data have none."""
+        return next((spec.points for spec in self.fields.values() if spec.kind == "keypoints"), None)
+
     def outputs(self, name: str) -> int:
         """Return how many scores or numbers a network gives for a field.
 
@@ -157,6 +167,7 @@ class DataSpec:
                     plain.get("kind", "array"),
                     tuple(plain.get("vocabulary", ())),
                     tuple(tuple(colour) for colour in plain.get("palette", ())),
+                    KeypointLayout.from_json(plain["points"]) if "points" in plain else None,
                 )
                 for name, plain in data["fields"].items()
             },
@@ -174,4 +185,6 @@ def _field_to_json(field_spec: FieldSpec) -> dict[str, Any]:
     kind = {} if usual else {"kind": field_spec.kind}
     words = {"vocabulary": list(field_spec.vocabulary)} if field_spec.vocabulary else {}
     colours = {"palette": [list(colour) for colour in field_spec.palette]} if field_spec.palette else {}
-    return {"shape": list(field_spec.shape), "dtype": field_spec.dtype, **varies, **kind, **words, **colours}
+    points = {"points": field_spec.points.to_json()} if field_spec.points is not None else {}
+    sized = {"shape": list(field_spec.shape), "dtype": field_spec.dtype, **varies}
+    return {**sized, **kind, **words, **colours, **points}

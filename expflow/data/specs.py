@@ -63,10 +63,11 @@ class DigitScenesSpec(ShardedSourceSpec):
     distinct: bool = identity(
         False, description="Whether each digit is a class of its own, rather than all of them one class, digit."
     )
-    truth: Literal["masks", "boxes", "instances", "labels"] = identity(
+    truth: Literal["masks", "boxes", "instances", "keypoints", "labels"] = identity(
         "masks",
         description="masks: the class of each pixel; boxes: a box around each digit; instances: boxes, and which digit"
-        " each pixel is of; labels: which of the ten digits are in the scene.",
+        " each pixel is of; keypoints: boxes, and the topmost, bottommost, leftmost and rightmost pixel of each digit's"
+        " ink; labels: which of the ten digits are in the scene.",
     )
     scene_seed: int = identity(0, description="Seed of what is composed where.", ge=0)
 

@@ -18,7 +18,9 @@ from expflow.tasks.average_precision import (
     COCO_AREAS,
     EVERY_SIZE,
     MOST_DETECTIONS,
+    MOST_POSES,
     SIZES,
+    Overlap,
     match_classes,
     precision_metrics,
     size_ranges,
@@ -32,6 +34,7 @@ ERROR_RESAMPLES = 200
 _SEED = 20_102
 
 _NAMES = ("ap", "ap50", "ap75")
+_COMPARED: tuple[Overlap, ...] = ("mask", "keypoint")
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def detection_draws(
     Args:
         network: What it found.
         metric: A metric with its split: ``val/ap``, ``val/ap50`` or ``val/ap75``, ``val/ap_small`` and the other sizes,
-            or of masks ``val/mask_ap``.
+            or of masks ``val/mask_ap`` and of keypoints ``val/keypoint_ap``.
         settings: What its task measured by.
         resamples: How many times images are drawn.
 
@@ -64,12 +67,15 @@ def detection_draws(
     """
     settings = settings or DetectionSettings()
     kind = metric.rpartition("/")[2]
-    name, size = kind.removeprefix("mask_"), kind.removeprefix("ap_")
+    by: Overlap = next((compared for compared in _COMPARED if kind.startswith(f"{compared}_")), "box")
+    name, size = kind.removeprefix(f"{by}_"), kind.removeprefix("ap_")
+    most = min(settings.max_detections, MOST_POSES) if by == "keypoint" else settings.max_detections
+    missing = {"mask": network.mask_ious, "keypoint": network.points}.get(by, network.boxes) is None
     limits = dict(zip(SIZES, size_ranges(settings.areas), strict=True)).get(size, EVERY_SIZE)
     name = "ap" if size in SIZES else name
-    if name not in _NAMES or not len(network) or (kind.startswith("mask_") and network.mask_ious is None):
+    if name not in _NAMES or not len(network) or missing:
         return None
-    (matches,) = match_classes(network, [limits], settings.max_detections, masks=kind.startswith("mask_"))
+    (matches,) = match_classes(network, [limits], most, by=by)
     whole, n = precision_metrics(matches).get(name), len(network)
     if whole is None:
         return None

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
+from expflow.data.keypoint_layout import KeypointLayout
 from expflow.data.kinds.boxes import classes_of, is_ignored
 from expflow.data.kinds.mask import palette
+from expflow.data.kinds.point_rows import HIDDEN
 from expflow.report.canvas import (
     INK,
     RenderedFigure,
@@ -34,6 +39,8 @@ CAPTION = (
     " number and half of that of wrong and missed ones; below the surest mistakes, the highest score of a wrong box."
     " The metric ap is over all boxes of the split. Dashed: what counts for nothing."
 )
+
+OF_POINTS = "Dots are keypoints, hollow where they are hidden; the images are ranked by their boxes."
 
 
 @dataclass(frozen=True)
@@ -88,8 +95,9 @@ def detection_figure(
     classes: Sequence[str],
     split: str,
     of: str,
+    layout: KeypointLayout | None = None,
 ) -> RenderedFigure:
-    """The chosen images, each twice: with its true boxes above, with the predicted ones below.
+    """The chosen images, each twice: with its true boxes and points above, with the predicted ones below.
 
     Args:
         arrays: A trial's detections on one split.
@@ -98,6 +106,7 @@ def detection_figure(
         classes: Names of the classes.
         split: Which split they are of.
         of: Which trial it is, for the title.
+        layout: Which points objects have; None for none.
     """
     groups = _groups(cases)
     columns = max(len(rows) for _, rows, _ in groups)
@@ -110,13 +119,16 @@ def detection_figure(
                 _empty(axes)
                 if at < len(rows):
                     _draw(axes, images.get(int(arrays.ids[rows[at]])), arrays, rows[at], len(classes), kind)
+                    if layout is not None and arrays.points is not None:
+                        _draw_points(axes, _points_of(arrays, rows[at], kind), layout)
                     axes.set_xlabel(words[rows[at]] if part else "", fontsize=7.5, color=INK)
             line[0].set_ylabel(f"{name}\n{kind}" if part == 0 else kind, fontsize=8, color=INK)
     title = f"Best and worst detections of {of} on {split}"
     write_title(figure, title)
-    _legend(figure, classes)
+    _legend(figure, classes, () if layout is None or arrays.points is None else layout.names)
     numbers = ", ".join(cases.words[1].values())
-    return render_figure(figure, "worst", title, CAPTION, f"{title}: the lowest qualities are {numbers}.")
+    caption = CAPTION if layout is None or arrays.points is None else f"{CAPTION} {OF_POINTS}"
+    return render_figure(figure, "worst", title, caption, f"{title}: the lowest qualities are {numbers}.")
 
 
 def _groups(cases: DetectionCases) -> list[tuple[str, tuple[int, ...], Mapping[int, str]]]:
@@ -149,8 +161,45 @@ def _draw(
         axes.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, ec=colour, lw=1.1, ls=style))
 
 
-def _legend(figure: Figure, classes: Sequence[str]) -> None:
+def _points_of(arrays: DetectionArrays, row: int, kind: str) -> NDArray[np.floating[Any]]:
+    """(m, p, 3) of the objects of an image, or of the predictions that are drawn."""
+    if kind == "truth":
+        points, chosen = arrays.true_points, arrays.true_labels[row] != -1
+    else:
+        points, chosen = arrays.points, (arrays.labels[row] >= 0) & (arrays.scores[row] >= SURE)
+    return np.zeros((0, 1, 3)) if points is None else points[row][chosen]
+
+
+def _draw_points(axes: Axes, points: NDArray[np.floating[Any]], layout: KeypointLayout) -> None:
+    """Each point in a colour of its own, hollow where it is hidden, and lines between those that are joined."""
+    colours = palette(len(layout.names) + 1)[1:] / 255
+    for known in points:
+        for first, second in layout.skeleton:
+            if known[first, 2] and known[second, 2]:
+                ends = known[[first, second], :2] - 0.5
+                axes.plot(*ends.T, color=tuple(colours[first]), lw=0.5, scalex=False, scaley=False)
+        for (x, y, visibility), colour in zip(known.tolist(), colours, strict=True):
+            if visibility:
+                inside = "none" if visibility == HIDDEN else tuple(colour)
+                marks: dict[str, Any] = {
+                    "ls": "",
+                    "marker": "o",
+                    "ms": 2.6,
+                    "mew": 0.6,
+                    "mec": tuple(colour),
+                    "mfc": inside,
+                }
+                axes.plot([x - 0.5], [y - 0.5], scalex=False, scaley=False, **marks)
+
+
+def _legend(figure: Figure, classes: Sequence[str], points: Sequence[str]) -> None:
     colours = palette(len(classes) + 1)[1:] / 255
     shown = list(zip(classes, colours, strict=True))[:_MOST_NAMED]
-    patches = [Patch(color=tuple(colour), label=escape_mathtext(truncated(name, 16))) for name, colour in shown]
-    figure.legend(handles=patches, loc="lower center", ncols=6, fontsize=7.5, frameon=False)
+    handles: list[Artist] = [
+        Patch(color=tuple(colour), label=escape_mathtext(truncated(name, 16))) for name, colour in shown
+    ]
+    dots = list(zip(points, palette(len(points) + 1)[1:] / 255, strict=True))[: _MOST_NAMED - len(shown)]
+    for name, colour in dots:
+        label = escape_mathtext(truncated(name, 16))
+        handles.append(Line2D([], [], ls="", marker="o", ms=4, color=tuple(colour), label=label))
+    figure.legend(handles=handles, loc="lower center", ncols=6, fontsize=7.5, frameon=False)

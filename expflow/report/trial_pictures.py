@@ -187,7 +187,8 @@ def _draw_boxes(location: ResultLocation, finished: FinishedTrial, evaluator: Ev
         raise UserError(f"trial {finished.trial.trial} has no kept detections; the same sweep trains it again")
     cases = select_detections(arrays)
     images = sample_images(evaluator, "val", [int(arrays.ids[row]) for row in cases.rows()])
-    return detection_figure(arrays, cases, images, evaluator.data_spec.classes, "val", of)
+    data = evaluator.data_spec
+    return detection_figure(arrays, cases, images, data.classes, "val", of, data.points)
 
 
 def _require_val(finished: FinishedTrial) -> None:

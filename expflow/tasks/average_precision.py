@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,12 @@ COCO_AREAS = (32.0**2, 96.0**2)
 
 MOST_DETECTIONS = 100
 """Predictions of an image and class that count, the surest ones."""
+
+MOST_POSES = 20
+"""The same where points are measured, as COCO has it."""
+
+Overlap = Literal["box", "mask", "keypoint"]
+"""What tells how well a prediction fits an object: the overlap of boxes or of masks, or the similarity of points."""
 
 _NARROW = (1, 10)
 """Smaller numbers of predictions, at which recall is reported as well."""
@@ -57,7 +63,11 @@ class ClassMatches:
 
 
 def match_classes(
-    arrays: DetectionArrays, ranges: Sequence[tuple[float, float]], most: int = MOST_DETECTIONS, *, masks: bool = False
+    arrays: DetectionArrays,
+    ranges: Sequence[tuple[float, float]],
+    most: int = MOST_DETECTIONS,
+    *,
+    by: Overlap = "box",
 ) -> list[dict[int, ClassMatches]]:
     """Match predictions with truth.
 
@@ -65,7 +75,7 @@ def match_classes(
         arrays: predictions and truth of a split.
         ranges: smallest and largest area of the objects that count, in pixels of the original image, for each result.
         most: predictions of an image and class that count.
-        masks: whether overlaps are those of masks.
+        by: what is compared.
 
     Returns:
         For each range, class to its matches; classes that are neither there nor predicted are left out.
@@ -79,7 +89,7 @@ def match_classes(
             mine, true = predicted[guesses == number], there[numbers == number]
             order = np.argsort(-arrays.scores[row][mine], kind="stable")[:most]
             for of_range, limits in zip(gathered, ranges, strict=True):
-                of_range.setdefault(number, []).append(_matched(arrays, row, mine[order], true, limits, masks))
+                of_range.setdefault(number, []).append(_matched(arrays, row, mine[order], true, limits, by))
     return [{number: _joined(parts, len(arrays)) for number, parts in of_range.items()} for of_range in gathered]
 
 
@@ -89,26 +99,37 @@ def _matched(
     mine: NDArray[np.int64],
     true: NDArray[np.int64],
     limits: tuple[float, float],
-    masks: bool,
+    by: Overlap,
 ) -> tuple[NDArray[Any], ...]:
     """Of one image and class: row, scores (m,), right (10, m), counted (10, m), and the number of objects."""
     codes, areas = arrays.true_labels[row][true], arrays.true_areas[row][true]
     ignored = is_ignored(codes) | (areas < limits[0]) | (areas > limits[1])
+    if by == "keypoint" and arrays.true_points is not None:  # an object without a known point counts for nothing
+        ignored = ignored | ~(arrays.true_points[row][true][..., 2] > 0).any(-1)
     order = np.argsort(ignored, kind="stable")
     true, codes, ignored = true[order], codes[order], ignored[order]
-    boxes = arrays.boxes[row][mine].astype(np.float64)
-    if masks and arrays.mask_ious is not None and arrays.mask_areas is not None:
-        overlaps = arrays.mask_ious[row][np.ix_(mine, true)].astype(np.float64)
-        sizes = arrays.mask_areas[row][mine].astype(np.float64)
-    else:
-        overlaps = box_ious(boxes, arrays.true_boxes[row][true], is_crowd(codes))
-        sizes = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    overlaps, sizes = _overlaps(arrays, row, mine, true, by)
     hits, of_ignored = match_image(overlaps, ignored, is_crowd(codes))
     sizes = sizes * float(arrays.scales[row]) ** 2
     outside = (sizes < limits[0]) | (sizes > limits[1])
     counted = ~of_ignored & ~(~hits & outside[None])
     rows = np.full(len(mine), row)
     return rows, arrays.scores[row][mine], hits & ~of_ignored, counted, np.asarray([row, int((~ignored).sum())])
+
+
+def _overlaps(
+    arrays: DetectionArrays, row: int, mine: NDArray[np.int64], true: NDArray[np.int64], by: Overlap
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How well predictions fit objects (m, k), and the predictions' areas (m,): of points that of their extent."""
+    if by == "mask" and arrays.mask_ious is not None and arrays.mask_areas is not None:
+        overlaps, sizes = arrays.mask_ious[row][np.ix_(mine, true)], arrays.mask_areas[row][mine]
+        return overlaps.astype(np.float64), sizes.astype(np.float64)
+    if by == "keypoint" and arrays.points is not None and arrays.point_similarities is not None:
+        extents = np.ptp(arrays.points[row][mine][..., :2].astype(np.float64), axis=1)
+        return arrays.point_similarities[row][np.ix_(mine, true)].astype(np.float64), extents.prod(-1)
+    boxes = arrays.boxes[row][mine].astype(np.float64)
+    overlaps = box_ious(boxes, arrays.true_boxes[row][true], is_crowd(arrays.true_labels[row][true]))
+    return overlaps, (boxes[:, 2:] - boxes[:, :2]).prod(-1)
 
 
 def match_image(
@@ -221,7 +242,7 @@ def detection_metrics(
     borders: tuple[float, float] = COCO_AREAS,
     most: int = MOST_DETECTIONS,
     *,
-    masks: bool = False,
+    by: Overlap = "box",
 ) -> dict[str, float]:
     """Return all metrics of a split; what has no object to be measured on is left out.
 
@@ -229,12 +250,12 @@ def detection_metrics(
         arrays: predictions and truth.
         borders: areas between small, medium and large objects, in pixels of the original image.
         most: predictions of an image and class that count.
-        masks: whether masks are measured instead of boxes.
+        by: what is measured.
 
     Returns:
         ``ap``, ``ap50``, ``ap75``, ``ap_small``, ``ap_medium``, ``ap_large``, ``ar``, ``ar1`` and ``ar10``.
     """
-    every, *sized = match_classes(arrays, [EVERY_SIZE, *size_ranges(borders)], most, masks=masks)
+    every, *sized = match_classes(arrays, [EVERY_SIZE, *size_ranges(borders)], most, by=by)
     metrics: dict[str, float | None] = dict(precision_metrics(every))
     for size, matches in zip(SIZES, sized, strict=True):
         metrics[f"ap_{size}"] = precision_metrics(matches).get("ap")
@@ -244,14 +265,27 @@ def detection_metrics(
     return {name: value for name, value in metrics.items() if value is not None}
 
 
-def class_precisions(arrays: DetectionArrays, most: int, *, masks: bool = False) -> dict[int, NDArray[np.float64]]:
+def keypoint_metrics(arrays: DetectionArrays, most: int = MOST_POSES) -> dict[str, float]:
+    """Return ``ap``, ``ap50``, ``ap75`` and ``ar`` of points over a split; empty where no object has a known point.
+
+    Args:
+        arrays: predictions and truth.
+        most: predictions of an image and class that count; never more than :data:`MOST_POSES`.
+    """
+    most = min(most, MOST_POSES)
+    (matches,) = match_classes(arrays, [EVERY_SIZE], most, by="keypoint")
+    recall = _mean([average_recall(matched, most) for matched in matches.values()])
+    return precision_metrics(matches) | ({} if recall is None else {"ar": recall})
+
+
+def class_precisions(arrays: DetectionArrays, most: int, *, by: Overlap = "box") -> dict[int, NDArray[np.float64]]:
     """Return for each class that has an object its average precision at each of :data:`OVERLAPS`.
 
     Args:
         arrays: predictions and truth.
         most: predictions of an image and class that count.
-        masks: whether masks are measured instead of boxes.
+        by: what is measured.
     """
-    (matches,) = match_classes(arrays, [EVERY_SIZE], most, masks=masks)
+    (matches,) = match_classes(arrays, [EVERY_SIZE], most, by=by)
     known = {number: average_precisions(matched) for number, matched in sorted(matches.items())}
     return {number: values for number, values in known.items() if values is not None}

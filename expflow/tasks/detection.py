@@ -14,15 +14,16 @@ from expflow.data.dataspec import DataSpec
 from expflow.data.kinds.boxes import NO_BOX
 from expflow.errors import UserError, nearest
 from expflow.optim import OptimizerFactory, ScheduleFactory
-from expflow.tasks.average_precision import detection_metrics
+from expflow.tasks.average_precision import detection_metrics, keypoint_metrics
 from expflow.tasks.base import Batch, ImageTask, check_one_of_each, own_loss
 from expflow.tasks.detections import join_detections
+from expflow.tasks.keypoint_similarity import keypoint_similarities, sigmas_of
 from expflow.tasks.mask_overlaps import instance_ious
 from expflow.tasks.prediction_pictures import SHOWN_SCORE, box_picture
 from expflow.tasks.samples import FirstSamples
 from expflow.tasks.specs import DetectionSpec
 
-IMAGE, BOXES, LABELS, INSTANCES = "image", "boxes", "box_label", "instances"
+IMAGE, BOXES, LABELS, INSTANCES, POINTS = "image", "boxes", "box_label", "instances", "keypoints"
 NEEDED = (IMAGE, BOXES, LABELS, "box_area", "box_scale")
 
 
@@ -30,12 +31,13 @@ class Detection(ImageTask):
     """Trains a network to find objects; measures COCO's average precision and recall over the whole split.
 
     Batches have ``boxes`` (b, k, 4) in pixels, ``box_label`` (b, k), ``box_area`` (b, k), ``box_scale`` (b,), and
-    ``instances`` (b, h, w) where there are masks; rows with a label below 0 are no objects that one learns from.
+    ``instances`` (b, h, w) where there are masks and ``keypoints`` (b, k, p, 3) where objects have points; rows with a
+    label below 0 are no objects that one learns from.
 
     In train mode the network is called with images (b, c, h, w) and, for each image, a mapping of ``boxes`` (m, 4),
-    ``labels`` (m,) from 0 and perhaps ``masks`` (m, h, w), and gives its losses by name, means over images. In eval
-    mode it is called with images alone, and gives for each a mapping of ``boxes``, ``scores``, ``labels`` and perhaps
-    ``masks`` (m, 1, h, w) from 0 to 1.
+    ``labels`` (m,) from 0 and perhaps ``masks`` (m, h, w) or ``keypoints`` (m, p, 3), and gives its losses by name,
+    means over images. In eval mode it is called with images alone, and gives for each a mapping of ``boxes``,
+    ``scores``, ``labels`` and perhaps ``masks`` (m, 1, h, w) from 0 to 1 or ``keypoints`` (m, p, 2 or 3).
 
     Args:
         data_spec: The images and classes.
@@ -59,7 +61,10 @@ class Detection(ImageTask):
         self._parts: tuple[str, ...] = ()
         self._predicted: list[dict[str, Tensor]] = []
         self._names = data_spec.classes
-        self._first = FirstSamples(spec.samples, IMAGE, BOXES, LABELS, *([INSTANCES] if self._masks else []))
+        self._points = data_spec.points
+        self._sigmas = () if self._points is None else sigmas_of(self._points, spec.keypoint_sigmas)
+        further = [*([INSTANCES] if self._masks else []), *([POINTS] if self._points else [])]
+        self._first = FirstSamples(spec.samples, IMAGE, BOXES, LABELS, *further)
 
     def _targets(self, batch: Batch, rows: Sequence[int]) -> list[dict[str, Tensor]]:
         """What the network is to find in each of these images; boxes without area are left out."""
@@ -71,6 +76,8 @@ class Detection(ImageTask):
             if self._masks:
                 numbers = 1 + kept.nonzero().squeeze(1)
                 target["masks"] = (batch[INSTANCES][row][None] == numbers[:, None, None]).to(torch.uint8)
+            if self._points:
+                target[POINTS] = batch[POINTS][row][kept]
             targets.append(target)
         return targets
 
@@ -164,16 +171,41 @@ class Detection(ImageTask):
             "true_areas": batch["box_area"],
             "scales": batch["box_scale"],
         }
+        if self._points and POINTS in given[0]:
+            arrays |= self._point_arrays(given, batch)
         if self._masks and "masks" in given[0]:
             arrays |= {"mask_ious": boxes.new_zeros(n, most, k), "mask_areas": boxes.new_zeros(n, most)}
         for row, image in enumerate(given):
-            order = image["scores"].argsort(descending=True, stable=True)[:most]
+            order = _surest(image, most)
             for name in ("boxes", "scores", "labels"):
                 arrays[name][row, : len(order)] = image[name][order].to(arrays[name].dtype)
             if "mask_ious" in arrays:
                 masks = (image["masks"][order] >= 0.5).flatten(1)
                 ious, areas = instance_ious(masks, batch[INSTANCES][row].flatten(), batch[LABELS][row])
                 arrays["mask_ious"][row, : len(order)], arrays["mask_areas"][row, : len(order)] = ious, areas
+        return arrays
+
+    def _point_arrays(self, given: Any, batch: Batch) -> dict[str, Tensor]:
+        """Points of the predictions of a batch, in the same order, and how near they are to the true ones."""
+        true, most, names = batch[POINTS], self._spec.max_detections, len(self._sigmas)
+        n, k = true.shape[:2]
+        arrays = {
+            "points": true.new_zeros(n, most, names, 3),
+            "true_points": true,
+            "point_similarities": true.new_zeros(n, most, k),
+        }
+        for row, image in enumerate(given):
+            points = image[POINTS][_surest(image, most)].to(true.dtype)
+            if points.shape[1:] not in ((names, 2), (names, 3)):
+                raise UserError(
+                    f"the network gives keypoints of shape {tuple(points.shape)}; expected (m, {names}, 2 or 3) for m"
+                    f" boxes of these data, whose objects have {names} points"
+                )
+            arrays["points"][row, : len(points), :, :2] = points[..., :2]
+            arrays["points"][row, : len(points), :, 2] = 1
+            arrays["point_similarities"][row, : len(points)] = keypoint_similarities(
+                points, true[row], batch[BOXES][row], batch["box_area"][row], batch["box_scale"][row], self._sigmas
+            )
         return arrays
 
     def on_validation_epoch_end(self) -> None:
@@ -200,9 +232,13 @@ class Detection(ImageTask):
             parts = {name: image[name][shown] for name in ("boxes", "labels", "scores")}
             if "masks" in image:
                 parts["masks"] = image["masks"][shown].reshape(-1, *batch[IMAGE].shape[2:]) >= 0.5
+            if self._points and POINTS in image:
+                places = image[POINTS][shown][..., :2]
+                parts[POINTS] = torch.cat([places, 2 * torch.ones_like(places[..., :1])], -1)
             predicted.append(_on_host(parts))
         images: NDArray[np.uint8] = batch[IMAGE].cpu().numpy()
-        return box_picture(images, [_on_host(part) for part in self._truth(batch)], predicted, self._names)
+        truth = [_on_host(part) for part in self._truth(batch)]
+        return box_picture(images, truth, predicted, self._names, self._points)
 
     def _truth(self, batch: Batch) -> list[dict[str, Tensor]]:
         """Of each image its boxes, regions that count for nothing included, labels, and masks where there are any."""
@@ -212,6 +248,8 @@ class Detection(ImageTask):
             truth.append({"boxes": batch[BOXES][row][there], "labels": labels[there]})
             if self._masks:
                 truth[-1]["masks"] = batch[INSTANCES][row][None] == 1 + there[:, None, None]
+            if self._points:
+                truth[-1][POINTS] = batch[POINTS][row][there]
         return truth
 
     def _over_all_ranks(self, part: dict[str, NDArray[Any]]) -> dict[str, float]:
@@ -230,9 +268,17 @@ class Detection(ImageTask):
             return {}
         metrics = detection_metrics(arrays, spec.areas, spec.max_detections)
         if arrays.mask_ious is not None:
-            of_masks = detection_metrics(arrays, spec.areas, spec.max_detections, masks=True)
+            of_masks = detection_metrics(arrays, spec.areas, spec.max_detections, by="mask")
             metrics |= {f"mask_{name}": of_masks[name] for name in ("ap", "ap50", "ap75") if name in of_masks}
+        if arrays.points is not None:
+            of_points = keypoint_metrics(arrays, spec.max_detections)
+            metrics |= {f"keypoint_{name}": value for name, value in of_points.items()}
         return metrics
+
+
+def _surest(image: Mapping[str, Tensor], most: int) -> Tensor:
+    """Which predictions of an image count, (m,), the surest first."""
+    return image["scores"].argsort(descending=True, stable=True)[:most]
 
 
 def _check_predictions(given: Any, images: int) -> None:
@@ -272,8 +318,8 @@ def build(
         schedule: Factory of the schedule.
 
     Raises:
-        UserError: A slot holds several components, or the data have no images, no boxes, or no instances where the
-            network learns masks.
+        UserError: A slot holds several components, or the data have no images, no boxes, no instances where the
+            network learns masks, or no keypoints where it learns points.
     """
     check_one_of_each(spec.name, model=model, optimizer=optimizer, schedule=schedule)
     if data_spec.num_classes == 0 or not set(NEEDED) <= set(data_spec.fields):
@@ -285,5 +331,13 @@ def build(
     if getattr(model, "needs_instances", False) and not data_spec.of_kind("instances"):
         raise UserError(
             "the network learns masks of objects, and these data have no field instances (truth: instances)"
+        )
+    if getattr(model, "needs_points", False) and data_spec.points is None:
+        raise UserError(
+            "the network learns points of objects, and these data have no field keypoints (truth: keypoints)"
+        )
+    if spec.keypoint_sigmas and data_spec.points is None:
+        raise UserError(
+            "task.keypoint_sigmas: these data have no field keypoints; leave it out, or set truth: keypoints"
         )
     return Detection(data_spec, model, optimizer, schedule, spec)

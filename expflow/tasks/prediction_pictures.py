@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from expflow.data.dataspec import VOID
+from expflow.data.keypoint_layout import KeypointLayout
 from expflow.data.kinds.boxes import classes_of, is_ignored
+from expflow.data.kinds.keypoints import draw_points, point_colours
 from expflow.data.kinds.mask import painted, palette
 
 MASK_SIDE, BOX_SIDE = 192, 288
@@ -19,6 +21,9 @@ whole factor. Scores are written beside boxes, and need the room."""
 
 SHOWN_SCORE = 0.3
 """Predictions with a smaller score are not drawn."""
+
+POINT_RADIUS = 3
+"""Pixels from the middle of a keypoint to its edge."""
 
 MOST_LABELLED = 8
 """Boxes of an image at which class and score are written: more texts would hide each other and the image."""
@@ -61,24 +66,28 @@ def box_picture(
     true: Sequence[Mapping[str, NDArray[Any]]],
     predicted: Sequence[Mapping[str, NDArray[Any]]],
     classes: Sequence[str],
+    layout: KeypointLayout | None = None,
 ) -> Pixels:
     """Return images with their true boxes, and beside each with the predicted ones, (height, width, 3).
 
     Args:
         images: (n, c, h, w).
         true: Of each image ``boxes`` (m, 4) in its pixels and ``labels`` (m,), negative where a region counts for
-            nothing; perhaps ``masks`` (m, h, w) of bools.
+            nothing; perhaps ``masks`` (m, h, w) of bools, and ``keypoints`` (m, p, 3) x, y and visibility.
         predicted: Likewise, and ``scores`` (m,), none below :data:`SHOWN_SCORE`.
         classes: Names of the classes.
+        layout: Which points the objects have; None for none.
     """
     rows, seen = [], set[int]()
     for image, there, given in zip(_rgb(images), true, predicted, strict=True):
         surest = np.argsort(-given["scores"], kind="stable")
         shown = {name: values[surest] for name, values in given.items()}
-        rows.append([_with_boxes(image, objects, classes) for objects in (there, shown)])
+        rows.append([_with_boxes(image, objects, classes, layout) for objects in (there, shown)])
         seen |= {*classes_of(there["labels"]).tolist(), *shown["labels"].tolist()}
     colours = _box_colours(classes)
     legend = [(classes[number], colours[number]) for number in sorted(seen) if 0 <= number < len(classes)]
+    if layout is not None:
+        legend += zip(layout.names, point_colours(len(layout.names)), strict=True)
     return _sheet(("truth", f"predicted, score {SHOWN_SCORE} and more"), rows, legend)
 
 
@@ -123,8 +132,10 @@ def _magnified(pixels: Pixels, side: int) -> Image.Image:
     return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
 
 
-def _with_boxes(whole: Pixels, objects: Mapping[str, NDArray[Any]], classes: Sequence[str]) -> Image.Image:
-    """An image with the masks and the boxes of objects; frames are thin around what counts for nothing."""
+def _with_boxes(
+    whole: Pixels, objects: Mapping[str, NDArray[Any]], classes: Sequence[str], layout: KeypointLayout | None
+) -> Image.Image:
+    """An image with the masks, the boxes and the points of objects; frames are thin around what counts for nothing."""
     labels, numbers = objects["labels"], classes_of(objects["labels"])
     scale, image = _scale(whole, BOX_SIDE), _shrunk(whole, BOX_SIDE)
     if len(objects.get("masks", ())):
@@ -140,6 +151,8 @@ def _with_boxes(whole: Pixels, objects: Mapping[str, NDArray[Any]], classes: Seq
         left, top, right, bottom = (objects["boxes"][row] * scale).round().tolist()
         frame = (left, top, max(right - 1, left), max(bottom - 1, top))
         pen.rectangle(frame, outline=colours[numbers[row]], width=1 if ignored[row] else 2)
+    if layout is not None and "keypoints" in objects:
+        draw_points(pen, objects["keypoints"][rows[::-1]] * [scale, scale, 1], layout, POINT_RADIUS)
     for row in rows[:MOST_LABELLED][::-1] if "scores" in objects else ():
         name = f"{classes[numbers[row]][:16]} " if len(classes) > 1 else ""
         text = f"{name}{objects['scores'][row]:.2f}"

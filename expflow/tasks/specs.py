@@ -192,6 +192,11 @@ class DetectionSpec(PenalisedTaskSpec):
         ge=10,
         le=1000,
     )
+    keypoint_sigmas: tuple[Annotated[float, Field(gt=0)], ...] = identity(
+        (),
+        description="How far keypoints may be off where keypoint_ap is measured, as a share of the root of the object's"
+        " area: one number for all, or one for each. By default COCO's where they are its 17 of a person, else 0.05.",
+    )
     samples: int = _samples_field()
 
     @model_validator(mode="after")

@@ -50,6 +50,10 @@ class ProgressiveResizing(Callback):
         batch["image"] = resize(batch["image"], [pixels, pixels], antialias=True)
         if isinstance(batch.get("boxes"), Tensor):
             batch["boxes"] = batch["boxes"] * batch["boxes"].new_tensor([pixels / width, pixels / height] * 2)
+        if isinstance(batch.get("keypoints"), Tensor):
+            batch["keypoints"] = batch["keypoints"] * batch["keypoints"].new_tensor(
+                [pixels / width, pixels / height, 1]
+            )
         for name in self._masks:
             batch[name] = resize(batch[name], [pixels, pixels], InterpolationMode.NEAREST_EXACT)
         if self._probe and pixels not in self._probed:

@@ -51,6 +51,10 @@ SMALL = {
     ),
     "faster_rcnn": ({**BACKBONE, "head_width": 4, "hidden": 8, "proposals": 20, "extra_levels": 1}, (3, 32, 40)),
     "fcos": ({**BACKBONE, "head_width": 32, "smallest_stride": 2, "fpn": False, "extra_levels": 1}, (3, 32, 40)),
+    "keypoint_rcnn": (
+        {**BACKBONE, "head_width": 4, "hidden": 8, "keypoint_width": 4, "keypoint_layers": 2, "proposals": 20},
+        (3, 32, 40),
+    ),
     "mask_rcnn": ({**BACKBONE, "head_width": 4, "hidden": 8, "mask_width": 4, "proposals": 20}, (3, 32, 40)),
     "retinanet": ({**BACKBONE, "head_width": 4, "smallest_stride": 2}, (3, 32, 40)),
     "ssd": ({**BACKBONE, "head_width": 4, "smallest_stride": 2, "extra_levels": 1}, (3, 32, 40)),
@@ -155,8 +159,9 @@ def objects(height, width):
     boxes = torch.tensor([[2.0, 2, 20, 24], [6, 4, 14, 12]])
     masks = torch.zeros(2, height, width, dtype=torch.uint8)
     masks[0, 2:24, 2:20] = masks[1, 4:12, 6:14] = 1
-    labels = torch.tensor([0, CLASSES - 1])
-    return [{"boxes": boxes[:n], "labels": labels[:n], "masks": masks[:n]} for n in (2, 1, 0)]
+    labels, points = torch.tensor([0, CLASSES - 1]), torch.full((2, 17, 3), 8.0)
+    parts = {"boxes": boxes, "labels": labels, "masks": masks, "keypoints": points}
+    return [{name: part[:n] for name, part in parts.items()} for n in (2, 1, 0)]
 
 
 def test_every_family_of_ours_has_a_small_case():

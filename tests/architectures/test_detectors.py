@@ -9,8 +9,10 @@ import torchvision
 from expflow.architectures import build
 from expflow.architectures.accounting import count_parameters
 from expflow.architectures.detr import corners, generalised_iou
-from expflow.architectures.specs.detection_names import TORCHVISION_DETECTION, TORCHVISION_KEYPOINTS
+from expflow.architectures.specs.detection_names import TORCHVISION_DETECTION
 from expflow.config import load
+from expflow.data.dataspec import DataSpec, FieldSpec
+from expflow.data.keypoint_layout import KeypointLayout
 from expflow.errors import ExperimentInvalid
 from expflow.registry import MODELS
 from tests.architectures.nets import data, meta, params
@@ -40,6 +42,7 @@ def test_ssd300_has_as_many_parameters_as_published(classes, published):
     [
         ("faster_rcnn", "fasterrcnn_resnet50_fpn", 1, 1),
         ("mask_rcnn", "maskrcnn_resnet50_fpn", 1, 1),
+        ("keypoint_rcnn", "keypointrcnn_resnet50_fpn", 1, 1),
         ("retinanet", "retinanet_resnet50_fpn", 0, 2),
         ("fcos", "fcos_resnet50_fpn", 0, 2),
     ],
@@ -52,9 +55,37 @@ def test_a_head_on_our_resnet_is_as_large_as_torchvisions_whole_network(ours, th
     assert count(f"torchvision/{theirs}", 10) == count_parameters(whole)
 
 
+def test_keypoint_rcnn_has_as_many_parameters_as_published():
+    """Of torchvision's weights for people, 17 points of one class, whose batch norms are frozen and have no parameters."""
+    published = torchvision.models.get_weight("KeypointRCNN_ResNet50_FPN_Weights.COCO_V1").meta["num_params"]
+    assert published == 59_137_258
+    assert count("keypoint_rcnn", 1, backbone="resnet50", extra_levels=1, frozen_norms=True) == published
+    norms = 2 * 26_560  # weights and biases of ResNet-50's
+    assert count("torchvision/keypointrcnn_resnet50_fpn", 1) == published + norms
+
+
+@pytest.mark.parametrize("name", ["keypoint_rcnn", "torchvision/keypointrcnn_resnet50_fpn"])
+def test_as_many_points_are_found_as_the_data_have(name):
+    keys = {"backbone": "resnet50"} if name == "keypoint_rcnn" else {}
+    images = data(size=64, classes=1)
+    points = FieldSpec((2, 5, 3), "float32", kind="keypoints", points=KeypointLayout(tuple("abcde")))
+    pointed = DataSpec({**images.fields, "keypoints": points}, images.classes)
+    five, seventeen = (params(meta(spec(name, **keys), spec_of)) for spec_of in (pointed, images))
+    assert seventeen - five == 12 * (512 * 4 * 4 + 1), "a transposed convolution of 4x4 and a bias for each point"
+
+
+@pytest.mark.parametrize(
+    ("name", "instances", "points"),
+    [("fasterrcnn", False, False), ("maskrcnn", True, False), ("keypointrcnn", False, True)],
+)
+def test_a_whole_network_asks_for_the_truth_that_it_learns_and_no_other(name, instances, points):
+    network = meta(spec(f"torchvision/{name}_resnet50_fpn"), data(size=64, classes=1))
+    assert (network.needs_instances, network.needs_points) == (instances, points)
+
+
 def test_torchvision_registers_the_detectors_that_are_named():
     names = torchvision.models.list_models(module=torchvision.models.detection)
-    assert set(names) == {*TORCHVISION_DETECTION, *TORCHVISION_KEYPOINTS}
+    assert set(names) == {*TORCHVISION_DETECTION}
 
 
 def test_frozen_norms_have_no_parameters_and_keep_their_statistics():
@@ -93,7 +124,7 @@ def test_the_generalised_overlap_is_torchvisions():
             "detection",
             "its norms have 32 groups; expected a multiple of 32; nearest: 32",
         ),
-        ("torchvision/keypointrcnn_resnet50_fpn", "detection", "finds keypoints, which no field of the data holds"),
+        ("torchvision/keypointrcnn_resnet50_fpn", "classification", "keypointrcnn_resnet50_fpn gives boxes with"),
         ("torchvision/fasterrcnn_resnet51", "detection", "nearest: torchvision/fasterrcnn_resnet50_fpn"),
     ],
 )

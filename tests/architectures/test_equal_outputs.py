@@ -50,6 +50,7 @@ def copied_in_order(ours, theirs):
     [
         ("faster_rcnn", "fasterrcnn_resnet50_fpn", {"extra_levels": 1}, {"box_score_thresh": 0.0}),
         ("mask_rcnn", "maskrcnn_resnet50_fpn", {"extra_levels": 1}, {"box_score_thresh": 0.0}),
+        ("keypoint_rcnn", "keypointrcnn_resnet50_fpn", {"extra_levels": 1}, {"box_score_thresh": 0.0}),
         (
             "retinanet",
             "retinanet_resnet50_fpn",
@@ -60,7 +61,7 @@ def copied_in_order(ours, theirs):
     ],
 )
 def test_a_head_on_our_resnet_finds_what_torchvisions_whole_detector_finds(name, theirs, keys, arguments):
-    two_stages = int(name in ("faster_rcnn", "mask_rcnn"))
+    two_stages = int(name.endswith("_rcnn"))
     images = data(size=64, classes=CLASSES)
     common = {"max_detections": 20, "score_threshold": 0.0, "nms_threshold": 0.5}
     common |= {"proposals": 50} if two_stages else {}

@@ -295,7 +295,7 @@ def test_places_and_rows_have_the_shapes_of_torchs():
         assert described(call_operation(op, args, {})) == described(op(*args)), (op, args)
 
 
-HEADS_OF_TORCHVISION = {"faster_rcnn", "mask_rcnn", "retinanet", "fcos", "ssd"}
+HEADS_OF_TORCHVISION = {"faster_rcnn", "keypoint_rcnn", "mask_rcnn", "retinanet", "fcos", "ssd"}
 """Families that cannot do without that package."""
 
 

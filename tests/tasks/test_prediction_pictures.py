@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from expflow.data.keypoint_layout import KeypointLayout
 from expflow.data.kinds.boxes import label_code
 from expflow.data.kinds.mask import OPACITY, palette
-from expflow.tasks.prediction_pictures import BOX_SIDE, MASK_SIDE, box_picture, mask_picture
+from expflow.tasks.prediction_pictures import BOX_SIDE, MASK_SIDE, POINT_RADIUS, box_picture, mask_picture
 from expflow.tasks.samples import drawn
 
 NAMES = ("ground", "cat", "dog")
@@ -92,3 +93,22 @@ def test_the_surest_box_lies_on_top_and_masks_are_painted() -> None:
     left = 2 * GAP + 64 * times
     assert picture[LINE + 40 * times, left + 8 * times].tolist() == palette(4)[2].tolist()
     assert picture[LINE + 40 * times, left + 40 * times].tolist() == (OPACITY * palette(4)[2]).round().tolist()
+
+
+def test_points_have_colours_of_their_own_and_hidden_ones_are_hollow() -> None:
+    layout = KeypointLayout(("nose", "tail"))
+    points = np.float32([[[20, 20, 2], [40, 40, 1]], [[0, 0, 0], [50, 10, 2]]])
+    there = {**objects([[8, 8, 60, 60], [2, 2, 62, 62]], [0, 0]), "keypoints": points}
+    nothing = {**objects([], []), "scores": np.zeros(0), "keypoints": points[:0]}
+    picture = box_picture(black(1), [there], [nothing], NAMES, layout)
+    times, colours = BOX_SIDE // 64, palette(3)[1:].tolist()
+
+    def at(x: float, y: float) -> list[int]:
+        return picture[LINE + round(y * times), GAP + round(x * times)].tolist()  # type: ignore[no-any-return]
+
+    assert at(20, 20) == colours[0]
+    assert at(40, 40) == [0, 0, 0]
+    assert at(40 + POINT_RADIUS / times, 40) == colours[1]
+    assert at(50, 10) == colours[1]
+    assert at(0, 0) == [0, 0, 0], "a point that is not known is not drawn"
+    assert {tuple(colour) for colour in colours} <= colours_in(picture[-LINE - GAP :]), "the legend names them"

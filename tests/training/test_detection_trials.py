@@ -10,8 +10,8 @@ import pytest
 from expflow.config import load
 from expflow.config.schema import Recipe
 from expflow.data.prepare.build import prepare
-from expflow.errors import Preempted
-from expflow.tasks.average_precision import detection_metrics
+from expflow.errors import Preempted, UserError
+from expflow.tasks.average_precision import detection_metrics, keypoint_metrics
 from expflow.training import Attempt
 from expflow.training.evaluation.kept_detections import load_detections
 from tests.training.comparing import comparable
@@ -63,8 +63,24 @@ def test_two_ranks_train_and_measure_what_one_does(scenes: tuple[Recipe, Path], 
         assert two[-1].metrics[f"val/{name}"] == pytest.approx(value, abs=1e-12)
 
 
+POSES = {
+    "truth": "keypoints",
+    "model": "keypoint_rcnn",
+    "more": ", proposals: 20, hidden: 8, keypoint_width: 4, keypoint_layers: 2",
+}
+
+
+def test_two_ranks_measure_the_points_that_one_does(tmp_path: Path) -> None:
+    recipe, root = recipe_in(tmp_path, **POSES)
+    _, reports = train(Attempt(recipe, 0, root, tmp_path / "two"), ranks=2)
+    kept = load_detections(tmp_path / "two" / "detections-val.npz")
+    assert np.array_equal(kept.ids, np.arange(13))
+    for name, value in keypoint_metrics(kept, 20).items():
+        assert reports[-1].metrics[f"val/keypoint_{name}"] == pytest.approx(value, abs=1e-12)
+
+
 @pytest.mark.parametrize(
-    ("question", "keys"), [(1, {}), (3, {"model": "faster_rcnn", "more": ", proposals: 20, hidden: 8"})]
+    ("question", "keys"), [(1, {}), (3, {"model": "faster_rcnn", "more": ", proposals: 20, hidden: 8"}), (3, POSES)]
 )
 def test_a_trial_that_was_cut_is_the_trial_that_was_not(question: int, keys: dict[str, str], tmp_path: Path) -> None:
     """Faster R-CNN draws the regions that it learns from by chance."""
@@ -86,3 +102,36 @@ def test_masks_of_objects_are_learned_and_measured(tmp_path: Path) -> None:
     kept = load_detections(tmp_path / "trial" / "detections-val.npz")
     assert kept.mask_ious is not None
     assert 0 < kept.mask_ious.max() <= 1
+
+
+def test_points_of_objects_are_learned_weighed_measured_and_kept(tmp_path: Path) -> None:
+    recipe, root = recipe_in(tmp_path, **{**POSES, "accumulate": "1"})
+    _, reports = train(Attempt(recipe, 0, root, tmp_path / "trial"))
+    metrics = reports[-1].metrics
+    parts = [name for name in metrics if name.startswith("train/loss_") and name != "train/loss"]
+    assert metrics["train/loss_keypoint"] > 0
+    assert metrics["train/loss"] == pytest.approx(sum(metrics[name] for name in parts), rel=1e-5)
+    assert 0 <= metrics["val/keypoint_ap"] <= metrics["val/keypoint_ap50"] <= 1
+    assert 0 <= metrics["val/keypoint_ar"] <= 1
+    kept = load_detections(tmp_path / "trial" / "detections-val.npz")
+    assert kept.points is not None
+    assert kept.true_points is not None
+    assert kept.point_similarities is not None
+    assert 0 < kept.point_similarities.max() <= 1
+    assert kept.points.shape[2:] == kept.true_points.shape[2:] == (4, 3)
+    weighed = recipe.model_copy(
+        update={"task": recipe.task.model_copy(update={"loss_weights": {"loss_keypoint": 0.0}})}
+    )
+    _, without = train(Attempt(weighed, 0, root, tmp_path / "weighed"))
+    rest = sum(without[-1].metrics[name] for name in parts if name != "train/loss_keypoint")
+    assert without[-1].metrics["train/loss"] == pytest.approx(rest, rel=1e-5)
+
+
+def test_points_that_nobody_knows_are_asked_for_by_name(tmp_path: Path) -> None:
+    recipe, root = recipe_in(tmp_path, **{**POSES, "truth": "boxes"})
+    with pytest.raises(UserError, match=r"the network learns points of objects, .* no field keypoints \(truth: keyp"):
+        train(Attempt(recipe, 0, root))
+    recipe, root = recipe_in(tmp_path, **POSES)
+    sigmas = recipe.model_copy(update={"task": recipe.task.model_copy(update={"keypoint_sigmas": (0.1, 0.2)})})
+    with pytest.raises(UserError, match=r"task.keypoint_sigmas: expected one .* of the 4 .*topmost.*, found 2"):
+        train(Attempt(sigmas, 0, root))

@@ -26,6 +26,12 @@ model: {name: mask_rcnn, backbone: resnet, layout: [1, 1, 1], width: 4, norm: la
         score_threshold: 0.0, max_detections: 20, proposals: 20, hidden: 8, mask_width: 4}
 task: {name: detection, areas: [60, 120]%s}
 """,
+    "keypoints": """
+model: {name: keypoint_rcnn, backbone: resnet, layout: [1, 1, 1], width: 4, norm: layer, head_width: 8,
+        smallest_stride: 2, score_threshold: 0.0, max_detections: 20, proposals: 20, hidden: 8, keypoint_width: 4,
+        keypoint_layers: 2}
+task: {name: detection, areas: [60, 120]%s}
+""",
 }
 
 

@@ -8,6 +8,7 @@ TORCHVISION_DETECTION = (
     "fasterrcnn_resnet50_fpn",
     "fasterrcnn_resnet50_fpn_v2",
     "fcos_resnet50_fpn",
+    "keypointrcnn_resnet50_fpn",
     "maskrcnn_resnet50_fpn",
     "maskrcnn_resnet50_fpn_v2",
     "retinanet_resnet50_fpn",
@@ -15,7 +16,4 @@ TORCHVISION_DETECTION = (
     "ssd300_vgg16",
     "ssdlite320_mobilenet_v3_large",
 )
-"""Detectors of torchvision but for the one of keypoints; a test compares them with what it registers."""
-
-TORCHVISION_KEYPOINTS = ("keypointrcnn_resnet50_fpn",)
-"""Networks of torchvision that no task trains: no field of the data holds keypoints."""
+"""Detectors of torchvision; a test compares them with what it registers."""

@@ -75,6 +75,13 @@ class MaskRCNNSpec(FasterRCNNSpec):
     mask_width: int = identity(256, description="Channels of the layers that make masks.", ge=1, le=MAX_CHANNELS)
 
 
+class KeypointRCNNSpec(FasterRCNNSpec):
+    """Keypoint R-CNN (He et al. 2017, arXiv 1703.06870, section 5): Faster R-CNN with the points of each object."""
+
+    keypoint_width: int = identity(512, description="Channels of the layers that find points.", ge=1, le=MAX_CHANNELS)
+    keypoint_layers: int = identity(8, description="How many of these layers there are.", ge=1, le=MAX_LAYERS)
+
+
 class RetinaNetSpec(AnchoredDetectorSpec):
     """RetinaNet (Lin et al. 2017, arXiv 1708.02002): one stage, all anchors at once, with the focal loss."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +77,7 @@ class SampleGeometry:
         pad_at: (top, left) of that part in the padded image.
         mirrored: Whether left and right are exchanged at last.
         objects: Which of the sample's boxes are left, and where; None before that was worked out.
+        point_order: Of each of an object's points the one that it is in a mirrored image; () where objects have none.
     """
 
     view: CropView
@@ -83,6 +85,24 @@ class SampleGeometry:
     pad_at: tuple[int, int] = (0, 0)
     mirrored: bool = False
     objects: VisibleObjects | None = None
+    point_order: tuple[int, ...] = ()
+
+    @property
+    def shift(self) -> NDArray[np.int64]:
+        """By how much padding and the crop behind it move what was taken: (x, y) in pixels."""
+        return np.asarray([self.pad - self.pad_at[1], self.pad - self.pad_at[0]] if self.pad else [0, 0])
+
+
+def in_view(places: NDArray[np.floating[Any]], view: CropView) -> NDArray[np.float64]:
+    """Where places of the stored image lie in what is taken of it, (…, 2) -> (…, 2).
+
+    Args:
+        places: (x, y) of each, in pixels of the stored image.
+        view: What is taken.
+    """
+    scale = np.asarray([view.resized[1] / view.box.width, view.resized[0] / view.box.height])
+    placed = (places - np.asarray([view.box.left, view.box.top])) * scale - np.asarray([view.at[1], view.at[0]])
+    return np.asarray(placed, np.float64)
 
 
 def evaluation_view(size: Size, sizes: ImageSizes) -> CropView:

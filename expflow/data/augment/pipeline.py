@@ -28,8 +28,10 @@ from expflow.data.augment.specs import AugmentedSourceSpec, RandomResizedCrop, T
 from expflow.data.dataspec import VOID, DataSpec
 from expflow.data.decode.errors import Undecodable
 from expflow.data.decode.lazy_image import open_image
+from expflow.data.keypoint_layout import KeypointLayout
 from expflow.data.kinds import decode, image_first, kind_of
 from expflow.data.kinds.boxes import visible_objects
+from expflow.errors import UserError
 
 Arrays = dict[str, NDArray[Any]]
 """One array per field; the first axis counts samples."""
@@ -49,7 +51,7 @@ class AugmentationPipeline:
         seed: What is random derives from it, the epoch and the sample's id alone.
 
     Raises:
-        UserError: The samples would not fit into one batch.
+        UserError: The samples would not fit into one batch, or objects have points that cannot be mirrored.
     """
 
     def __init__(
@@ -70,6 +72,9 @@ class AugmentationPipeline:
         self._image = "image" in self._fields
         self._specs = dataspec.fields
         self._boxes = next((name for name in self._fields if dataspec.fields[name].kind == "boxes"), None)
+        self._point_order = () if dataspec.points is None else dataspec.points.mirrored
+        if dataspec.points is not None and self._train.flip:
+            _check_sides(dataspec.points)
         self._min_visible = self._train.min_visible if training else 0.0
         spatial = (name for name in self._fields if kind_of(dataspec.fields[name]).spatial)
         self._following = {name: kind_of(dataspec.fields[name]) for name in spatial if name != "image"}
@@ -152,7 +157,7 @@ class AugmentationPipeline:
             top, left = (sample_random.integer(key, sample_random.PAD + axis, 2 * pad + 1) for axis in (0, 1))
             pad_at = (top, left)
         mirrored = sample_random.uniform(key, sample_random.FLIP) < self._train.flip
-        return SampleGeometry(self._view(size, key), pad, pad_at, mirrored)
+        return SampleGeometry(self._view(size, key), pad, pad_at, mirrored, point_order=self._point_order)
 
     def _view(self, size: Size, key: int) -> CropView:
         crop = self._crop
@@ -227,3 +232,13 @@ class AugmentationPipeline:
                 pixels = np.where(chosen, pixels[..., ::-1], pixels)
             changed[name] = pixels
         return changed
+
+
+def _check_sides(layout: KeypointLayout) -> None:
+    """Refuse to mirror objects of which a point is of one side alone. Raises UserError."""
+    if layout.one_sided:
+        names = ", ".join(layout.one_sided)
+        raise UserError(
+            f"data.train.flip: in a mirrored image the points {names} are of the other side, and there is no point"
+            " there that they could be; leave flip out, or name pairs of points (mirrored_points)"
+        )

@@ -16,6 +16,7 @@ from expflow.data.kinds.base import Codec, FieldKind, SampleDrawing
 from expflow.data.kinds.boxes import BoxAreaKind, BoxesKind, BoxLabelKind, BoxScaleKind
 from expflow.data.kinds.image import ImageKind
 from expflow.data.kinds.instances import InstancesKind
+from expflow.data.kinds.keypoints import KeypointsKind
 from expflow.data.kinds.label import LabelKind
 from expflow.data.kinds.labels import LabelsKind
 from expflow.data.kinds.mask import MaskKind
@@ -41,6 +42,7 @@ KINDS: dict[str, FieldKind] = {
     "box_label": BoxLabelKind(),
     "box_area": BoxAreaKind(),
     "box_scale": BoxScaleKind(),
+    "keypoints": KeypointsKind(),
     "mask": MaskKind(),
     "instances": InstancesKind(),
     "label": LabelKind(),

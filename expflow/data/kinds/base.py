@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from expflow.data.dataspec import FieldSpec
+from expflow.data.keypoint_layout import KeypointLayout
 from expflow.data.shards.statistics import SampleCounts
 
 if TYPE_CHECKING:
@@ -37,10 +38,12 @@ class SampleDrawing:
     Attributes:
         picture: what is drawn, RGB; None before the image has been.
         words: what is written under it.
+        points: which points objects have; None for none.
     """
 
     picture: Image.Image | None = None
     words: list[str] = field(default_factory=list)
+    points: KeypointLayout | None = None
 
 
 class FieldKind(ABC):

@@ -3,6 +3,7 @@
 The member is ``{"scale": s, "boxes": [{"box": [left, top, right, bottom], "class": c, …}]}``: corners in pixels of the
 stored image, the right and lower ones exclusive; ``crowd`` and ``difficult`` mark regions that neither loss nor metric
 counts; ``area`` is the object's, in pixels of the original image, of which ``scale`` are one of the stored image's.
+``points`` are the object's keypoints, ``[x, y, visibility, …]`` (:mod:`expflow.data.kinds.point_rows`).
 
 Batches hold as many rows as the fullest sample has boxes: ``boxes`` (k, 4), ``box_label`` (k,), ``box_area`` (k,), and
 for each sample ``box_scale`` ().
@@ -20,11 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ImageDraw
 
-from expflow.data.augment.geometry import SampleGeometry, VisibleObjects
+from expflow.data.augment.geometry import SampleGeometry, VisibleObjects, in_view
 from expflow.data.dataspec import BOXES_MEMBER, FieldSpec
 from expflow.data.decode.errors import Undecodable
 from expflow.data.kinds.base import Codec, FieldKind, SampleDrawing
 from expflow.data.kinds.mask import palette
+from expflow.data.kinds.point_rows import check_points, is_number, point_row, points_of_rows
 from expflow.data.shards.statistics import SampleCounts
 
 NO_BOX = -1
@@ -33,7 +35,7 @@ NO_BOX = -1
 Labels = TypeVar("Labels", bound=Any)
 """An array of numpy's or a tensor of torch's; what follows computes with either."""
 
-_KEYS = {"box", "class", "crowd", "difficult", "area"}
+_KEYS = {"box", "class", "crowd", "difficult", "area", "points"}
 
 
 def label_code(number: int, *, crowd: bool = False, difficult: bool = False) -> int:
@@ -86,15 +88,18 @@ class ObjectBoxes:
         labels: (n,) as :func:`label_code` gives them.
         areas: (n,) of the objects, in pixels of the original image.
         scale: pixels of the original image that one of the stored image's is wide.
+        points: (n, p, 3) x, y in pixels of the stored image and visibility of each object's points: 0 not known, 1
+            hidden, 2 seen, as COCO has it; None where objects have none.
     """
 
     boxes: NDArray[np.float32]
     labels: NDArray[np.int64]
     areas: NDArray[np.float32]
     scale: float = 1.0
+    points: NDArray[np.float32] | None = None
 
     @classmethod
-    def of(cls, boxes: Any, labels: Any, areas: Any = None, scale: float = 1.0) -> ObjectBoxes:
+    def of(cls, boxes: Any, labels: Any, areas: Any = None, scale: float = 1.0, points: Any = None) -> ObjectBoxes:
         """Return boxes with the areas of the boxes where no others are known.
 
         Args:
@@ -102,11 +107,14 @@ class ObjectBoxes:
             labels: (n,), likewise.
             areas: (n,), likewise; nan and None stand for the box's own.
             scale: as the attribute.
+            points: (n, p, 3), likewise; None for none.
         """
         corners = np.asarray(boxes, np.float32).reshape(-1, 4)
         own = box_areas(corners) * np.float32(scale) ** 2
         given = own if areas is None else np.asarray(areas, np.float32).reshape(-1)
-        return cls(corners, np.asarray(labels, np.int64).reshape(-1), np.where(np.isnan(given), own, given), scale)
+        known = np.where(np.isnan(given), own, given)
+        theirs = None if points is None else np.asarray(points, np.float32)
+        return cls(corners, np.asarray(labels, np.int64).reshape(-1), known, scale, theirs)
 
 
 def box_areas(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -126,12 +134,16 @@ def encode_boxes(value: ObjectBoxes) -> bytes:
     """
     rows = []
     own = box_areas(value.boxes) * np.float32(value.scale) ** 2
-    for box, label, area, usual in zip(value.boxes, value.labels.tolist(), value.areas, own, strict=True):
+    points = [()] * len(own) if value.points is None else value.points
+    columns = zip(value.boxes, value.labels.tolist(), value.areas, own, points, strict=True)
+    for box, label, area, usual, known in columns:
         row: dict[str, Any] = {"box": [float(corner) for corner in box], "class": int(classes_of(label))}
         if is_ignored(label):
             row["crowd" if is_crowd(label) else "difficult"] = True
         if area != usual:
             row["area"] = float(area)
+        if len(known):
+            row["points"] = point_row(known)
         rows.append(row)
     scale = {"scale": value.scale} if value.scale != 1 else {}
     return json.dumps({**scale, "boxes": rows}, separators=(",", ":")).encode()
@@ -153,17 +165,14 @@ def decode_boxes(content: bytes | memoryview) -> ObjectBoxes:
     if not isinstance(data, Mapping) or not isinstance(data.get("boxes"), list) or data.keys() - {"scale", "boxes"}:
         raise Undecodable('expected {"boxes": [{"box": [left, top, right, bottom], "class": number}, …]}')
     scale = data.get("scale", 1.0)
-    if not _is_number(scale) or not 0 < scale < math.inf:
+    if not is_number(scale) or not 0 < scale < math.inf:
         raise Undecodable(f"scale: expected a number above 0, found {scale!r}")
     rows = [_checked_row(number, row) for number, row in enumerate(data["boxes"])]
     labels = [
         label_code(row["class"], crowd=bool(row.get("crowd")), difficult=bool(row.get("difficult"))) for row in rows
     ]
-    return ObjectBoxes.of([row["box"] for row in rows], labels, [row.get("area", math.nan) for row in rows], scale)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    areas, points = [row.get("area", math.nan) for row in rows], points_of_rows([row.get("points") for row in rows])
+    return ObjectBoxes.of([row["box"] for row in rows], labels, areas, scale, points)
 
 
 def _checked_row(number: int, row: Any) -> dict[str, Any]:
@@ -171,9 +180,9 @@ def _checked_row(number: int, row: Any) -> dict[str, Any]:
     where = f"box {number}"
     if not isinstance(row, dict) or not {"box", "class"} <= row.keys() <= _KEYS:
         keys = ", ".join(row) if isinstance(row, dict) else type(row).__name__
-        raise Undecodable(f"{where}: expected box, class and perhaps crowd, difficult or area, found {keys}")
+        raise Undecodable(f"{where}: expected box, class and perhaps crowd, difficult, area or points, found {keys}")
     corners = row["box"]
-    if not isinstance(corners, list) or len(corners) != 4 or not all(map(_is_number, corners)):
+    if not isinstance(corners, list) or len(corners) != 4 or not all(map(is_number, corners)):
         raise Undecodable(f"{where}: expected [left, top, right, bottom], found {corners!r}")
     if not (corners[0] < corners[2] and corners[1] < corners[3]):
         raise Undecodable(f"{where}: {corners} has no area; expected [left, top, right, bottom]")
@@ -182,13 +191,13 @@ def _checked_row(number: int, row: Any) -> dict[str, Any]:
     for key in ("crowd", "difficult"):
         if row.get(key, False) not in (False, True, 0, 1):
             raise Undecodable(f"{where}: {key}: expected true or false, found {row[key]!r}")
-    if not _is_number(row.get("area", 1.0)) or row.get("area", 1.0) < 0:
+    if not is_number(row.get("area", 1.0)) or row.get("area", 1.0) < 0:
         raise Undecodable(f"{where}: area: expected a number of pixels, found {row['area']!r}")
     return row
 
 
 def check_boxes(value: ObjectBoxes, height: int, width: int, classes: int) -> None:
-    """Refuse boxes that reach out of their image or are of no class.
+    """Refuse boxes and points that reach out of their image, and boxes of no class.
 
     Args:
         value: the boxes of one image.
@@ -211,6 +220,8 @@ def check_boxes(value: ObjectBoxes, height: int, width: int, classes: int) -> No
         raise Undecodable(
             f"box {number} is of class {wrong}, and there are {classes}, whose numbers are 0 to {classes - 1}"
         )
+    if value.points is not None:
+        check_points(value.points, height, width)
 
 
 def visible_objects(boxes: NDArray[np.float32], geometry: SampleGeometry, min_visible: float) -> VisibleObjects:
@@ -223,12 +234,11 @@ def visible_objects(boxes: NDArray[np.float32], geometry: SampleGeometry, min_vi
         geometry: what is taken of the image.
         min_visible: the smallest share of a box's area that has to be left of it.
     """
-    view, (height, width) = geometry.view, geometry.view.out
-    scale = np.asarray([view.resized[1] / view.box.width, view.resized[0] / view.box.height] * 2)
-    moved = (boxes - np.asarray([view.box.left, view.box.top] * 2)) * scale - np.asarray([view.at[1], view.at[0]] * 2)
+    height, width = geometry.view.out
+    moved = in_view(boxes.reshape(-1, 2, 2), geometry.view).reshape(-1, 4)
     left = moved.clip(0, [width, height] * 2)
     if geometry.pad:
-        by = np.asarray([geometry.pad - geometry.pad_at[1], geometry.pad - geometry.pad_at[0]] * 2)
+        by = np.tile(geometry.shift, 2)
         moved, left = moved + by, (left + by).clip(0, [width, height] * 2)
     if geometry.mirrored:
         left = np.stack([width - left[:, 2], left[:, 1], width - left[:, 0], left[:, 3]], 1)
@@ -238,13 +248,21 @@ def visible_objects(boxes: NDArray[np.float32], geometry: SampleGeometry, min_vi
     return VisibleObjects(rows, left[rows].astype(np.float32))
 
 
-def _visible(geometry: SampleGeometry) -> VisibleObjects:
+def objects_of(geometry: SampleGeometry) -> VisibleObjects:
+    """Return which of a sample's boxes are left, and where.
+
+    Args:
+        geometry: what is taken of the sample's image.
+
+    Raises:
+        ValueError: nobody worked it out, since the data have no boxes.
+    """
     if geometry.objects is None:
         raise ValueError("these data have a field of boxes' properties, and none of boxes")
     return geometry.objects
 
 
-class _FieldOfBoxes(FieldKind):
+class FieldOfBoxes(FieldKind):
     """A field with one row for each box of a sample.
 
     Attributes:
@@ -264,11 +282,11 @@ class _FieldOfBoxes(FieldKind):
 
     def of_member(self, value: Any, field: FieldSpec) -> NDArray[Any]:
         """Return this field of the decoded member, with as many rows as the fullest sample has. Raises ValueError."""
-        return self._filled(self.column(value), field.shape, field.dtype)
+        return self.filled(self.column(value), field.shape, field.dtype)
 
     def taken(self, pixels: NDArray[Any], geometry: SampleGeometry) -> NDArray[Any]:
         """Return the rows of the boxes that are left, in front of empty ones."""
-        return self._filled(pixels[_visible(geometry).rows], pixels.shape, pixels.dtype)
+        return self.filled(pixels[objects_of(geometry).rows], pixels.shape, pixels.dtype)
 
     def count(self, counts: SampleCounts, split: str, value: Any) -> None:
         """Count nothing: the field of the boxes does."""
@@ -276,7 +294,17 @@ class _FieldOfBoxes(FieldKind):
     def draw(self, drawing: SampleDrawing, content: bytes, extension: str, classes: Sequence[str]) -> None:
         """Draw nothing: the field of the boxes does."""
 
-    def _filled(self, rows: NDArray[Any], shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    def filled(self, rows: NDArray[Any], shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+        """Return rows in front of empty ones.
+
+        Args:
+            rows: (m, …) of the boxes.
+            shape: (k, …) of the result.
+            dtype: of the result.
+
+        Raises:
+            ValueError: there are more than ``k``.
+        """
         if len(rows) > shape[0]:
             raise ValueError(f"{len(rows)} boxes in a sample, and the manifest says {shape[0]} at most")
         filled = np.full(shape, self.empty, dtype)
@@ -284,7 +312,7 @@ class _FieldOfBoxes(FieldKind):
         return filled
 
 
-class BoxesKind(_FieldOfBoxes):
+class BoxesKind(FieldOfBoxes):
     """Where the objects are: (k, 4) left, top, right, bottom in pixels, rows of zeros behind the last one."""
 
     codecs: ClassVar = {BOXES_MEMBER: Codec(encode_boxes, decode_boxes)}
@@ -295,7 +323,7 @@ class BoxesKind(_FieldOfBoxes):
 
     def taken(self, pixels: NDArray[Any], geometry: SampleGeometry) -> NDArray[Any]:
         """Return the boxes that are left, where they lie now."""
-        return self._filled(_visible(geometry).boxes, pixels.shape, pixels.dtype)
+        return self.filled(objects_of(geometry).boxes, pixels.shape, pixels.dtype)
 
     def count(self, counts: SampleCounts, split: str, value: Any) -> None:
         """Count the objects of each class; regions that count for nothing are left out."""
@@ -315,7 +343,7 @@ class BoxesKind(_FieldOfBoxes):
         drawing.words.append(" ".join(classes[number] for number in present if number < len(classes)) or "no object")
 
 
-class BoxLabelKind(_FieldOfBoxes):
+class BoxLabelKind(FieldOfBoxes):
     """What each box is around: (k,) its class, :data:`NO_BOX` behind the last one, less for what counts for nothing."""
 
     codecs: ClassVar = {}
@@ -326,7 +354,7 @@ class BoxLabelKind(_FieldOfBoxes):
         return boxes.labels
 
 
-class BoxAreaKind(_FieldOfBoxes):
+class BoxAreaKind(FieldOfBoxes):
     """The area of each object in pixels of the original image, (k,): no crop and no resize changes it."""
 
     codecs: ClassVar = {}

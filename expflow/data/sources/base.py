@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from expflow.data.dataspec import BOXES_MEMBER, FieldSpec
+from expflow.data.keypoint_layout import KeypointLayout
 from expflow.data.permutation import Ids
 from expflow.data.shards.manifest import FIRST_READING
 from expflow.data.shards.passed_over import PassedOver
@@ -151,13 +152,16 @@ BOX_FIELDS = ("boxes", "box_label", "box_area", "box_scale")
 """The fields of boxes, whose values a source gives as one :class:`~expflow.data.kinds.boxes.ObjectBoxes`."""
 
 
-def with_boxes(described: dict[str, Any], most: int, *, instances: bool = False) -> dict[str, Any]:
+def with_boxes(
+    described: dict[str, Any], most: int, *, instances: bool = False, points: KeypointLayout | None = None
+) -> dict[str, Any]:
     """Return ``fields`` and ``shapes`` with boxes in the place of the class.
 
     Args:
         described: what :func:`image_fields` or :func:`file_fields` gave.
         most: boxes of the fullest sample.
         instances: whether there is a map of the image's size as well, of which object each pixel is.
+        points: which points each object has; None for none.
     """
     image = described["shapes"]["image"]
     rows = max(most, 1)
@@ -171,6 +175,10 @@ def with_boxes(described: dict[str, Any], most: int, *, instances: bool = False)
     if instances:
         fields = fields | {"instances": "instances.png"}
         shapes = shapes | {"instances": FieldSpec(image.shape[1:], "int32", image.varies, "instances")}
+    if points is not None:
+        fields = fields | {"keypoints": BOXES_MEMBER}
+        of_points = FieldSpec((rows, len(points.names), 3), "float32", kind="keypoints", points=points)
+        shapes = shapes | {"keypoints": of_points}
     return {
         "fields": {"image": described["fields"]["image"], **fields},
         "shapes": {"image": image, **shapes},

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from expflow.data.box_specs import CocoSpec
 from expflow.data.decode.errors import Undecodable
+from expflow.data.keypoint_layout import KeypointLayout
 from expflow.data.kinds.boxes import ObjectBoxes, check_boxes, label_code
 from expflow.data.shards.passed_over import PassedOver
 from expflow.data.source_spec import Origin
@@ -31,6 +33,7 @@ from expflow.data.sources.base import (
 )
 from expflow.data.sources.coco_files import FORMS, AnnotatedSplit, annotated_splits
 from expflow.data.sources.coco_masks import painted_objects
+from expflow.data.sources.coco_points import layout_of, points_of
 from expflow.data.sources.image_files import ImageFileReader
 from expflow.errors import DataInvalid, DataMissing
 from expflow.files import read_bounded
@@ -53,6 +56,7 @@ class AnnotatedImage:
         labels: (n,) as in batches.
         areas: (n,) in pixels, nan where they are not said.
         outlines: polygons or run lengths of each object, as they stand in the file; empty where they are not read.
+        points: (n, p, 3) x, y in its pixels and visibility of each object's keypoints; None where they are not read.
     """
 
     width: int
@@ -61,6 +65,22 @@ class AnnotatedImage:
     labels: tuple[int, ...]
     areas: tuple[float, ...]
     outlines: tuple[Any, ...] = ()
+    points: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class WantedTruth:
+    """What is read of a file of annotations beside boxes and classes.
+
+    Attributes:
+        outlines: whether objects' outlines are.
+        points: which keypoints; None for none.
+        named: ids of the categories that have keypoints.
+    """
+
+    outlines: bool = False
+    points: KeypointLayout | None = None
+    named: frozenset[Any] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -71,11 +91,13 @@ class CocoReader:
         read_image: reads the field ``image`` of a sample.
         known: sample's name to what is known of it.
         instances: whether the objects' outlines are read.
+        points: whether their keypoints are.
     """
 
     read_image: ReadSample
     known: Mapping[str, AnnotatedImage]
     instances: bool
+    points: bool = False
 
     def __call__(self, item: SampleRef) -> Mapping[str, Any]:
         """Read the fields of one sample. Raises BadSample."""
@@ -86,10 +108,12 @@ class CocoReader:
             raise BadSample(
                 f"it has {width} x {height} pixels, and its annotations are for {about.width} x {about.height}"
             )
+        points = None if about.points is None else about.points / np.asarray([scale, scale, 1], np.float32)
         boxes = ObjectBoxes.of(
-            np.asarray(about.boxes, np.float32).reshape(-1, 4) / scale, about.labels, about.areas, scale
+            np.asarray(about.boxes, np.float32).reshape(-1, 4) / scale, about.labels, about.areas, scale, points
         )
-        values = {"image": image, **dict.fromkeys(BOX_FIELDS, boxes)}
+        names = (*BOX_FIELDS, "keypoints") if self.points else BOX_FIELDS
+        values = {"image": image, **dict.fromkeys(names, boxes)}
         if self.instances:
             try:
                 values["instances"] = painted_objects(about.outlines, (about.height, about.width), (height, width))
@@ -111,7 +135,7 @@ def open_coco(spec: CocoSpec, origin: Origin) -> SampleSource:
     """
     root = local_folder(origin, spec.name, spec.where)
     passed_over, known = PassedOver(), dict[str, AnnotatedImage]()
-    classes, splits = _listed(root, spec.truth == "instances", known, passed_over)
+    classes, layout, splits = _listed(root, spec, known, passed_over)
     given = {split: items for split, items in splits.items() if split != "train"}
     fractions = {"val": spec.val_fraction, "test": spec.test_fraction}
     try:
@@ -125,29 +149,34 @@ def open_coco(spec: CocoSpec, origin: Origin) -> SampleSource:
     return SampleSource(
         classes=classes,
         splits=drawn,
-        read=CocoReader(read_image, known, spec.truth == "instances"),
+        read=CocoReader(read_image, known, spec.truth == "instances", spec.truth == "keypoints"),
         portable=True,
         passed_over=passed_over,
-        **with_boxes(file_fields(spec.channels), most, instances=spec.truth == "instances"),
+        **with_boxes(file_fields(spec.channels), most, instances=spec.truth == "instances", points=layout),
     )
 
 
 def _listed(
-    root: Path, outlines: bool, known: dict[str, AnnotatedImage], passed_over: PassedOver
-) -> tuple[tuple[str, ...], dict[str, list[SampleRef]]]:
-    """Names of the classes, and the samples of each split that has a file; ``known`` gets what is known of each."""
-    listed = annotated_splits(root)
+    root: Path, spec: CocoSpec, known: dict[str, AnnotatedImage], passed_over: PassedOver
+) -> tuple[tuple[str, ...], KeypointLayout | None, dict[str, list[SampleRef]]]:
+    """Names of the classes and their keypoints, and the samples of each split that has a file; ``known`` gets what is
+    known of each.
+    """
+    listed = annotated_splits(root, points=spec.truth == "keypoints")
     if "train" not in listed:
         raise DataMissing(f"{root}: no annotations of train in it; expected one of {FORMS}")
     splits: dict[str, list[SampleRef]] = {}
     classes: tuple[str, ...] = ()
+    layout: KeypointLayout | None = None
     for split, files in listed.items():
-        names, images = _read(files, outlines, passed_over)
+        names, points, images = _read(files, spec, passed_over)
         if classes and names != classes:
             raise DataInvalid(f"{files.annotations}: its categories differ from those of train")
-        classes, splits[split] = names, list(_items(root, files, images))
+        if splits and points != layout:
+            raise DataInvalid(f"{files.annotations}: its keypoints or their skeleton differ from those of train")
+        classes, layout, splits[split] = names, points, list(_items(root, files, images))
         known |= {item.name: image for item, image in zip(splits[split], images.values(), strict=True)}
-    return classes, splits
+    return classes, layout, splits
 
 
 def _items(root: Path, files: AnnotatedSplit, images: Mapping[str, AnnotatedImage]) -> Iterator[SampleRef]:
@@ -167,10 +196,24 @@ def _items(root: Path, files: AnnotatedSplit, images: Mapping[str, AnnotatedImag
         )
 
 
+def _wanted(where: Path, spec: CocoSpec, categories: Sequence[Mapping[str, Any]]) -> WantedTruth:
+    """What is read of a file. Raises DataInvalid where its categories name no keypoints, or wrong ones."""
+    if spec.truth != "keypoints":
+        return WantedTruth(spec.truth == "instances")
+    try:
+        layout, named = layout_of(categories, spec.mirrored_points)
+    except ValueError as error:
+        raise DataInvalid(f"{where}: {error}") from error
+    return WantedTruth(points=layout, named=named)
+
+
 def _read(
-    files: AnnotatedSplit, outlines: bool, passed_over: PassedOver
-) -> tuple[tuple[str, ...], dict[str, AnnotatedImage]]:
-    """Names of the classes, and file name of each image to what is known of it. Raises DataInvalid."""
+    files: AnnotatedSplit, spec: CocoSpec, passed_over: PassedOver
+) -> tuple[tuple[str, ...], KeypointLayout | None, dict[str, AnnotatedImage]]:
+    """Names of the classes and of their keypoints, and file name of each image to what is known of it.
+
+    Raises DataInvalid.
+    """
     where = files.annotations
     try:
         data = json.loads(read_bounded(where, LARGEST_JSON))
@@ -181,13 +224,14 @@ def _read(
         for annotation in data["annotations"]:
             of_image[annotation["image_id"]].append(annotation)
         names = tuple(str(category["name"]) for category in categories)
+        wanted = _wanted(where, spec, categories)
         wrong: list[str] = [
             f"annotations of an image {image!r}, which there is not" for image in of_image.keys() - about
         ]
         images = {}
         for key, image in about.items():
             try:
-                images[image["file_name"]] = _annotated(image, of_image[key], numbers, outlines, passed_over)
+                images[image["file_name"]] = _annotated(image, of_image[key], numbers, wanted, passed_over)
             except Undecodable as error:
                 wrong.append(f"{image['file_name']}: {error}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -201,19 +245,19 @@ def _read(
         raise DataInvalid(
             f"{where}: {len(wrong)} images whose annotations cannot be right; nothing was built:\n{lines}"
         )
-    return names, images
+    return names, wanted.points, images
 
 
 def _annotated(
     image: Mapping[str, Any],
     annotations: Sequence[Mapping[str, Any]],
     numbers: Mapping[Any, int],
-    outlines: bool,
+    wanted: WantedTruth,
     passed_over: PassedOver,
 ) -> AnnotatedImage:
-    """What is known of one image. Raises Undecodable where a box reaches out of it."""
+    """What is known of one image. Raises Undecodable where a box or a point lies out of it."""
     width, height = int(image["width"]), int(image["height"])
-    boxes, labels, areas, kept = [], [], [], []
+    boxes, labels, areas, kept, points = [], [], [], [], []
     for annotation in annotations:
         left, top, wide, high = map(float, annotation["bbox"])
         if wide <= 0 or high <= 0:
@@ -225,7 +269,10 @@ def _annotated(
         crowd, difficult = bool(annotation.get("iscrowd")), bool(annotation.get("difficult"))
         labels.append(label_code(numbers[annotation["category_id"]], crowd=crowd, difficult=difficult))
         areas.append(float(annotation.get("area", np.nan)))
-        if outlines:
+        if wanted.outlines:
             kept.append(annotation.get("segmentation"))
-    check_boxes(ObjectBoxes.of(boxes, labels), height, width, len(numbers))
-    return AnnotatedImage(width, height, tuple(boxes), tuple(labels), tuple(areas), tuple(kept))
+        if wanted.points is not None:
+            points.append(points_of(annotation, len(wanted.points.names), wanted.named))
+    theirs = np.stack(points) if points else None
+    check_boxes(ObjectBoxes.of(boxes, labels, points=theirs), height, width, len(numbers))
+    return AnnotatedImage(width, height, tuple(boxes), tuple(labels), tuple(areas), tuple(kept), theirs)

@@ -28,16 +28,17 @@ class AnnotatedSplit:
     images: Path
 
 
-def annotated_splits(root: Path) -> dict[str, AnnotatedSplit]:
+def annotated_splits(root: Path, *, points: bool = False) -> dict[str, AnnotatedSplit]:
     """Return split to its files; where one file alone is not of a split, it is train.
 
     Args:
         root: the folder.
+        points: whether COCO's own files of people's keypoints go before those of objects.
     """
     splits = {}
     for split, names in SPLITS.items():
         for name in names:
-            if (path := _annotations(root, name)) is not None:
+            if (path := _annotations(root, name, points)) is not None:
                 splits[split] = AnnotatedSplit(path, _images(root, path, name))
                 break
     if not splits:
@@ -47,29 +48,31 @@ def annotated_splits(root: Path) -> dict[str, AnnotatedSplit]:
     return splits
 
 
-def _annotations(root: Path, name: str) -> Path | None:
-    own = [*sorted((root / "annotations").glob(f"instances_{name}*.json"))]
+def _annotations(root: Path, name: str, points: bool) -> Path | None:
+    kinds = ("person_keypoints", "instances") if points else ("instances",)
+    own = [path for kind in kinds for path in sorted((root / "annotations").glob(f"{kind}_{name}*.json"))]
     others = [root / "annotations" / f"{name}.json", root / f"{name}.json", root / name / "_annotations.coco.json"]
     return next((path for path in (*own, *others) if path.is_file()), None)
 
 
 def _images(root: Path, annotations: Path, name: str) -> Path:
     """The folder of the images: what the file's own name ends in, as train2017, or one of the usual ones."""
-    year = annotations.stem.removeprefix("instances_")
+    year = annotations.stem.removeprefix("instances_").removeprefix("person_keypoints_")
     if annotations.name == "_annotations.coco.json":
         return annotations.parent
     places = [root / year, root / "images" / year, root / name / "images", root / "images" / name, root / name]
     return next((place for place in places if place.is_dir() and place != root), root / "images")
 
 
-def file_stamps(root: Path) -> list[list[object]]:
+def file_stamps(root: Path, *, points: bool = False) -> list[list[object]]:
     """Return the state of the files of annotations and of the folders of images.
 
     Args:
         root: the folder.
+        points: as in :func:`annotated_splits`.
     """
     stamps: list[list[object]] = []
-    for files in annotated_splits(root).values():
+    for files in annotated_splits(root, points=points).values():
         for path in (files.annotations, files.images):
             stat = path.stat() if path.exists() else None
             size = stat.st_size if stat is not None and path.is_file() else 0

@@ -6,7 +6,7 @@ They are composed, so masks and boxes are exact, and so nothing that is measured
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,9 @@ from PIL import Image
 
 from expflow.data.augment import sample_random
 from expflow.data.dataspec import VOID
+from expflow.data.keypoint_layout import KeypointLayout
 from expflow.data.kinds.boxes import ObjectBoxes
+from expflow.data.kinds.point_rows import HIDDEN, SEEN
 from expflow.data.source_spec import Origin
 from expflow.data.sources.base import (
     BOX_FIELDS,
@@ -40,6 +42,11 @@ DIGITS = 10
 
 FADING, SOLID = 0.25, 0.5
 """A pixel that ink covers more than SOLID is the digit's, one less than FADING the background's, any other void."""
+
+TIPS = KeypointLayout(
+    ("topmost", "bottommost", "leftmost", "rightmost"), ((0, 2), (2, 1), (1, 3), (3, 0)), mirrored=(0, 1, 3, 2)
+)
+"""The points of a digit: where its ink ends on each side. In a mirrored scene the leftmost one is the rightmost."""
 
 NOTE = (
     "these scenes are composed: scikit-learn's digits on crops of its two photographs, with exact masks; scores on them"
@@ -71,9 +78,11 @@ class SceneComposer:
         key = sample_random.sample_key(self.spec.scene_seed, list(PARTS).index(split), int(number))
         scene_hwc = self._background(split, key).astype(np.float32)
         mask_hw, instances_hw = (np.zeros(scene_hwc.shape[:2], dtype) for dtype in (np.uint8, np.int32))
-        labels = []
+        labels, tips = [], []
         for place in range(1 + sample_random.integer(key, 3, self.spec.most_digits)):
             labels.append(self._add_digit(scene_hwc, mask_hw, instances_hw, split, key, 10 * (1 + place)))
+            if self.spec.truth == "keypoints":  # before another digit covers them
+                tips.append(tips_of(instances_hw == 1 + place))
         image = scene_hwc.round().clip(0, 255).astype(np.uint8)
         if self.spec.truth == "masks":
             return {"image": image, "mask": mask_hw}
@@ -81,7 +90,13 @@ class SceneComposer:
             present = np.zeros(DIGITS, np.uint8)
             present[labels] = 1
             return {"image": image, "labels": present}
-        boxes, instances_hw = outlined(instances_hw, labels if self.spec.distinct else [0] * len(labels))
+        classes = labels if self.spec.distinct else [0] * len(labels)
+        if self.spec.truth == "keypoints":
+            seen = [number for number in range(1, 1 + len(labels)) if (instances_hw == number).any()]
+            points = np.stack([with_visibility(tips[number - 1], instances_hw == number) for number in seen])
+            boxes = replace(outlined(instances_hw, classes)[0], points=points)
+            return {"image": image, **dict.fromkeys((*BOX_FIELDS, "keypoints"), boxes)}
+        boxes, instances_hw = outlined(instances_hw, classes)
         return {"image": image, **dict.fromkeys(BOX_FIELDS, boxes), "instances": instances_hw}
 
     def _background(self, split: str, key: int) -> NDArray[np.uint8]:
@@ -121,6 +136,31 @@ class SceneComposer:
         of_instances[ink_hw > FADING] = 0
         of_instances[ink_hw > SOLID] = first // 10
         return self.labels[chosen]
+
+
+def tips_of(ink_hw: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the (row, column) of the pixels of :data:`TIPS`, (4, 2); of several that lie as far out the middle one.
+
+    Args:
+        ink_hw: (height, width) the pixels of one digit; there is one.
+    """
+    places = np.argwhere(ink_hw)
+    tips = []
+    for axis, end in ((0, np.min), (0, np.max), (1, np.min), (1, np.max)):
+        outmost = places[places[:, axis] == end(places[:, axis])]
+        tips.append(outmost[np.argsort(outmost[:, 1 - axis], kind="stable")][(len(outmost) - 1) // 2])
+    return np.stack(tips)
+
+
+def with_visibility(tips: NDArray[np.int64], seen_hw: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return points as a sample holds them, (4, 3): the centres of their pixels, and whether they are seen.
+
+    Args:
+        tips: (4, 2) as :func:`tips_of` gives them.
+        seen_hw: (height, width) the pixels that are seen of the digit: others may cover it.
+    """
+    visibility = np.where(seen_hw[tips[:, 0], tips[:, 1]], SEEN, HIDDEN)
+    return np.column_stack([tips[:, 1] + 0.5, tips[:, 0] + 0.5, visibility]).astype(np.float32)
 
 
 def outlined(instances_hw: NDArray[np.int32], labels: Sequence[int]) -> tuple[ObjectBoxes, NDArray[np.int32]]:
@@ -185,4 +225,5 @@ def _stored(spec: DigitScenesSpec) -> dict[str, Any]:
         return with_mask(described)
     if spec.truth == "labels":
         return with_labels(described, DIGITS)
-    return with_boxes(described, spec.most_digits, instances=spec.truth == "instances")
+    points = TIPS if spec.truth == "keypoints" else None
+    return with_boxes(described, spec.most_digits, instances=spec.truth == "instances", points=points)

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from expflow.errors import PredictionsDamaged
-from expflow.tasks.average_precision import MOST_DETECTIONS, class_precisions
+from expflow.tasks.average_precision import MOST_DETECTIONS, MOST_POSES, Overlap, class_precisions
 from expflow.tasks.detections import DetectionArrays
 from expflow.training.artifacts import ArtifactWriter
 from expflow.training.evaluation.sealed_arrays import read_arrays, write_arrays
 
 FORMAT = 1
 
-_OPTIONAL = ("mask_ious", "mask_areas")
+_OPTIONAL = ("mask_ious", "mask_areas", "points", "true_points", "point_similarities")
 
 
 def detections_file(split: str) -> str:
@@ -67,6 +67,8 @@ def load_detections(path: Path) -> DetectionArrays:
             raise ValueError("its arrays do not fit together")
         if arrays.true_boxes.shape != (*arrays.true_labels.shape, 4) or len(arrays.true_labels) != n:
             raise ValueError("its arrays do not fit together")
+        if arrays.points is not None and arrays.points.shape[:2] != (n, most):
+            raise ValueError("its arrays do not fit together")
         return arrays
     except (KeyError, TypeError, ValueError) as error:
         raise PredictionsDamaged(f"{path} holds no detections: {error}") from error
@@ -75,7 +77,8 @@ def load_detections(path: Path) -> DetectionArrays:
 def write_ap_table(
     arrays: DetectionArrays, names: Sequence[str], split: str, artifacts: ArtifactWriter, step: int
 ) -> None:
-    """Write the table ``ap-SPLIT``: of each class its AP, AP50 and AP75, and its objects and predictions.
+    """Write the table ``ap-SPLIT``: of each class its AP, AP50 and AP75, that of masks and of keypoints where there are
+    any, and its objects and predictions.
 
     Args:
         arrays: Predictions and truth of a split.
@@ -86,15 +89,17 @@ def write_ap_table(
     """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    masks = arrays.mask_ious is not None
-    table.writerow(["class", "ap", "ap50", "ap75", *(["mask ap"] if masks else []), "objects", "predictions"])
+    further: dict[str, Overlap] = {"mask ap": "mask"} if arrays.mask_ious is not None else {}
+    further |= {"keypoint ap": "keypoint"} if arrays.points is not None else {}
+    table.writerow(["class", "ap", "ap50", "ap75", *further, "objects", "predictions"])
     of_boxes = class_precisions(arrays, MOST_DETECTIONS)
-    of_masks = class_precisions(arrays, MOST_DETECTIONS, masks=True) if masks else {}
+    others = [
+        class_precisions(arrays, MOST_POSES if by == "keypoint" else MOST_DETECTIONS, by=by) for by in further.values()
+    ]
     for number, name in enumerate(names):
         objects, predictions = ((labels == number).sum() for labels in (arrays.true_labels, arrays.labels))
         values = of_boxes.get(number)
         shown = ["", "", ""] if values is None else [f"{v:.6f}" for v in (values.mean(), values[0], values[5])]
-        if masks:
-            shown.append(f"{np.mean(of_masks[number]):.6f}" if number in of_masks else "")
+        shown += [f"{np.mean(known[number]):.6f}" if number in known else "" for known in others]
         table.writerow([name, *shown, objects, predictions])
     artifacts.write_table(f"ap-{split}", text.getvalue(), step)

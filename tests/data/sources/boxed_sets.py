@@ -90,3 +90,26 @@ def write_nuclei(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     monkeypatch.setattr(nuclei, "ARCHIVE", replace(nuclei.ARCHIVE, sha256=sha256))
     nuclei._image.cache_clear()
+
+
+FACE = {"keypoints": ["nose", "left_eye", "right_eye"], "skeleton": [[1, 2], [1, 3]]}
+
+
+def write_faces(folder: Path, counts: dict[str, int], changes: dict[str, object] | None = None) -> Path:
+    """The same with three points in each round object; ``changes`` are made to the first object of train that has any,
+    those of ``category`` to its category.
+    """
+    write_coco(folder, counts)
+    for split in counts:
+        data = json.loads((folder / f"{split}.json").read_text())
+        data["categories"][0] |= FACE
+        round_ones = [row for row in data["annotations"] if row["category_id"] == 3]
+        for row in round_ones:
+            x, y, _, _ = row["bbox"]
+            row |= {"keypoints": [x + 1, y + 2, 2, x + 3, y + 1, 1, 0, 0, 0], "num_keypoints": 2}
+        if split == "train" and changes is not None:
+            of_category = changes.get("category", {})
+            data["categories"][0] |= of_category  # type: ignore[operator]
+            round_ones[0] |= {key: value for key, value in changes.items() if key != "category"}
+        (folder / f"{split}.json").write_text(json.dumps(data))
+    return folder
