@@ -60,11 +60,11 @@ def draw_points(
         pen: draws on the picture.
         points: (m, p, 3) x, y in its pixels and visibility.
         layout: which points they are.
-        radius: of a point, in pixels; 0 for a single one.
+        radius: of a point, in pixels; 0 for a single one, without lines, which would hide so small a picture.
     """
     colours = point_colours(len(layout.names))
     for known in points:
-        for first, second in layout.skeleton:
+        for first, second in layout.skeleton if radius else ():
             if known[first, 2] and known[second, 2]:
                 pen.line([*known[first, :2].tolist(), *known[second, :2].tolist()], fill=colours[first], width=1)
         for (x, y, visibility), colour in zip(known.tolist(), colours, strict=True):

@@ -114,13 +114,13 @@ def moved_points(points: NDArray[np.float32], geometry: SampleGeometry) -> NDArr
     """
     height, width = geometry.view.out
     places = in_view(points[..., :2], geometry.view)
-    inside = (points[..., 2] > 0) & _within(places, height, width)
+    inside = _within(places, height, width)
     if geometry.pad:
         places = places + geometry.shift
-        inside = inside & _within(places, height, width)
+        inside &= _within(places, height, width)
     if geometry.mirrored:
         places = places * [-1, 1] + [width, 0]
-    moved = np.where(inside[..., None], np.concatenate([places, points[..., 2:]], -1), 0)
+    moved = np.where((inside & (points[..., 2] > 0))[..., None], np.concatenate([places, points[..., 2:]], -1), 0)
     if geometry.mirrored and geometry.point_order:
         moved = moved[:, list(geometry.point_order)]
     return np.asarray(moved, np.float32)
