@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from expflow.data.keypoint_layout import KeypointLayout
 from expflow.data.kinds.boxes import classes_of, is_ignored
+from expflow.data.kinds.keypoints import point_colours
 from expflow.data.kinds.mask import palette
 from expflow.data.kinds.point_rows import HIDDEN
 from expflow.report.canvas import (
@@ -120,7 +121,7 @@ def detection_figure(
                 if at < len(rows):
                     _draw(axes, images.get(int(arrays.ids[rows[at]])), arrays, rows[at], len(classes), kind)
                     if layout is not None and arrays.points is not None:
-                        _draw_points(axes, _points_of(arrays, rows[at], kind), layout)
+                        _draw_points(axes, _points_of(arrays, rows[at], kind), layout, len(classes))
                     axes.set_xlabel(words[rows[at]] if part else "", fontsize=7.5, color=INK)
             line[0].set_ylabel(f"{name}\n{kind}" if part == 0 else kind, fontsize=8, color=INK)
     title = f"Best and worst detections of {of} on {split}"
@@ -170,9 +171,9 @@ def _points_of(arrays: DetectionArrays, row: int, kind: str) -> NDArray[np.float
     return np.zeros((0, 1, 3)) if points is None else points[row][chosen]
 
 
-def _draw_points(axes: Axes, points: NDArray[np.floating[Any]], layout: KeypointLayout) -> None:
+def _draw_points(axes: Axes, points: NDArray[np.floating[Any]], layout: KeypointLayout, classes: int) -> None:
     """Each point in a colour of its own, hollow where it is hidden, and lines between those that are joined."""
-    colours = palette(len(layout.names) + 1)[1:] / 255
+    colours = np.asarray(point_colours(len(layout.names), classes)) / 255
     for known in points:
         for first, second in layout.skeleton:
             if known[first, 2] and known[second, 2]:
@@ -198,8 +199,10 @@ def _legend(figure: Figure, classes: Sequence[str], points: Sequence[str]) -> No
     handles: list[Artist] = [
         Patch(color=tuple(colour), label=escape_mathtext(truncated(name, 16))) for name, colour in shown
     ]
-    dots = list(zip(points, palette(len(points) + 1)[1:] / 255, strict=True))[: _MOST_NAMED - len(shown)]
+    dots = list(zip(points, np.asarray(point_colours(len(points), len(classes))) / 255, strict=True))[
+        : _MOST_NAMED - len(shown)
+    ]
     for name, colour in dots:
         label = escape_mathtext(truncated(name, 16))
         handles.append(Line2D([], [], ls="", marker="o", ms=4, color=tuple(colour), label=label))
-    figure.legend(handles=handles, loc="lower center", ncols=6, fontsize=7.5, frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=7.5, frameon=False)

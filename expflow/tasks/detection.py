@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from expflow.data.dataspec import DataSpec
 from expflow.data.kinds.boxes import NO_BOX
+from expflow.data.kinds.point_rows import SEEN
 from expflow.errors import UserError, nearest
 from expflow.optim import OptimizerFactory, ScheduleFactory
 from expflow.tasks.average_precision import detection_metrics, keypoint_metrics
@@ -202,7 +203,7 @@ class Detection(ImageTask):
                     f" boxes of these data, whose objects have {names} points"
                 )
             arrays["points"][row, : len(points), :, :2] = points[..., :2]
-            arrays["points"][row, : len(points), :, 2] = 1
+            arrays["points"][row, : len(points), :, 2] = SEEN
             arrays["point_similarities"][row, : len(points)] = keypoint_similarities(
                 points, true[row], batch[BOXES][row], batch["box_area"][row], batch["box_scale"][row], self._sigmas
             )
@@ -234,7 +235,7 @@ class Detection(ImageTask):
                 parts["masks"] = image["masks"][shown].reshape(-1, *batch[IMAGE].shape[2:]) >= 0.5
             if self._points and POINTS in image:
                 places = image[POINTS][shown][..., :2]
-                parts[POINTS] = torch.cat([places, 2 * torch.ones_like(places[..., :1])], -1)
+                parts[POINTS] = torch.cat([places, torch.full_like(places[..., :1], SEEN)], -1)
             predicted.append(_on_host(parts))
         images: NDArray[np.uint8] = batch[IMAGE].cpu().numpy()
         truth = [_on_host(part) for part in self._truth(batch)]

@@ -32,7 +32,7 @@ class DetectionArrays:
         scales: (n,) pixels of the original image that a pixel of this one is wide.
         mask_ious: (n, d, k) overlaps of predicted with true masks; None where boxes alone are predicted.
         mask_areas: (n, d) pixels of each predicted mask; None likewise.
-        points: (n, d, p, 3) points of the predicted objects: x, y and 1; None where none are predicted.
+        points: (n, d, p, 3) x, y and 2 (seen) of the predicted points; None where none are predicted.
         true_points: (n, k, p, 3) x, y and visibility; None likewise.
         point_similarities: (n, d, k) COCO's object keypoint similarity; None likewise.
     """

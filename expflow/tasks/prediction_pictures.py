@@ -87,7 +87,7 @@ def box_picture(
     colours = _box_colours(classes)
     legend = [(classes[number], colours[number]) for number in sorted(seen) if 0 <= number < len(classes)]
     if layout is not None:
-        legend += zip(layout.names, point_colours(len(layout.names)), strict=True)
+        legend += zip(layout.names, point_colours(len(layout.names), len(classes)), strict=True)
     return _sheet(("truth", f"predicted, score {SHOWN_SCORE} and more"), rows, legend)
 
 
@@ -152,7 +152,8 @@ def _with_boxes(
         frame = (left, top, max(right - 1, left), max(bottom - 1, top))
         pen.rectangle(frame, outline=colours[numbers[row]], width=1 if ignored[row] else 2)
     if layout is not None and "keypoints" in objects:
-        draw_points(pen, objects["keypoints"][rows[::-1]] * [scale, scale, 1], layout, POINT_RADIUS)
+        of_points = point_colours(len(layout.names), len(classes))
+        draw_points(pen, objects["keypoints"][rows[::-1]] * [scale, scale, 1], layout, of_points, POINT_RADIUS)
     for row in rows[:MOST_LABELLED][::-1] if "scores" in objects else ():
         name = f"{classes[numbers[row]][:16]} " if len(classes) > 1 else ""
         text = f"{name}{objects['scores'][row]:.2f}"

@@ -56,7 +56,7 @@ def test_a_head_on_our_resnet_is_as_large_as_torchvisions_whole_network(ours, th
 
 
 def test_keypoint_rcnn_has_as_many_parameters_as_published():
-    """Of torchvision's weights for people, 17 points of one class, whose batch norms are frozen and have no parameters."""
+    """Of its weights for people, 17 points of one class, whose batch norms are frozen and have no parameters."""
     published = torchvision.models.get_weight("KeypointRCNN_ResNet50_FPN_Weights.COCO_V1").meta["num_params"]
     assert published == 59_137_258
     assert count("keypoint_rcnn", 1, backbone="resnet50", extra_levels=1, frozen_norms=True) == published

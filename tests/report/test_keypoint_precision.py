@@ -6,11 +6,14 @@ import io
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from expflow.data.keypoint_layout import PERSON, KeypointLayout
 from expflow.data.kinds.boxes import classes_of, is_crowd, label_code
+from expflow.data.kinds.keypoints import point_colours
 from expflow.errors import UserError
 from expflow.report.detection_draws import DetectionSettings, detection_draws
+from expflow.report.detection_figure import detection_figure, select_detections
 from expflow.report.image_draws import drawn_interval
 from expflow.tasks.average_precision import keypoint_metrics
 from expflow.tasks.detections import DetectionArrays, join_detections
@@ -165,3 +168,21 @@ def test_ranks_are_joined_with_their_points():
     for rows, valid in (([0, 2, 4], [True] * 3), ([1, 3, 3], [True, True, False])):
         parts.append({name: getattr(arrays, name)[rows] for name in names} | {"valid": np.asarray(valid)})
     assert keypoint_metrics(join_detections(parts)) == keypoint_metrics(arrays)
+
+
+def test_the_figure_of_best_and_worst_shows_points_and_names_them():
+    arrays, layout = drawn(0, images=4, points=3, sigmas=(0.1,) * 3), KeypointLayout(("head", "tail", "fin"), ((0, 1),))
+    images = {image: np.full((80, 80, 3), 255, np.uint8) for image in range(4)}
+    cases = select_detections(arrays)
+    plain, pointed = (
+        detection_figure(arrays, cases, images, ("fish", "bird"), "val", "s0", known) for known in (None, layout)
+    )
+    assert "hollow where they are hidden" in pointed.caption
+    assert "hollow" not in plain.caption
+    colours = [
+        set(map(tuple, np.asarray(Image.open(io.BytesIO(f.png)).convert("RGB")).reshape(-1, 3)))
+        for f in (plain, pointed)
+    ]
+    of_points = set(point_colours(3, 2))
+    assert of_points <= colours[1]
+    assert not of_points & colours[0]

@@ -101,7 +101,7 @@ def test_points_have_colours_of_their_own_and_hidden_ones_are_hollow() -> None:
     there = {**objects([[8, 8, 60, 60], [2, 2, 62, 62]], [0, 0]), "keypoints": points}
     nothing = {**objects([], []), "scores": np.zeros(0), "keypoints": points[:0]}
     picture = box_picture(black(1), [there], [nothing], NAMES, layout)
-    times, colours = BOX_SIDE // 64, palette(3)[1:].tolist()
+    times, colours = BOX_SIDE // 64, palette(6)[4:].tolist()
 
     def at(x: float, y: float) -> list[int]:
         return picture[LINE + round(y * times), GAP + round(x * times)].tolist()  # type: ignore[no-any-return]

@@ -52,3 +52,12 @@ def test_masks_are_resized_with_their_images():
     assert batch["image"].shape == (1, 3, 4, 4)
     assert batch["mask"].shape == (1, 4, 4)
     assert torch.equal(batch["mask"], mask[:, 1::2, 1::2])
+
+
+def test_boxes_and_points_are_moved_with_their_images():
+    resizing = ProgressiveResizing([(2, 4)], probe=False)
+    boxes, points = torch.tensor([[[2.0, 4, 8, 16]]]), torch.tensor([[[[6.0, 4, 2], [0, 0, 0], [3, 16, 1]]]])
+    batch = {"image": torch.zeros(1, 3, 16, 8, dtype=torch.uint8), "boxes": boxes, "keypoints": points}
+    resizing.on_train_batch_start(Epoch(), None, batch, 0)
+    assert batch["boxes"].tolist() == [[[1, 1, 4, 4]]]
+    assert batch["keypoints"].tolist() == [[[[3, 1, 2], [0, 0, 0], [1.5, 4, 1]]]]

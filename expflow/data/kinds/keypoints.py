@@ -39,20 +39,27 @@ class KeypointsKind(FieldOfBoxes):
         """Draw each point in a colour of its own, hollow where it is hidden, and lines between joined ones."""
         value = decode_boxes(content)
         if drawing.picture is not None and drawing.points is not None and value.points is not None:
-            draw_points(ImageDraw.Draw(drawing.picture), value.points, drawing.points, max(drawing.picture.size) // 128)
+            pen, radius = ImageDraw.Draw(drawing.picture), max(drawing.picture.size) // 128
+            colours = point_colours(len(drawing.points.names), len(classes))
+            draw_points(pen, value.points, drawing.points, colours, radius)
 
 
-def point_colours(count: int) -> list[tuple[int, ...]]:
-    """Return a colour for each point.
+def point_colours(count: int, classes: int) -> list[tuple[int, ...]]:
+    """Return a colour for each point, none of them that of a class's boxes.
 
     Args:
         count: how many points there are.
+        classes: how many classes there are.
     """
-    return [*map(tuple, palette(count + 1)[1:].tolist())]
+    return [*map(tuple, palette(1 + classes + count)[1 + classes :].tolist())]
 
 
 def draw_points(
-    pen: ImageDraw.ImageDraw, points: NDArray[np.floating[Any]], layout: KeypointLayout, radius: int
+    pen: ImageDraw.ImageDraw,
+    points: NDArray[np.floating[Any]],
+    layout: KeypointLayout,
+    colours: Sequence[tuple[int, ...]],
+    radius: int,
 ) -> None:
     """Draw points and the lines between them; those that are not known are left out.
 
@@ -60,9 +67,9 @@ def draw_points(
         pen: draws on the picture.
         points: (m, p, 3) x, y in its pixels and visibility.
         layout: which points they are.
+        colours: of each of them.
         radius: of a point, in pixels; 0 for a single one, without lines, which would hide so small a picture.
     """
-    colours = point_colours(len(layout.names))
     for known in points:
         for first, second in layout.skeleton if radius else ():
             if known[first, 2] and known[second, 2]:

@@ -127,5 +127,4 @@ def moved_points(points: NDArray[np.float32], geometry: SampleGeometry) -> NDArr
 
 
 def _within(places: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
-    inside: NDArray[np.bool_] = ((places >= 0) & (places <= np.asarray([width, height]))).all(-1)
-    return inside
+    return np.asarray(((places >= 0) & (places <= np.asarray([width, height]))).all(-1), np.bool_)

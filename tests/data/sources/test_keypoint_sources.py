@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from expflow.data.box_specs import CocoSpec
+from expflow.data.contact_sheet import contact_sheet
 from expflow.data.keypoint_layout import KeypointLayout
+from expflow.data.kinds.keypoints import point_colours
 from expflow.data.prepare.build import build
 from expflow.data.prepare.prepared import data_key
 from expflow.data.sources.digit_scenes import TIPS, open_digit_scenes
@@ -155,3 +157,11 @@ def test_images_and_keys_of_scenes_without_points_are_those_of_before():
     assert set(plain.fields) == set(pointed.fields) - {"keypoints"}
     assert data_key(DigitScenesSpec(name="digit_scenes", truth="boxes")) == "de0853a4aa72"
     assert data_key(CocoSpec(name="coco", image_size=24)) == "ad5e54365c6f"
+
+
+def test_the_contact_sheet_shows_each_point_in_a_colour_of_its_own(tmp_path):
+    spec = scenes(truth="keypoints", train_scenes=4, val_scenes=1, test_scenes=1)
+    data = build(spec, cache=tmp_path / "cache")
+    sheet = np.asarray(contact_sheet(data.root, data.manifest, "train", samples=4))
+    shown = {tuple(colour) for colour in np.unique(sheet.reshape(-1, 3), axis=0).tolist()}
+    assert set(point_colours(len(TIPS.names), 1)) <= shown
