@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -45,6 +46,24 @@ def contact_sheet(
             for row in sorted(permutation(shards.sizes[number], seed, number)[:per_shard].tolist()):
                 cells.append(_cell(manifest, opened.values(row)))
     return _arranged(cells[:samples])
+
+
+def titled_sheets(sheets: Mapping[str, Image.Image]) -> Image.Image:
+    """Several sheets one below the other, each under its title.
+
+    Args:
+        sheets: title to sheet.
+    """
+    font = ImageFont.load_default(16)
+    high = LINE + 2 * GAP
+    size = (max(sheet.width for sheet in sheets.values()), sum(sheet.height + high for sheet in sheets.values()))
+    whole, top = Image.new("RGB", size, PAPER), 0
+    draw = ImageDraw.Draw(whole)
+    for title, sheet in sheets.items():
+        draw.text((GAP, top + GAP), _short(draw, title, font, size[0] - 2 * GAP), fill="black", font=font)
+        whole.paste(sheet, (0, top + high))
+        top += high + sheet.height
+    return whole
 
 
 def _cell(manifest: ShardManifest, values: EncodedSample) -> tuple[Image.Image, str]:

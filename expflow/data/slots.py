@@ -6,14 +6,15 @@ other slot as ``slot.field``. Neither numpy nor torch is imported.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
 from expflow.config.component_specs import task_spec
 from expflow.config.schema import Recipe
 from expflow.data.dataspec import DataSpec
 from expflow.data.source_spec import ShardedSourceSpec
-from expflow.errors import UserError
+from expflow.errors import DataMissing, ExperimentInvalid, ExpflowError, UserError
 
 TRAIN = "train"
 
@@ -49,6 +50,27 @@ def slot_field(slot: str, name: str) -> str:
         name: The field's name in its own source.
     """
     return f"{slot}.{name}"
+
+
+@contextmanager
+def naming_slot(slot: str) -> Iterator[None]:
+    """In the body, errors about a source say under which slot it stands: two slots may hold sources of one name.
+
+    Args:
+        slot: The slot; "" for a source beside which there is no other.
+    """
+    try:
+        yield
+    except ExperimentInvalid:  # its problems have their places already
+        raise
+    except ExpflowError as error:
+        if not slot:
+            raise
+        if isinstance(error, DataMissing) and error.key:
+            error.key = f"data.{slot}{error.key.removeprefix('data')}"
+        else:
+            error.args = (f"data.{slot}: {error}",)
+        raise
 
 
 def epoch_samples(specs: Mapping[str, DataSpec], split: str) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from expflow.config.component_argument import parse_component
 from expflow.config.tree import problem_at
 from expflow.data.prepare.build import build, prepare
 from expflow.data.prepare.prepared import OnProgress, PreparedData
+from expflow.data.slots import naming_slot
 from expflow.data.source_spec import ShardedSourceSpec
 from expflow.data.stores.address import is_remote
 from expflow.errors import DataMissing, ExperimentInvalid, Problem, UnknownName, UserError, nearest
@@ -28,6 +30,7 @@ class DataTarget:
         site_path: where its files lie unless the recipe says so.
         place: makes a problem with a place from a key of the file that it was read from and a message; None where it
             was not read from a file.
+        slot: the slot of the file's recipe under which it stands; "" for the only source.
     """
 
     spec: ShardedSourceSpec
@@ -35,6 +38,7 @@ class DataTarget:
     cache: Path
     site_path: Path | str | None = None
     place: Callable[[str, str], Problem] | None = None
+    slot: str = ""
 
     def prepared(self) -> PreparedData:
         """Return the shards, found or built.
@@ -43,10 +47,8 @@ class DataTarget:
             ExperimentInvalid: the experiment names files that are not there.
             ExpflowError: as :func:`~expflow.data.prepare.build.prepare`.
         """
-        try:
+        with self._placed():
             return prepare(self.spec, cache=self.cache, folder=self.folder, site_path=self.site_path)
-        except DataMissing as error:
-            raise self._placed(error) from error
 
     def build(self, out: str | None, workers: int, on_progress: OnProgress) -> PreparedData:
         """Return the shards, found or built by several processes.
@@ -60,7 +62,7 @@ class DataTarget:
             ExperimentInvalid: the experiment names files that are not there.
             ExpflowError: as :func:`~expflow.data.prepare.build.build`.
         """
-        try:
+        with self._placed():
             return build(
                 self.spec,
                 cache=self.cache,
@@ -70,17 +72,20 @@ class DataTarget:
                 workers=workers,
                 on_progress=on_progress,
             )
+
+    @contextmanager
+    def _placed(self) -> Iterator[None]:
+        try:
+            with naming_slot(self.slot):
+                yield
         except DataMissing as error:
-            raise self._placed(error) from error
-
-    def _placed(self, error: DataMissing) -> Exception:
-        if not error.key or self.place is None:
-            return error
-        return ExperimentInvalid([self.place(error.key, str(error))])
+            if not error.key or self.place is None:
+                raise
+            raise ExperimentInvalid([self.place(error.key, str(error))]) from error
 
 
-def resolve_target(what: str, sets: Sequence[str] = (), *, files: Path | None = None) -> DataTarget:
-    """Return the source that a command's argument names.
+def resolve_targets(what: str, sets: Sequence[str] = (), *, files: Path | None = None) -> list[DataTarget]:
+    """Return the sources that a command's argument names: one, or those of all slots of an experiment's file.
 
     Args:
         what: an experiment's file; ``NAME`` or ``NAME,key=value,…``; a folder or address of shards.
@@ -92,9 +97,30 @@ def resolve_target(what: str, sets: Sequence[str] = (), *, files: Path | None = 
         UnknownName: there is neither a source nor a file of that name.
         UserError: ``sets`` or ``files`` cannot be applied, or the data come from the user's own code.
     """
-    target = _resolve(what, sets)
-    if files is None:
-        return target
+    targets = _resolve(what, sets)
+    return targets if files is None else [_with_files(only_target(targets, "--from"), files)]
+
+
+def only_target(targets: Sequence[DataTarget], option: str) -> DataTarget:
+    """Return the one target that an option of a command is about.
+
+    Args:
+        targets: what the command's argument names.
+        option: the option.
+
+    Raises:
+        UserError: there are several.
+    """
+    if len(targets) > 1:
+        parts = ", ".join(f"{target.slot} ({target.spec.name})" for target in targets)
+        raise UserError(
+            f"{option} is about one source, and the data are several: {parts}; name one of them,"
+            f" {targets[0].spec.name} for example"
+        )
+    return targets[0]
+
+
+def _with_files(target: DataTarget, files: Path) -> DataTarget:
     if "path" not in type(target.spec).model_fields:
         raise UserError(f"{target.spec.name} brings its own files; --from has nothing to say")
     kind = Path if target.spec.name == "folder" else str
@@ -102,33 +128,30 @@ def resolve_target(what: str, sets: Sequence[str] = (), *, files: Path | None = 
     return DataTarget(target.spec.model_copy(update={"path": path}), target.folder, target.cache)
 
 
-def _resolve(what: str, sets: Sequence[str]) -> DataTarget:
+def _resolve(what: str, sets: Sequence[str]) -> list[DataTarget]:
     site, here = load_site(), Path.cwd()
     if is_remote(what) or (Path(what).is_dir() and what not in SOURCES):
         if sets:
             raise UserError(f"{what} is a place of shards; --set changes what a recipe says")
-        return DataTarget(_of_any_size(_parse_source_spec("shards", [f"path={what}"])), here, site.cache)
+        return [DataTarget(_of_any_size(_parse_source_spec("shards", [f"path={what}"])), here, site.cache)]
     name = what.partition(",")[0]
     if name in SOURCES and not Path(what).is_file():
         spec = _parse_source_spec(what, sets)
-        return DataTarget(_of_any_size(spec), here, site.cache, site.data.get(spec.name))
+        return [DataTarget(_of_any_size(spec), here, site.cache, site.data.get(spec.name))]
     if not Path(what).exists() and nearest(name, SOURCES.names()):
         raise UnknownName("data source (or file)", name, SOURCES.names())
     loaded = load(what, sets)
     data, file = loaded.experiment.recipe.data, loaded.experiment.file
-    if isinstance(data, Mapping):
-        parts = ", ".join(f"{slot} ({source.name})" for slot, source in data.items())
-        first = next(iter(data.values())).name
-        raise UserError(f"{file}: its data are several sources: {parts}; name one of them, {first} for example")
-    if not isinstance(data, ShardedSourceSpec):
-        raise UserError(f"{file}: its data come from your own code; there are no shards to build")
-    return DataTarget(
-        data,
-        file.parent,
-        site.cache,
-        site.data.get(data.name),
-        lambda key, message: problem_at(loaded.location(key), key, message),
-    )
+
+    def place(key: str, message: str) -> Problem:
+        return problem_at(loaded.location(key), key, message)
+
+    targets = []
+    for slot, source in data.items() if isinstance(data, Mapping) else [("", data)]:
+        if not isinstance(source, ShardedSourceSpec):
+            raise UserError(f"{file}: its data come from your own code; there are no shards to build")
+        targets.append(DataTarget(source, file.parent, site.cache, site.data.get(source.name), place, slot))
+    return targets
 
 
 def _of_any_size(spec: ShardedSourceSpec) -> ShardedSourceSpec:

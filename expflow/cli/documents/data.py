@@ -90,6 +90,39 @@ class DataDocument:
     picture: str
 
 
+@dataclass(frozen=True)
+class DataSlotsDocument:
+    """What the shards of several data slots hold, where a file names a source under each.
+
+    Attributes:
+        document: Which document this is.
+        version: Its version.
+        action: What was done with all of them.
+        slots: Slot -> what its shards hold.
+        picture: The file of ``data show``, which has a part for each slot; empty otherwise.
+    """
+
+    document: Literal["data_slots"]
+    version: Literal[1]
+    action: DataAction
+    slots: Mapping[str, DataDocument]
+    picture: str
+
+
+def described_data(
+    action: DataAction, prepared: Mapping[str, PreparedData], picture: str = ""
+) -> DataDocument | DataSlotsDocument:
+    """The shards of one source or of several slots as plain data.
+
+    Args:
+        action: What was done.
+        prepared: Slot -> its shards; "" -> those of the only source.
+        picture: The file of ``data show``.
+    """
+    slots = {slot: data_document(action, data, picture) for slot, data in prepared.items()}
+    return slots[""] if "" in slots else DataSlotsDocument("data_slots", 1, action, slots, picture)
+
+
 def data_document(action: DataAction, data: PreparedData, picture: str = "") -> DataDocument:
     """Shards as plain data.
 

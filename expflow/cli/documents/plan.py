@@ -15,6 +15,7 @@ from expflow.sweep.cost_estimate import TrialCost
 from expflow.sweep.forecast import Forecast, forecast, save_forecast
 from expflow.sweep.plan import Plan
 from expflow.sweep.plan_difference import compare_plan, planned_status
+from expflow.sweep.planned_sources import PlannedSource, planned_sources
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class PlanDocument:
         metric: What it is judged by.
         mode: ``max`` or ``min``.
         trials: The trials that are known beforehand.
+        data: The data sources that they are trained on.
         left: How many of them are still to run.
         forecast: What the rest will take; None where no time was measured.
         resolves: The smallest differences that the seeds resolve, for each metric of a contrast.
@@ -94,6 +96,7 @@ class PlanDocument:
     metric: str
     mode: str
     trials: tuple[PlannedTrialRow, ...]
+    data: tuple[PlannedSource, ...]
     left: int
     forecast: Forecast | None
     resolves: tuple[ResolvableDifference, ...]
@@ -127,6 +130,7 @@ def plan_document(plan: Plan, rows: Sequence[TrialCost], notes: tuple[str, ...] 
         plan.metric,
         plan.mode,
         tuple(_row(row, known) for row in rows),
+        tuple(planned_sources(plan, (row.trial for row in rows))),
         len(left),
         expected,
         tuple(resolvable_differences(plan)),

@@ -30,6 +30,7 @@ DOCUMENTS = {
     "model": "expflow.cli.documents.models:ModelDocument",
     "compared_models": "expflow.cli.documents.models:ComparedModelsDocument",
     "data": "expflow.cli.documents.data:DataDocument",
+    "data_slots": "expflow.cli.documents.data:DataSlotsDocument",
     "init": "expflow.cli.documents.starter:StarterDocument",
     "submitted": "expflow.cli.documents.jobs:SubmittedDocument",
     "job": "expflow.cli.documents.jobs:JobDocument",

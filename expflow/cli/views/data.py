@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
-from expflow.cli.documents.data import data_document
+from expflow.cli.documents.data import described_data
 from expflow.cli.documents.printing import print_document
 from expflow.cli.views.report import relative
 from expflow.data.prepare.prepared import OnProgress, PreparedData
 from expflow.data.shards.manifest import how_to_rebuild
 from expflow.data.shards.verify import verify_shards
-from expflow.data.target import resolve_target
+from expflow.data.slots import naming_slot
+from expflow.data.target import DataTarget, only_target, resolve_targets
 from expflow.errors import ShardCorrupt, UserError
 from expflow.live.console import LiteralConsole
 from expflow.report.formatting import short_duration
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 class _Pace(ProgressColumn):
@@ -67,32 +72,53 @@ def show_build(
         as_json: Whether JSON is printed.
     """
     console = LiteralConsole()
-    target = resolve_target(what, sets, files=files)
-    with _progress(console, f"building {target.spec.name}", "images", wanted=not as_json) as report:
-        data = target.build(out, workers or len(os.sched_getaffinity(0)), report)
-    if as_json:
-        print_document(data_document("build", data))
-        return
-    console.print(data.manifest.at or str(data.root), soft_wrap=True)
-    console.print(_summary(data), soft_wrap=True)
-    for line in data.manifest.remarks():
-        console.print(line, soft_wrap=True)
+    targets = resolve_targets(what, sets, files=files)
     if out is not None:
-        line = f"to train from them: data: {{{target.spec.name}: {out}}} in expflow.site.yaml"
+        only_target(targets, "--out")
+    prepared = dict[str, PreparedData]()
+    for target in targets:
+        with _progress(console, f"building {target.spec.name}", "images", wanted=not as_json) as report:
+            prepared[target.slot] = target.build(out, workers or len(os.sched_getaffinity(0)), report)
+    if as_json:
+        print_document(described_data("build", prepared))
+        return
+    for target in targets:
+        data = prepared[target.slot]
+        console.print(f"{_heading(target)}{data.manifest.at or data.root}", soft_wrap=True)
+        console.print(_summary(data), soft_wrap=True)
+        for line in (*data.manifest.remarks(), *_labels_note(target)):
+            console.print(f"{_heading(target)}{line}", soft_wrap=True)
+    if out is not None:
+        line = f"to train from them: data: {{{targets[0].spec.name}: {out}}} in expflow.site.yaml"
         console.print(line, soft_wrap=True)
+
+
+def _heading(target: DataTarget) -> str:
+    """What stands before the line about a source that is one of several."""
+    return f"{target.slot}: " if target.slot else ""
+
+
+def _labels_note(target: DataTarget) -> list[str]:
+    """Whose labels trials see, where a recipe gives the train split those of a classifier."""
+    if not target.spec.labels_from:
+        return []
+    return [
+        f"labels: trials train on those that {target.spec.labels_from} gives to the train split (data.labels_from);"
+        " here they are the source's own"
+    ]
 
 
 def _summary(data: PreparedData) -> str:
-    sizes = ", ".join(f"{count:,} {split}" for split, count in data.spec.samples.items())
-    texts = data.manifest.spec.of_kind("text")
-    if texts:
-        fields = (data.manifest.spec.fields[name] for name in texts)
-        return f"{sizes}; " + ", ".join(
-            f"{name} of {len(field.vocabulary)} tokens" for name, field in zip(texts, fields, strict=True)
-        )
-    image = data.manifest.spec.fields["image"]
-    shape = f"{image.shape[0]} channels, of their own sizes" if image.varies else str(image.shape)
-    return f"{sizes}; {data.spec.num_classes} classes; images {shape}"
+    spec = data.manifest.spec
+    parts = [", ".join(f"{count:,} {split}" for split, count in data.spec.samples.items())]
+    if data.spec.num_classes:
+        parts.append(f"{data.spec.num_classes} classes")
+    if (image := spec.fields.get("image")) is not None:
+        shape = f"{image.shape[0]} channels, of their own sizes" if image.varies else str(image.shape)
+        parts.append(f"images {shape}")
+    if texts := spec.of_kind("text"):
+        parts.append(", ".join(f"{name} of {len(spec.fields[name].vocabulary)} tokens" for name in texts))
+    return "; ".join(parts)
 
 
 def show_verify(what: str, sets: Sequence[str], *, as_json: bool = False) -> None:
@@ -107,17 +133,27 @@ def show_verify(what: str, sets: Sequence[str], *, as_json: bool = False) -> Non
         ShardCorrupt: Some shards differ from their manifest; the message names them.
     """
     console = LiteralConsole()
-    data = resolve_target(what, sets).prepared()
-    with _progress(console, "reading every shard", "bytes", wanted=not as_json) as report:
-        differences = verify_shards(data.root, report)
+    prepared = dict[str, PreparedData]()
+    for target in resolve_targets(what, sets):
+        data = prepared[target.slot] = target.prepared()
+        with (
+            naming_slot(target.slot),
+            _progress(console, "reading every shard", "bytes", wanted=not as_json) as report,
+        ):
+            _verify(data, report)
+        if not as_json:
+            place = data.manifest.at or data.root
+            console.print(f"{_heading(target)}{place}: every shard is as its manifest says", soft_wrap=True)
+    if as_json:
+        print_document(described_data("verify", prepared))
+
+
+def _verify(data: PreparedData, report: OnProgress) -> None:
+    """Raises ShardCorrupt where shards differ from their manifest."""
     place = data.manifest.at or data.root
-    if differences:
+    if differences := verify_shards(data.root, report):
         mend = f"fetch them from {place} again" if data.manifest.at else how_to_rebuild(data.root)
         raise ShardCorrupt("\n".join([f"{place} is not what its manifest says; {mend}", *differences]))
-    if as_json:
-        print_document(data_document("verify", data))
-        return
-    console.print(f"{place}: every shard is as its manifest says", soft_wrap=True)
 
 
 def show_stats(what: str, sets: Sequence[str], *, as_json: bool = False) -> None:
@@ -130,13 +166,18 @@ def show_stats(what: str, sets: Sequence[str], *, as_json: bool = False) -> None
     """
     from expflow.data.shards.summary import summary_lines
 
-    data = resolve_target(what, sets).prepared()
+    targets = resolve_targets(what, sets)
+    prepared = {target.slot: target.prepared() for target in targets}
     if as_json:
-        print_document(data_document("stats", data))
+        print_document(described_data("stats", prepared))
         return
     console = LiteralConsole()
-    for line in summary_lines(data.root, data.manifest):
-        console.print(line, soft_wrap=True)
+    for target in targets:
+        data = prepared[target.slot]
+        for number, line in enumerate(summary_lines(data.root, data.manifest)):
+            console.print(line if number else f"{_heading(target)}{line}", soft_wrap=True)
+        for line in _labels_note(target):
+            console.print(line, soft_wrap=True)
 
 
 def show_sheet(
@@ -156,19 +197,40 @@ def show_sheet(
     Raises:
         UserError: The file is no PNG, or cannot be written.
     """
-    from expflow.data.contact_sheet import contact_sheet
-
-    target = resolve_target(what, sets)
-    data = target.prepared()
-    path = out or Path(f"{target.spec.name}-{split}.png")
+    targets = resolve_targets(what, sets)
+    prepared = {target.slot: target.prepared() for target in targets}
+    several = bool(targets[0].slot)
+    path = out or Path(f"{Path(what).stem if several else targets[0].spec.name}-{split}.png")
     if path.suffix != ".png":
         raise UserError(f"--out {path}: expected a file that ends in .png")
-    sheet = contact_sheet(data.root, data.manifest, split, samples=samples, seed=seed, cache=target.cache)
+    sheet = _sheet(targets, prepared, split, samples, seed)
     try:
         sheet.save(path, "PNG")
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from error
     if as_json:
-        print_document(data_document("show", data, str(path)))
+        print_document(described_data("show", prepared, str(path)))
         return
-    LiteralConsole().print(f"picture  {relative(path)}", soft_wrap=True)
+    console = LiteralConsole()
+    for target in targets:
+        data = prepared[target.slot]
+        if several:
+            console.print(f"{target.slot}: {target.spec.name} {data.key}: {_summary(data)}", soft_wrap=True)
+        for line in _labels_note(target):
+            console.print(line, soft_wrap=True)
+    console.print(f"picture  {relative(path)}", soft_wrap=True)
+
+
+def _sheet(
+    targets: Sequence[DataTarget], prepared: Mapping[str, PreparedData], split: str, samples: int, seed: int
+) -> Image.Image:
+    """The picture of some samples; of several sources a part for each, under its slot and name."""
+    from expflow.data.contact_sheet import contact_sheet, titled_sheets
+
+    sheets = {}
+    for target in targets:
+        data = prepared[target.slot]
+        with naming_slot(target.slot):
+            sheet = contact_sheet(data.root, data.manifest, split, samples=samples, seed=seed, cache=target.cache)
+        sheets[f"{_heading(target)}{target.spec.name}, {split}"] = sheet
+    return titled_sheets(sheets) if targets[0].slot else sheet

@@ -22,8 +22,10 @@ from expflow.sweep.data_preparation import data_remarks
 from expflow.sweep.forecast import forecast, save_forecast
 from expflow.sweep.plan import Plan
 from expflow.sweep.plan_difference import compare_plan, planned_status
+from expflow.sweep.planned_sources import PlannedSource, planned_sources
 
 _MOST_ROWS = 60
+_MOST_SOURCES = 6
 
 
 def show_plan(plan: Plan, *, measure: bool, check: bool) -> None:
@@ -98,8 +100,8 @@ def _totals(console: LiteralConsole, plan: Plan, rows: Sequence[TrialCost], know
     )
     for line in _networks(rows):
         console.print(line, soft_wrap=True)
-    for source, network in plan.labellers.by_address.items():
-        console.print(f"labels of train: data.labels_from {source} leads to {network.weights.origin}", soft_wrap=True)
+    for line in _data_lines(planned_sources(plan, (row.trial for row in rows[:_MOST_ROWS]))):
+        console.print(line, soft_wrap=True)
     for line in resolvable_lines(plan):
         console.print(line, soft_wrap=True)
     _predict(console, plan, left)
@@ -120,6 +122,21 @@ def _networks(rows: Sequence[TrialCost]) -> list[str]:
     return list(
         dict.fromkeys("networks: " + ", ".join(f"{name} {count:,}" for name, count in parts.items()) for parts in sizes)
     )
+
+
+def _data_lines(sources: Sequence[PlannedSource]) -> list[str]:
+    """A line for each source, with its slot, key and counts, and whose labels its train split has."""
+    lines = []
+    for source in sources[:_MOST_SOURCES]:
+        place = f"data.{source.slot}" if source.slot else "data"
+        counts = ", ".join(f"{count:,} {split}" for split, count in source.samples.items()) or "not counted yet"
+        line = f"{place}: {source.source} {source.key}: {counts}"
+        if source.labels_from:
+            line += f"; labels of train: data.labels_from {source.labels_from} leads to {source.labels_of}"
+        lines.append(line)
+    if len(sources) > _MOST_SOURCES:
+        lines.append(f"data: and {len(sources) - _MOST_SOURCES} more")
+    return lines
 
 
 def _predict(console: LiteralConsole, plan: Plan, left: Sequence[TrialCost]) -> None:

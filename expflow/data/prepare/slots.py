@@ -12,7 +12,7 @@ from pathlib import Path
 from expflow.config.schema import Recipe
 from expflow.data.prepare.prepared import PreparedData, described_key
 from expflow.data.shards.manifest import ShardManifest, checksum
-from expflow.data.slots import joined_spec, slot_sources
+from expflow.data.slots import joined_spec, naming_slot, slot_sources
 from expflow.data.source_spec import ShardedSourceSpec
 from expflow.errors import DataMissing, StorageUnwritable
 from expflow.files import write_atomically
@@ -31,10 +31,13 @@ def prepare_slots(
         cache: Folder of prepared data.
 
     Raises:
-        UserError: Images of the slots differ in size or channels. Also what ``prepare_one`` raises.
+        UserError: Images of the slots differ in size or channels. Also what ``prepare_one`` raises, with the slot.
         StorageUnwritable: The cache cannot be written to.
     """
-    parts = {slot: prepare_one(source) for slot, source in slot_sources(recipe).items()}
+    parts = dict[str, PreparedData]()
+    for slot, spec in slot_sources(recipe).items():
+        with naming_slot(slot):
+            parts[slot] = prepare_one(spec)
     if not parts:
         return None
     source = {"slots": {slot: dict(data.manifest.source) for slot, data in parts.items()}}
@@ -46,12 +49,12 @@ def prepare_slots(
         for split in dict.fromkeys(split for data in parts.values() for split in data.manifest.splits)
     }
     notes = tuple(f"{slot}: {line}" for slot, data in parts.items() for line in data.manifest.remarks())
-    spec = joined_spec({slot: data.spec for slot, data in parts.items()})
-    manifest = ShardManifest(key, source, {}, splits, spec, content, notes=notes)
+    joined = joined_spec({slot: data.spec for slot, data in parts.items()})
+    manifest = ShardManifest(key, source, {}, splits, joined, content, notes=notes)
     root = cache / f"slots-{key}"
     if known:
         _write_roots(root, {slot: data.root for slot, data in parts.items()})
-    return PreparedData(root, manifest, spec, key)
+    return PreparedData(root, manifest, joined, key)
 
 
 def _write_roots(root: Path, folders: Mapping[str, Path]) -> None:
