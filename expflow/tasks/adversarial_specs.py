@@ -114,6 +114,7 @@ class Pix2PixSpec(AdversarialSpec):
         ge=1,
         le=256,
     )
+    features: str = features_field()
 
 
 class CycleGANSpec(AdversarialSpec):
@@ -161,6 +162,7 @@ class CycleGANSpec(AdversarialSpec):
         ge=1,
         le=256,
     )
+    features: str = features_field()
 
     @property
     def judged_by(self) -> str:

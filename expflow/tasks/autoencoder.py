@@ -16,7 +16,7 @@ from expflow.errors import UserError
 from expflow.losses import Loss
 from expflow.optim import OptimizerFactory, ScheduleFactory
 from expflow.tasks.base import Batch, ImageTask, at_least_single, check_fields, check_one_of_each
-from expflow.tasks.generative_specs import AutoencoderTaskSpec
+from expflow.tasks.generative_specs import AutoencoderTaskSpec, ReconstructionSpec
 from expflow.tasks.image_metrics import reconstruction_metrics, reconstruction_sums
 from expflow.tasks.samples import FirstSamples
 from expflow.tasks.vector_output import mean_over_valid
@@ -41,7 +41,7 @@ class AutoencoderTask(ImageTask):
         loss: Loss,
         optimizer: OptimizerFactory,
         schedule: ScheduleFactory,
-        spec: AutoencoderTaskSpec,
+        spec: ReconstructionSpec,
     ) -> None:
         super().__init__(data_spec, model, loss, optimizer, schedule, spec.penalty, spec.penalty_strength)
         self._first = FirstSamples(spec.samples, "image")
@@ -84,6 +84,8 @@ class AutoencoderTask(ImageTask):
         """The batch's mean loss (), and its samples (); adds it to the epoch's sums."""
         image, target = self.reconstructed(batch["image"]), batch["image"].float() / 255
         loss, samples = mean_over_valid(self.loss, image.flatten(1), target.flatten(1), batch["valid"])
+        if not self.training:
+            self.compare(batch["image"], image, batch["valid"])
         sums = (reconstruction_sums(image, target, batch["valid"]), *self.further_sums(batch))
         self._epoch_means.add(samples, loss.detach(), torch.cat(sums))
         return loss, samples

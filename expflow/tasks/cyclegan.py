@@ -105,6 +105,7 @@ class CycleGAN(ImageTranslation):
         made = self.made(batch, batch_idx)
         self._distances["swd"].add(made["from_image"], made[IMAGE], batch["valid"])
         self._distances["condition_swd"].add(made["from_condition"], made["condition"], batch["valid"])
+        self.compare(batch[IMAGE], (made[IMAGE] + 1) / 2, batch["valid"])
         self.validation_losses(batch, made)
 
     def on_validation_epoch_end(self) -> None:

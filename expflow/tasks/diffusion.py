@@ -97,8 +97,7 @@ class Diffusion(ImageTask):
         """Adds the batch to the epoch's sums; each image has the same step and noise in all validations."""
         self._add(batch, FIXED)
         if self._feature_distance is not None:
-            made = self(self.served_inputs(batch))
-            self._feature_distance.add(batch["image"], made * 255, batch["valid"])
+            self.compare(batch["image"], self(self.served_inputs(batch)), batch["valid"])
 
     def measured(self, sums: Tensor) -> Mapping[str, Tensor]:
         """``loss``; of a validation also ``sharpness``, the gradient energy of new images over that of the split's."""
@@ -107,7 +106,6 @@ class Diffusion(ImageTask):
             with torch.no_grad():
                 images = self.draw_samples(torch.Generator().manual_seed(SHARPNESS_SEED))
             measured["sharpness"] = gradient_energy(images.double().clamp(0, 1)).mean() / (sums[2] / sums[0])
-            measured.update(self._feature_distances())
         return measured
 
     def forward(self, noise_bchw: Tensor) -> Tensor:

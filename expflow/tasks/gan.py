@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from expflow.data.dataspec import DataSpec
 from expflow.errors import UserError
 from expflow.optim import OptimizerFactory, ScheduleFactory
-from expflow.tasks.adversarial import DISCRIMINATOR, GENERATOR, HALF_RANGE, AdversarialTask, check_made, check_networks
+from expflow.tasks.adversarial import DISCRIMINATOR, GENERATOR, AdversarialTask, check_made, check_networks
 from expflow.tasks.adversarial_specs import GANSpec
 from expflow.tasks.base import Batch, check_fields
 from expflow.tasks.keyed_noise import FIXED, keyed_normal, sample_keys
@@ -99,8 +99,7 @@ class GAN(AdversarialTask):
         """Adds the batch to the epoch's sums, and its projections to the distance."""
         made = {IMAGE: self._generated(self._noise(batch, VALIDATION_SEED, FIXED))}
         self._distance.add(self.scaled(batch[IMAGE]), made[IMAGE], batch["valid"])
-        if self._feature_distance is not None:
-            self._feature_distance.add(batch[IMAGE], (made[IMAGE] + 1) * HALF_RANGE, batch["valid"])
+        self.compare(batch[IMAGE], (made[IMAGE] + 1) / 2, batch["valid"])
         self.validation_losses(batch, made)
 
     def on_validation_epoch_end(self) -> None:
@@ -108,7 +107,6 @@ class GAN(AdversarialTask):
         rows = self._distance.take()
         gathered: Any = self.all_gather(rows)
         self.log("val/swd", sliced_distance(gathered.reshape(-1, rows.shape[1])), rank_zero_only=False)
-        self.log_dict({f"val/{name}": value for name, value in self._feature_distances().items()})
         super().on_validation_epoch_end()
 
     def draw_samples(self, generator: torch.Generator) -> Tensor:

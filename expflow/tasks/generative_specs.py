@@ -64,10 +64,9 @@ def pixel_loss_conflicts(slots: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         yield "loss", f"{loss.name} compares scores with classes, and this task images: {', '.join(PIXEL_LOSSES)}"
 
 
-class AutoencoderTaskSpec(PenalisedTaskSpec):
-    """Each image again, by a network that squeezes it: loss, L1, L2, PSNR, SSIM, and sharpness beside the originals."""
+class ReconstructionSpec(PenalisedTaskSpec):
+    """Base of tasks that give images again; no task by itself."""
 
-    build: ClassVar[str] = "expflow.tasks.autoencoder:build"
     defaults: ClassVar[Mapping[str, str]] = MappingProxyType({"loss": "squared", "schedule": "constant"})
     metrics: ClassVar[tuple[str, ...]] = ("loss", "l1", "l2", "psnr", "ssim", "sharpness")
     main_metric: ClassVar[str] = "val/loss"
@@ -79,6 +78,14 @@ class AutoencoderTaskSpec(PenalisedTaskSpec):
         """MixUp and CutMix, a probe's kept features, and losses of classes."""
         yield from label_conflicts(slots, init)
         yield from pixel_loss_conflicts(slots)
+
+
+class AutoencoderTaskSpec(ReconstructionSpec):
+    """Each image again, by a network that squeezes it: loss, L1, L2, PSNR, SSIM, and sharpness beside the originals."""
+
+    build: ClassVar[str] = "expflow.tasks.autoencoder:build"
+
+    features: str = features_field()
 
 
 class DiffusionSpec(PenalisedTaskSpec):
@@ -175,11 +182,11 @@ class IGPTTaskSpec(PenalisedTaskSpec):
             yield "data.palette", "missing; pixels are named by the colours of a palette: write how many, such as 16"
 
 
-class SuperResolutionSpec(AutoencoderTaskSpec):
+class SuperResolutionSpec(ReconstructionSpec):
     """An image from one that was shrunk: what an autoencoder measures, and the gain over enlarging alone."""
 
     build: ClassVar[str] = "expflow.tasks.super_resolution:build"
-    metrics: ClassVar[tuple[str, ...]] = (*AutoencoderTaskSpec.metrics, "psnr_gain")
+    metrics: ClassVar[tuple[str, ...]] = (*ReconstructionSpec.metrics, "psnr_gain")
     main_metric: ClassVar[str] = "val/psnr"
 
     factor: int = identity(
@@ -187,11 +194,11 @@ class SuperResolutionSpec(AutoencoderTaskSpec):
     )
 
 
-class AnomalySpec(AutoencoderTaskSpec):
+class AnomalySpec(ReconstructionSpec):
     """Images of a class that was left out of the training, by the error with which they are given again."""
 
     build: ClassVar[str] = "expflow.tasks.anomaly:build"
-    metrics: ClassVar[tuple[str, ...]] = (*AutoencoderTaskSpec.metrics, "auroc")
+    metrics: ClassVar[tuple[str, ...]] = (*ReconstructionSpec.metrics, "auroc")
     main_metric: ClassVar[str] = "val/auroc"
 
     left_out: str = identity(description="Name of the class that is left out of the training and to be told apart.")

@@ -39,6 +39,7 @@ class ImageTranslation(AdversarialTask):
         self._first.follow(batch, batch_idx)
         made = self.made(batch, batch_idx)
         sums = reconstruction_sums((made[IMAGE] + 1) / 2, batch[IMAGE] / 255, batch["valid"])
+        self.compare(batch[IMAGE], (made[IMAGE] + 1) / 2, batch["valid"])
         self.validation_losses(batch, made, sums)
 
     def measured(self, sums: Tensor) -> Mapping[str, Tensor]:

@@ -43,6 +43,17 @@ class MeasuredTask(LowOverheadModule):
         """
         self._feature_distance = distance
 
+    def compare(self, real_bchw: Tensor, made_bchw: Tensor, valid_b: Tensor) -> None:
+        """Add a batch of a validation to the distance in features; nothing happens without a classifier.
+
+        Args:
+            real_bchw: Images of val, from 0 to 255.
+            made_bchw: As many made ones, from 0 to 1.
+            valid_b: (b,), false for padding.
+        """
+        if self._feature_distance is not None:
+            self._feature_distance.add(real_bchw, made_bchw * 255, valid_b)
+
     def _feature_distances(self) -> Mapping[str, Tensor]:
         """The distances over the images of all ranks since the last call; empty without a classifier."""
         if self._feature_distance is None:
@@ -78,7 +89,8 @@ class MeasuredTask(LowOverheadModule):
         self._train_means, self._epoch_means = self._epoch_means, MeanAccumulator()
 
     def on_validation_epoch_end(self) -> None:
-        """Logs ``val/*`` and takes the training means up again."""
+        """Logs ``val/*``, among them distances in features, and takes the training means up again."""
+        self.log_dict({f"val/{name}": value for name, value in self._feature_distances().items()})
         self._log_means("val")
         self._epoch_means = self._train_means
 

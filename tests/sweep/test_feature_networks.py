@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from expflow.errors import ExperimentInvalid, LedgerMismatch, WeightsMissing
+from expflow.errors import ExperimentInvalid, LedgerMismatch, UserError, WeightsMissing
 from expflow.ledger import load_state
 from expflow.sweep.finished_trial import load_finished_trial
 from expflow.sweep.in_process import run_in_process
@@ -47,6 +47,48 @@ task: {name: diffusion, timesteps: 10, sampling_steps: 2, samples: 4, features: 
 optimizer: {name: adam, lr: 0.001}
 trainer: {epochs: 1}
 """
+AUTOENCODER = """
+data: {name: digits, batch_size: 50, limit: 50}
+model: {name: autoencoder, backbone: resnet, depth: 8, width: 2, code: 3, decoder_width: 4}
+task: {name: autoencoder, samples: 4, features: judge/best}
+optimizer: {name: adam, lr: 0.001}
+trainer: {epochs: 1}
+"""
+PIX2PIX = """
+data: {name: digits, batch_size: 50, limit: 50}
+model:
+  generator: {name: resnet_generator, width: 2, blocks: 1}
+  discriminator: {name: patch_discriminator, width: 2, norm: instance, layers: 1, sees: pair}
+task: {name: pix2pix, condition: edges, samples: 4, features: judge/best}
+optimizer: {name: adam, lr: 0.001}
+trainer: {epochs: 1}
+"""
+CYCLEGAN = """
+data: {name: digits, batch_size: 50, limit: 50}
+model:
+  to_image: {name: resnet_generator, width: 2, blocks: 1}
+  to_condition: {name: resnet_generator, width: 2, blocks: 1}
+  image_judge: {name: patch_discriminator, width: 2, norm: instance, layers: 1}
+  condition_judge: {name: patch_discriminator, width: 2, norm: instance, layers: 1}
+task: {name: cyclegan, condition: edges, samples: 4, features: judge/best}
+optimizer: {name: adam, lr: 0.001}
+trainer: {epochs: 1}
+"""
+TWO_SOURCES = CYCLEGAN.replace("condition: edges", "condition: source").replace(
+    "data: {name: digits, batch_size: 50, limit: 50}",
+    """data:
+  image: {name: digits, batch_size: 50, limit: 50}
+  condition: {name: digits, split_seed: 1, val_fraction: 0.15, batch_size: 50, limit: 50}""",
+)
+MAKING = {
+    "gan": GAN.split("sweep:")[0],
+    "diffusion": DIFFUSION,
+    "autoencoder": AUTOENCODER,
+    "pix2pix": PIX2PIX,
+    "cyclegan": CYCLEGAN,
+    "two sources": TWO_SOURCES,
+}
+"""An experiment for each task that compares made images in features."""
 DISTANCES = {"val/kid", "val/frechet_distance"}
 
 pytestmark = pytest.mark.timeout(240)
@@ -127,7 +169,7 @@ def test_the_trial_checks_and_tests_with_the_same_classifier(place: Path) -> Non
     )
 
 
-@pytest.mark.parametrize("text", [GAN.split("sweep:")[0], DIFFUSION], ids=["gan", "diffusion"])
+@pytest.mark.parametrize("text", MAKING.values(), ids=MAKING)
 def test_two_ranks_measure_what_one_does(place: Path, text: str) -> None:
     [trial] = planned_trials(plan(place, text))
     assert trial.data is not None
@@ -158,12 +200,23 @@ def test_two_ranks_measure_what_one_does(place: Path, text: str) -> None:
             "expected a trial whose network gives the features",
         ),
         (GAN.replace("judge/best", "exp/best"), "is no classifier of expflow's networks"),
+        (PIX2PIX.replace("judge/best", "nowhere/best"), r"exp.yaml:6:\d+: task.features"),
         (DIFFUSION.replace("samples: 4", "samples: 4, eta: 1"), "drawn without further noise"),
     ],
 )
 def test_what_gives_no_features_is_refused_with_its_place(place: Path, text: str, reason: str) -> None:
     with pytest.raises(ExperimentInvalid, match=reason):
         plan(place, text)
+
+
+def test_the_smaller_val_of_two_sources_decides_how_many_images_are_compared(place: Path) -> None:
+    text = TWO_SOURCES.replace("val_fraction: 0.15", "val_fraction: 0.05")
+    [trial] = planned_trials(plan(place, text))
+    assert trial.data is not None
+    assert trial.data.spec.samples["val"] < 160
+    attempt = Attempt(trial.recipe, 0, Path(trial.data.root), features=trial.features)
+    with pytest.raises(UserError, match=r"gives 16 features, whose covariance needs at least 160 images of val"):
+        run_trial(attempt, World(), lambda report: True)
 
 
 def test_a_task_that_was_not_given_its_classifier_says_so(place: Path) -> None:
