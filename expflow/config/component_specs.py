@@ -68,6 +68,7 @@ class TaskSpec(Spec):
         metrics: What it reports for each split that it is evaluated on, by their names in :mod:`expflow.metrics`.
         main_metric: What a sweep is judged by where :attr:`judged_by` says nothing else.
         never_accumulates: Why batches do not add up to a larger one (``trainer.accumulate``); "" where they do.
+        fits_train_alone: Why it is not fitted to train and val together (``trainer.fit_on``); "" where it can be.
         learns_classes: Whether it learns one class for each image, the field ``label`` of a batch.
         needs: What its network has to give; "" where any will do.
         networks: Of a task with several networks, name to what each takes and gives; the slot ``model`` then holds
@@ -85,6 +86,7 @@ class TaskSpec(Spec):
     metrics: ClassVar[tuple[str, ...]] = ()
     main_metric: ClassVar[str] = UNDECLARED_MAIN_METRIC
     never_accumulates: ClassVar[str] = ""
+    fits_train_alone: ClassVar[str] = ""
     learns_classes: ClassVar[bool] = False
     needs: ClassVar[ModelOutput] = ""
     networks: ClassVar[Mapping[str, tuple[ModelInput, ModelOutput]]] = MappingProxyType({})

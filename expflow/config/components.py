@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from expflow.config.component_specs import model_output, task_spec
+from expflow.config.component_specs import TaskSpec, model_output, task_spec
 from expflow.config.initial_weights import Init, init_conflicts
 from expflow.config.lightning_arguments import refused_arguments
 from expflow.config.merge import as_component, merge
@@ -237,12 +237,20 @@ def resolve_recipe(tree: Node, context: LoadingContext) -> Recipe | None:
             *pseudo_label_conflicts(filled, fit_on),
         ):
             context.refuse(_place_of(tree, key), key, message)
-        reason = task_spec(filled["task"]).never_accumulates
-        if reason and trainer is not None and trainer.accumulate > 1:
-            context.refuse(_place_of(tree, "trainer.accumulate"), "trainer.accumulate", reason)
+        _check_trainer(task_spec(filled["task"]), trainer, tree, context)
     if len(context.problems) > before or trainer is None:
         return None
     return Recipe(trainer=trainer, init=init, **filled)
+
+
+def _check_trainer(task: TaskSpec, trainer: Trainer | None, tree: Node, context: LoadingContext) -> None:
+    """What of the trainer a task does not go with is a problem."""
+    if trainer is None:
+        return
+    if task.never_accumulates and trainer.accumulate > 1:
+        context.refuse(_place_of(tree, "trainer.accumulate"), "trainer.accumulate", task.never_accumulates)
+    if task.fits_train_alone and trainer.fit_on != "train":
+        context.refuse(_place_of(tree, "trainer.fit_on"), "trainer.fit_on", task.fits_train_alone)
 
 
 def _place_of(tree: Node, key: str) -> Mark:

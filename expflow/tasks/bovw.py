@@ -21,9 +21,8 @@ from expflow.data.dataspec import DataSpec
 from expflow.errors import UserError
 from expflow.tasks.base import Batch, check_fields
 from expflow.tasks.bovw_spec import MOST_FEATURES, BovwSpec
+from expflow.tasks.fitted_classifier import FittedClassifier
 from expflow.tasks.local_descriptors import LocalDescriptors, describe, descriptor_width
-from expflow.tasks.low_overhead import LowOverheadModule
-from expflow.tasks.mean_accumulator import MeanAccumulator
 from expflow.tasks.visual_words import (
     DescriptorSample,
     fisher_scores,
@@ -47,7 +46,7 @@ Ask = Callable[[], None]
 """Called between batches; raises where the fit is to be left."""
 
 
-class BovwTask(LowOverheadModule):
+class BovwTask(FittedClassifier):
     """Names the class of an image by its visual words; measures loss, top-1 and, with more than five classes, top-5.
 
     The loss is what the SVM makes small beside its weights: for a sample, the sum over classes k of
@@ -62,8 +61,8 @@ class BovwTask(LowOverheadModule):
     """
 
     def __init__(self, data_spec: DataSpec, spec: BovwSpec) -> None:
-        super().__init__()
-        self.spec, self._classes = spec, data_spec.num_classes
+        super().__init__(data_spec.num_classes)
+        self.spec = spec
         if spec.patch > (side := min(data_spec.image_shape[1:])):
             raise UserError(f"task.patch is {spec.patch}, and the images have {side} pixels; take a smaller patch")
         width, words = descriptor_width(spec, data_spec.in_channels), spec.words
@@ -79,7 +78,6 @@ class BovwTask(LowOverheadModule):
         if spec.encoding == "fisher":
             self.shares, self.variances = _fixed(words), _fixed(words, width)
         self.coefficients, self.intercepts = _fixed(self._classes, self.features), _fixed(self._classes)
-        self._epoch_means = MeanAccumulator()
 
     def encoded(self, descriptors: LocalDescriptors) -> Tensor:
         """(b, features) what images are in words.
@@ -184,31 +182,10 @@ class BovwTask(LowOverheadModule):
         _set(self.coefficients, coefficients)
         _set(self.intercepts, intercepts)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Adds the batch to the means.
-
-        Returns:
-            ``scores`` (b, classes) and ``losses`` (b,).
-        """
-        scores, label, valid = self(batch["image"]), batch["label"], batch["valid"]
-        own = torch.nn.functional.one_hot(label.clamp(0, self._classes - 1), self._classes) * 2 - 1
-        losses = (1 - own * scores).clamp(min=0).square().sum(1)
-        hits = [(scores.argmax(1) == label) & valid]
-        if self._classes > 5:
-            hits.append((scores.topk(5, 1).indices == label[:, None]).any(1) & valid)
-        samples = valid.sum()
-        mean = (losses * valid).sum() / samples.clamp(min=1)
-        self._epoch_means.add(samples, mean, *(hit.sum() for hit in hits))
-        return {"scores": scores, "losses": losses}
-
-    def on_validation_epoch_end(self) -> None:
-        """Logs ``val/loss``, ``val/top1`` and, with more than five classes, ``val/top5``, over all ranks."""
-        total, self._epoch_means = self._epoch_means.total(), MeanAccumulator()
-        if total is None:
-            return
-        sums: Any = self.trainer.strategy.reduce(total, reduce_op="sum")
-        names = ("loss", "top1", "top5")[: len(sums) - 1]
-        self.log_dict({f"val/{name}": value / sums[0] for name, value in zip(names, sums[1:], strict=True)})
+    def losses_of(self, scores_bc: Tensor, label_b: Tensor) -> Tensor:
+        """(b,) squared hinge losses, summed over the classes."""
+        own = torch.nn.functional.one_hot(label_b.clamp(0, self._classes - 1), self._classes) * 2 - 1
+        return (1 - own * scores_bc).clamp(min=0).square().sum(1)
 
 
 def _fixed(*shape: int) -> nn.Parameter:

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from expflow.config.component_specs import FITTING_RUNNER, TaskSpec
 from expflow.config.spec import FieldError, identity
+from expflow.tasks.fitted_spec import FittedSpec
 
 MOST_FEATURES = 500_000
 """Numbers that describe an image, at most: the classifier has one weight for each of them and each class."""
 
 
-class BovwSpec(TaskSpec):
+class BovwSpec(FittedSpec):
     """The bag of visual words: local descriptors, a vocabulary of them, a pyramid of histograms, and a linear SVM.
 
     It is fitted once, in one pass over the training images for the vocabulary and one for the classifier, whatever
     trainer.epochs says. Images are taken as they are evaluated: without crops, flips and colours drawn at random.
     """
 
-    runner: ClassVar[str] = FITTING_RUNNER
     build: ClassVar[str] = "expflow.tasks.bovw:build"
     slots: ClassVar[frozenset[str]] = frozenset({"data"})
-    metrics: ClassVar[tuple[str, ...]] = ("loss", "top1", "top5")
-    main_metric: ClassVar[str] = "val/top1"
-    learns_classes: ClassVar[bool] = True
 
     descriptor: Literal["dense", "sift", "hog", "colour"] = identity(
         "dense",
@@ -77,13 +72,3 @@ class BovwSpec(TaskSpec):
         if self.words > self.sampled:
             raise FieldError("words", f"{self.words} words cannot be made of {self.sampled} descriptors (sampled)")
         return self
-
-    def conflicts(self, slots: Mapping[str, Any], init: Any) -> Iterable[tuple[str, str]]:
-        """Random changes of training images."""
-        train = getattr(slots.get("data"), "train", None)
-        if train is None:
-            return
-        usual = type(train)()
-        for key in type(train).model_fields:
-            if getattr(train, key) != getattr(usual, key):
-                yield f"data.train.{key}", "changes nothing: bovw is fitted once, to images as they are evaluated"

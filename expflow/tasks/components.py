@@ -31,6 +31,7 @@ TASKS = (
     Component("fast_style_transfer", "expflow.tasks.style_specs:FastStyleTransferSpec"),
     Component("deep_dream", "expflow.tasks.style_specs:DeepDreamSpec"),
     Component("bovw", "expflow.tasks.bovw_spec:BovwSpec"),
+    Component("knn", "expflow.tasks.knn_spec:KnnSpec"),
     Component("scripted", "expflow.tasks.specs:ScriptedSpec"),
     Component("replayed", "expflow.tasks.specs:ReplayedSpec"),
 )

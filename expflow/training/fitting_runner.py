@@ -33,10 +33,11 @@ from expflow.training.evaluation.prediction_recorder import PredictionRecorder
 from expflow.training.finite_metrics import MeasuredMetrics, decisive_metrics, finite
 from expflow.training.isolation import isolated, seed_everything
 from expflow.training.launcher_variables import without_launcher_variables
-from expflow.training.lightning_runner import make_trainer
+from expflow.training.lightning_runner import import_user_modules, make_trainer
 from expflow.training.peak_memory import peak_bytes
 from expflow.training.ranks import max_over_ranks, shared_decision, verify_same_attempt
 from expflow.training.reporter import logged_metrics
+from expflow.training.transfer.weight_loading import load_initial_weights
 from expflow.training.trial_data import TrialData, open_trial_data
 from expflow.training.trial_logger import TrialLogger
 from expflow.training.weights_digest import weights_digest
@@ -79,6 +80,8 @@ def run(attempt: Attempt, world: World, on_report: OnReport, *, on_notice: OnNot
     selection = select_checkpoint(attempt)
     if world.rank == 0:
         on_notice(Began(selection.step, selection.path, selection.refused, compute_place(world)))
+    with without_launcher_variables():
+        import_user_modules(attempt.recipe)
     with (
         without_launcher_variables(),
         isolated(threads=world.threads, deterministic=not world.gpus, rank=world.rank),
@@ -86,7 +89,10 @@ def run(attempt: Attempt, world: World, on_report: OnReport, *, on_notice: OnNot
     ):
         seed_everything(attempt.seed)
         data = open_trial_data(attempt, world)
-        fitting = _Fitting(attempt, world, data, build_task(attempt.recipe, data.spec), on_notice, leave)
+        task = build_task(attempt.recipe, data.spec)
+        if selection.path is None:
+            load_initial_weights(attempt, task)
+        fitting = _Fitting(attempt, world, data, task.to("cuda" if world.gpus else "cpu"), on_notice, leave)
         seconds = fitting.load(selection) if selection.path is not None else fitting.fit()
         metrics = fitting.measure(seconds)
         on_report(Report(LAST, metrics.values, 1.0, list(metrics.missing)))

@@ -95,7 +95,7 @@ def run(attempt: Attempt, world: World, on_report: OnReport, *, on_notice: OnNot
     if world.rank == 0:
         on_notice(Began(selection.step, selection.path, selection.refused, compute_place(world)))
     with without_launcher_variables():
-        _import_user_modules(attempt.recipe)
+        import_user_modules(attempt.recipe)
     with (
         explained_out_of_memory(attempt.recipe, world),
         explained_unused_parameters(attempt.recipe),
@@ -129,11 +129,14 @@ def _prepare(
     return with_probe_features(attempt, world, data, task, loaded), task, loaded
 
 
-def _import_user_modules(recipe: Recipe) -> None:
+def import_user_modules(recipe: Recipe) -> None:
     """Import the user's modules before anything is seeded.
 
     Some seed generators or set a default type as they are imported: were it done by the first trial of a process, that
     trial alone would see it.
+
+    Args:
+        recipe: What is trained.
     """
     for spec in recipe.user_components:
         with contextlib.suppress(Exception):  # building the component raises it again, and says what it was for

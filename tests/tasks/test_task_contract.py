@@ -294,8 +294,8 @@ ONLY_TRAINED = {
     "one_shot": {"loss", "top1", "skips", "entropy", "eigenvalue"},
 }
 """Metrics of train alone: a detector gives losses in train mode, and boxes in eval mode."""
-FITTED = {"bovw"}
-"""Tasks that are fitted once, without steps (tests/training/test_bovw_trials.py)."""
+FITTED = {"bovw", "knn"}
+"""Tasks that are fitted once, without steps (tests/training/test_bovw_trials.py, test_knn_trials.py)."""
 WITHOUT_TORCH = {"scripted", "replayed"}
 """Tasks that build nothing: their runner alone knows what they do."""
 
