@@ -134,12 +134,12 @@ class HeadedDetector(Detector):
         parts, roi = _tensors(self.head.rpn.head(maps)), self.head.roi_heads
         regions = x_bchw.new_empty(self.head.rpn.post_nms_top_n() * len(x_bchw), maps[0].shape[1], REGION, REGION)
         parts += _tensors(roi.box_predictor(roi.box_head(regions)))
-        found, width = roi.detections_per_img * len(x_bchw), maps[0].shape[1]
+        detections, width = roi.detections_per_img * len(x_bchw), maps[0].shape[1]
         if roi.has_mask():
-            areas = x_bchw.new_empty(found, width, MASK_REGION, MASK_REGION)
+            areas = x_bchw.new_empty(detections, width, MASK_REGION, MASK_REGION)
             parts += _tensors(roi.mask_predictor(roi.mask_head(areas)))
         if roi.has_keypoint():
-            areas = x_bchw.new_empty(found, width, POINT_REGION, POINT_REGION)
+            areas = x_bchw.new_empty(detections, width, POINT_REGION, POINT_REGION)
             parts += _tensors(roi.keypoint_predictor(roi.keypoint_head(areas)))
         return torch.cat([value.flatten() for value in parts])
 

@@ -69,8 +69,8 @@ def checked_row(where: str, row: Any, count: int | None = None) -> NDArray[np.fl
         Undecodable: they are not of that form.
     """
     if not isinstance(row, list) or not row or len(row) % 3 or not all(map(is_number, row)):
-        found = f"{len(row)} values" if isinstance(row, list) else repr(row)
-        raise Undecodable(f"{where}: expected numbers [x, y, visibility, …], three for each point, found {found}")
+        given = f"{len(row)} values" if isinstance(row, list) else repr(row)
+        raise Undecodable(f"{where}: expected numbers [x, y, visibility, …], three for each point, found {given}")
     points = np.asarray(row, np.float32).reshape(-1, 3)
     if count not in (None, len(points)):
         raise Undecodable(f"{where}: expected {count} points with three numbers each, found {len(points)}")
