@@ -109,7 +109,7 @@ def detection_figure(
         of: Which trial it is, for the title.
         layout: Which points objects have; None for none.
     """
-    groups = _groups(cases)
+    groups, layout = _groups(cases), layout if arrays.points is not None else None
     columns = max(len(rows) for _, rows, _ in groups)
     figure = new_figure(1.6 * columns + 0.9, 3.5 * len(groups) + 1.0)
     grid = figure.subplots(2 * len(groups), columns, squeeze=False)
@@ -120,15 +120,14 @@ def detection_figure(
                 _empty(axes)
                 if at < len(rows):
                     _draw(axes, images.get(int(arrays.ids[rows[at]])), arrays, rows[at], len(classes), kind)
-                    if layout is not None and arrays.points is not None:
+                    if layout is not None:
                         _draw_points(axes, _points_of(arrays, rows[at], kind), layout, len(classes))
                     axes.set_xlabel(words[rows[at]] if part else "", fontsize=7.5, color=INK)
             line[0].set_ylabel(f"{name}\n{kind}" if part == 0 else kind, fontsize=8, color=INK)
     title = f"Best and worst detections of {of} on {split}"
     write_title(figure, title)
-    _legend(figure, classes, () if layout is None or arrays.points is None else layout.names)
-    numbers = ", ".join(cases.words[1].values())
-    caption = CAPTION if layout is None or arrays.points is None else f"{CAPTION} {OF_POINTS}"
+    _legend(figure, classes, layout.names if layout else ())
+    numbers, caption = ", ".join(cases.words[1].values()), f"{CAPTION} {OF_POINTS}" if layout else CAPTION
     return render_figure(figure, "worst", title, caption, f"{title}: the lowest qualities are {numbers}.")
 
 

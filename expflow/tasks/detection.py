@@ -333,12 +333,18 @@ def build(
         raise UserError(
             "the network learns masks of objects, and these data have no field instances (truth: instances)"
         )
-    if getattr(model, "needs_points", False) and data_spec.points is None:
+    if data_spec.points is None:
+        _check_no_points(spec, model)
+    return Detection(data_spec, model, optimizer, schedule, spec)
+
+
+def _check_no_points(spec: DetectionSpec, model: nn.Module) -> None:
+    """Refuse what needs keypoints, where the data have none. Raises UserError."""
+    if getattr(model, "needs_points", False):
         raise UserError(
             "the network learns points of objects, and these data have no field keypoints (truth: keypoints)"
         )
-    if spec.keypoint_sigmas and data_spec.points is None:
+    if spec.keypoint_sigmas:
         raise UserError(
             "task.keypoint_sigmas: these data have no field keypoints; leave it out, or set truth: keypoints"
         )
-    return Detection(data_spec, model, optimizer, schedule, spec)
