@@ -73,7 +73,7 @@ def look_at_ui(stored):
 @pytest.mark.ray
 @pytest.mark.slow
 def test_of_two_drivers_that_begin_anew_at_the_same_moment_one_does(stored):
-    """What `--fresh` begins lies beside the earlier results, whichever machine began it, and those stay as they were."""
+    """What `--fresh` begins lies beside the earlier results, whichever machine began it, and those stay."""
     stored.write(TWO.replace("raise: hello from a trial", "sleep: 2.0"))
     stored.run("sweep", "exp.yaml")
     before = {key: content for key, content in stored.store().items() if key.split("/")[1] == "exp"}
