@@ -112,14 +112,15 @@ class FigureData:
 def report_figures(state: SweepState) -> list[FigureData]:
     """The data of all figures that the experiment declares, in the file's order; their names differ.
 
-    Where it declares none, the sweep's metric against each searched key that has two values or more.
+    Where it declares none, the sweep's metric against each searched key that has two values or more; not for the arms
+    of a proof, which are whole networks and have a chart of their own.
 
     Args:
         state: What the ledger adds up to.
     """
     header, figures = trial_results.header_of(state), list[FigureData]()
     declared = header.report.get("figures", ())
-    keys = () if declared else trial_results.searched_keys(state)
+    keys = () if declared or header.arms else trial_results.searched_keys(state)
     usual = ({"x": key, "y": header.metric} for key in keys if collapsed_key(key) is None)
     for description in (*declared, *usual):
         figure = collect_figure(state, description)

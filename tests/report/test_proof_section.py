@@ -153,6 +153,7 @@ def test_page_terminal_and_document_show_it(tmp_path):
     assert chart.name == "proof-arms"
     assert "This search (controller" in " ".join(terminal_text(view).split())
     write_report(tmp_path, state)
+    assert not list((tmp_path / "figures").glob("*-by-net.png"))  # one point for each of many whole networks
     page = (tmp_path / "report.html").read_text()
     assert "<h2>What the search found</h2>" in page
     assert "random children" in page
