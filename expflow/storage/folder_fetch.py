@@ -8,6 +8,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import TypeVar
 
 from expflow.errors import LedgerDamaged
 from expflow.storage.blob_store import BlobStore
@@ -18,6 +19,8 @@ TRIALS = "trials"
 """Below an experiment's folder: the trials' folders, each with manifests of its own."""
 TRIES = 5
 """How often a folder is fetched anew whose writer replaced objects meanwhile."""
+
+Fetched = TypeVar("Fetched")
 
 
 class _Replaced(Exception):
@@ -79,21 +82,18 @@ def fetch_folder(
         LedgerDamaged: The store does not hold what the manifest says.
         StorageUnreachable: The store does not answer.
     """
-    problem = ""
-    for _ in range(TRIES):
+
+    def attempt() -> FolderManifest | None:
         manifest = newest_manifest(store, prefix)
-        if manifest is None:
-            return None
-        try:
+        if manifest is not None:
             _fetch(store, manifest, folder, wanted)
-        except _Replaced as error:
-            problem = str(error)
-            continue
-        FolderMarker.new(manifest.version + ("" if wanted is None else " in part"), tag).write(folder)
         return manifest
-    raise LedgerDamaged(
-        f"{problem}. Nothing is made of what is left: restore that object, or name results that are whole"
-    )
+
+    advice = "Nothing is made of what is left: restore that object, or name results that are whole"
+    manifest = _while_replaced(attempt, advice)
+    if manifest is not None:
+        FolderMarker.new(manifest.version + ("" if wanted is None else " in part"), tag).write(folder)
+    return manifest
 
 
 def fetch_files(store: BlobStore, prefix: str, folder: Path, names: Collection[str]) -> bool:
@@ -112,20 +112,28 @@ def fetch_files(store: BlobStore, prefix: str, folder: Path, names: Collection[s
         LedgerDamaged: The store does not hold what the manifest says.
         StorageUnreachable: The store does not answer.
     """
-    problem = ""
-    for _ in range(TRIES):
+
+    def attempt() -> bool:
         manifest = newest_manifest(store, prefix)
         parts = dict(manifest.files or {}) if manifest is not None else {}
         if not parts.keys() >= set(names):
             return False
+        for name in names:
+            _add(store, folder / name, parts[name])
+        return True
+
+    return _while_replaced(attempt, "Restore that object, or name results that are whole")
+
+
+def _while_replaced(attempt: Callable[[], Fetched], advice: str) -> Fetched:
+    """What an attempt gives, which is made again where a writer has replaced objects meanwhile."""
+    problem = ""
+    for _ in range(TRIES):
         try:
-            for name in names:
-                _add(store, folder / name, parts[name])
+            return attempt()
         except _Replaced as error:
             problem = str(error)
-            continue
-        return True
-    raise LedgerDamaged(f"{problem}. Restore that object, or name results that are whole")
+    raise LedgerDamaged(f"{problem}. {advice}")
 
 
 def _add(store: BlobStore, file: Path, parts: tuple[Part, ...]) -> None:
