@@ -179,14 +179,17 @@ def test_what_a_module_does_when_it_is_imported_is_no_part_of_the_first_trial():
 
 
 def test_the_newer_interface_of_precisions_may_have_been_used():
-    """After that torch refuses to say what the older one stands at."""
-    torch.backends.fp32_precision = "tf32"
-    try:
-        first = weights(f"{USER}:Plain")
-        assert torch.backends.fp32_precision == torch.backends.mkldnn.matmul.fp32_precision == "tf32"
-    finally:
-        torch.backends.fp32_precision = "none"
-    assert weights(f"{USER}:Plain") == first
+    """After that torch refuses to say what the older one stands at, for good: so in a process of its own."""
+    script = (
+        "import torch\n"
+        "from tests.training.test_isolation import USER, weights\n"
+        "torch.backends.fp32_precision = 'tf32'\n"
+        "first = weights(f'{USER}:Plain')\n"
+        "assert torch.backends.fp32_precision == torch.backends.mkldnn.matmul.fp32_precision == 'tf32'\n"
+        "torch.backends.fp32_precision = 'none'\n"
+        "assert weights(f'{USER}:Plain') == first"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 @pytest.fixture
