@@ -39,7 +39,7 @@ def test_what_failed_and_the_newest_are_listed_and_the_rest_is_counted(results, 
     assert listed == ["t0000", *(f"t{number:04d}" for number in range(TRIALS - MOST_ROWS + 1, TRIALS))]
     assert "ValueError: it is too small" in out
     assert f"{MOST_ROWS} of {TRIALS} trials" in out
-    assert "`expflow status many --json` has all" in out
+    assert f"`expflow status many --json --storage {results}` has all" in out
     assert f"many: {TRIALS - 1} done, 1 failed; not running now" in out
 
 
