@@ -68,25 +68,3 @@ def look_at_ui(stored):
             time.sleep(0.2)
     server.send_signal(signal.SIGINT)
     server.communicate(timeout=60)
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_of_two_drivers_that_begin_anew_at_the_same_moment_one_does(stored):
-    """What `--fresh` begins lies beside the earlier results, whichever machine began it, and those stay."""
-    stored.write(TWO.replace("raise: hello from a trial", "sleep: 2.0"))
-    stored.run("sweep", "exp.yaml")
-    before = {key: content for key, content in stored.store().items() if key.split("/")[1] == "exp"}
-    caches = [stored.folder / "one", stored.folder / "other"]
-    drivers = []
-    for stored.cache in caches:
-        drivers.append(stored.start("sweep", "exp.yaml", "--fresh"))
-    printed = [driver.communicate(timeout=300)[0] for driver in drivers]
-    codes = [driver.returncode for driver in drivers]
-    assert sorted(codes) == [0, 3], printed
-    assert f"process {drivers[codes.index(0)].pid} on " in printed[codes.index(3)]
-    stored.lose_disk()
-    for name in ("exp", "exp.2"):
-        assert "2 done" in stored.run("status", name)
-    assert {key: content for key, content in stored.store().items() if key.split("/")[1] == "exp"} == before
-    assert "exp.2: 2 done" in stored.run("status", "exp.yaml")

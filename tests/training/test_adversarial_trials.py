@@ -13,8 +13,8 @@ from expflow.data.prepare.build import prepare
 from expflow.data.prepare.slots import prepare_slots
 from expflow.errors import Preempted
 from expflow.events import Report
-from expflow.training import Artifact, Attempt, World, run_trial
-from expflow.training.local_ranks import run_local_ranks
+from expflow.training import Artifact, Attempt
+from tests.training.attempts import train_attempt
 from tests.training.comparing import comparable
 
 pytestmark = pytest.mark.timeout(180)
@@ -78,20 +78,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def train(attempt: Attempt, ranks: int = 1, leave_at: int | None = None) -> tuple[Any, list[Report], list[Artifact]]:
-    reports, notices, asked = list[Report](), list[Any](), [-1]
-
-    def leave() -> bool:
-        asked[0] += 1
-        return asked[0] == leave_at
-
-    run: Any = run_trial if ranks == 1 else run_local_ranks
-    outcome = run(
-        attempt,
-        World(ranks=ranks),
-        lambda report: reports.append(report) or True,
-        on_notice=notices.append,
-        leave=leave,
-    )
+    outcome, reports, notices = train_attempt(attempt, ranks, leave_at)
     return outcome, reports, [notice for notice in notices if isinstance(notice, Artifact)]
 
 

@@ -16,13 +16,12 @@ from expflow.config import load
 from expflow.config.schema import Recipe
 from expflow.data.prepare.build import prepare
 from expflow.errors import ExperimentInvalid, Preempted, UserError
-from expflow.events import Report
 from expflow.tasks import build_task, cost
 from expflow.tasks.bovw import BovwTask
-from expflow.training import Attempt, Began, Saved, World, run_trial
+from expflow.training import Attempt, Began, Saved, World
 from expflow.training.evaluation.evaluator import open_evaluator
-from expflow.training.local_ranks import run_local_ranks
 from tests.tasks.test_task_contract import IMAGES
+from tests.training.attempts import train_attempt
 from tests.training.comparing import comparable
 
 pytestmark = pytest.mark.timeout(180)
@@ -48,28 +47,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepare(recipe_of(SMALL, folder).data, cache=folder / "cache").root  # type: ignore[arg-type]
 
 
-def fit(attempt: Attempt, ranks: int = 1, leave_at: int = -1) -> tuple[Any, list[Report], list[Any]]:
-    reports, notices, asked = list[Report](), list[Any](), [-1]
-
-    def leave() -> bool:
-        asked[0] += 1
-        return asked[0] == leave_at
-
-    run: Any = run_trial if ranks == 1 else run_local_ranks
-    outcome = run(
-        attempt,
-        World(ranks=ranks),
-        lambda report: reports.append(report) or True,
-        on_notice=notices.append,
-        leave=leave,
-    )
-    return outcome, reports, notices
-
-
 @pytest.mark.parametrize("form", FORMS)
 def test_it_is_fitted_once_and_learns(form: str, root: Path, tmp_path: Path) -> None:
     recipe = recipe_of(FORMS[form], tmp_path)
-    outcome, reports, notices = fit(Attempt(recipe, 0, root, tmp_path / "trial"))
+    outcome, reports, notices = train_attempt(Attempt(recipe, 0, root, tmp_path / "trial"))
     (report,) = reports
     assert (report.step, report.progress, outcome.step) == (1, 1.0, 1)
     assert {"val/loss", "val/top1", "val/top5", "fit/loss", "fit/top1", "fit/top5"} < set(report.metrics)
@@ -88,16 +69,16 @@ def test_it_is_fitted_once_and_learns(form: str, root: Path, tmp_path: Path) -> 
 
 def test_two_ranks_fit_and_measure_what_one_does(root: Path, tmp_path: Path) -> None:
     recipe = recipe_of(FORMS["histogram"], tmp_path)
-    one, (single,), _ = fit(Attempt(recipe, 0, root, tmp_path / "one"))
-    two, (double,), _ = fit(Attempt(recipe, 0, root, tmp_path / "two"), ranks=2)
+    one, (single,), _ = train_attempt(Attempt(recipe, 0, root, tmp_path / "one"))
+    two, (double,), _ = train_attempt(Attempt(recipe, 0, root, tmp_path / "two"), ranks=2)
     assert two.weights == one.weights
     assert comparable(double.metrics) == pytest.approx(comparable(single.metrics))
 
 
 def test_seeds_draw_other_words(root: Path, tmp_path: Path) -> None:
     recipe = recipe_of(FORMS["histogram"], tmp_path)
-    assert fit(Attempt(recipe, 0, root))[0].weights == fit(Attempt(recipe, 0, root))[0].weights
-    assert fit(Attempt(recipe, 1, root))[0].weights != fit(Attempt(recipe, 0, root))[0].weights
+    assert train_attempt(Attempt(recipe, 0, root))[0].weights == train_attempt(Attempt(recipe, 0, root))[0].weights
+    assert train_attempt(Attempt(recipe, 1, root))[0].weights != train_attempt(Attempt(recipe, 0, root))[0].weights
 
 
 @pytest.mark.parametrize("question", [0, 3, 10])
@@ -105,14 +86,15 @@ def test_a_fit_that_was_left_begins_anew_and_one_that_ended_measures_again(
     root: Path, tmp_path: Path, question: int
 ) -> None:
     recipe = recipe_of(FORMS["histogram"], tmp_path)
-    whole, (expected,), _ = fit(Attempt(recipe, 0, root, tmp_path / "whole"))
+    whole, (expected,), _ = train_attempt(Attempt(recipe, 0, root, tmp_path / "whole"))
     with pytest.raises(Preempted):
-        fit(Attempt(recipe, 0, root, tmp_path / "cut"), leave_at=question)
-    again, (report,), notices = fit(Attempt(recipe, 0, root, tmp_path / "cut"))
+        train_attempt(Attempt(recipe, 0, root, tmp_path / "cut"), leave_at=question)
+    again, (report,), notices = train_attempt(Attempt(recipe, 0, root, tmp_path / "cut"))
     assert again.weights == whole.weights
     assert comparable(report.metrics) == comparable(expected.metrics)
     assert notices[0].step == 0
-    measured, (the_same,), notices = fit(Attempt(recipe, 0, root, tmp_path / "whole"), leave_at=0)  # nobody asks
+    fitted = Attempt(recipe, 0, root, tmp_path / "whole")
+    measured, (the_same,), notices = train_attempt(fitted, leave_at=0)  # nobody asks
     assert isinstance(notices[0], Began)
     assert notices[0].step == 1
     assert not any(isinstance(notice, Saved) for notice in notices)
@@ -121,7 +103,7 @@ def test_a_fit_that_was_left_begins_anew_and_one_that_ended_measures_again(
 
 
 def test_its_checkpoint_holds_arrays_alone(root: Path, tmp_path: Path) -> None:
-    _, _, notices = fit(Attempt(recipe_of(FORMS["fisher"], tmp_path), 0, root, tmp_path / "trial"))
+    _, _, notices = train_attempt(Attempt(recipe_of(FORMS["fisher"], tmp_path), 0, root, tmp_path / "trial"))
     path = next(notice.path for notice in notices if isinstance(notice, Saved))
     names = set()
     for file in path.glob("*.pt"):
@@ -172,7 +154,7 @@ def test_what_only_the_images_show_is_refused(root: Path, tmp_path: Path) -> Non
     with pytest.raises(UserError, match="at most 500,000 are allowed"):
         build_task(recipe_of("patch: 4, words: 60000, sampled: 60000, pyramid: 2", tmp_path), _digits())
     with pytest.raises(UserError, match="too few for 4000 words"):
-        fit(Attempt(recipe_of("patch: 8, words: 4000", tmp_path), 0, root))
+        train_attempt(Attempt(recipe_of("patch: 8, words: 4000", tmp_path), 0, root))
 
 
 def _digits() -> Any:

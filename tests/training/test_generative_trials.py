@@ -19,11 +19,11 @@ from expflow.data.prepare.build import prepare
 from expflow.errors import ExperimentInvalid, Preempted
 from expflow.events import Report
 from expflow.tasks import build_task, cost
-from expflow.training import Artifact, Attempt, World, run_trial
-from expflow.training.local_ranks import run_local_ranks
+from expflow.training import Artifact, Attempt
 from tests.data.sources.captioned_sets import write_captions
 from tests.data.sources.labelled_sets import write_stamps
 from tests.tasks.test_task_contract import CAPTIONED, IMAGES, PALETTED, TEXTS
+from tests.training.attempts import train_attempt
 from tests.training.comparing import comparable
 
 pytestmark = pytest.mark.timeout(180)
@@ -138,25 +138,9 @@ def trial(request: pytest.FixtureRequest, tmp_path: Path, cache: Path) -> tuple[
 def train(
     attempt: Attempt, ranks: int = 1, leave_at: int | None = None
 ) -> tuple[Any, list[Report], dict[int, Artifact]]:
-    reports, asked, samples = list[Report](), [-1], dict[int, Artifact]()
-
-    def leave() -> bool:
-        asked[0] += 1
-        return asked[0] == leave_at
-
-    def on_notice(notice: Any) -> None:
-        if isinstance(notice, Artifact) and notice.name == "samples":
-            samples[notice.step] = notice
-
-    run: Any = run_trial if ranks == 1 else run_local_ranks
-    outcome = run(
-        attempt,
-        World(ranks=ranks),
-        lambda report: reports.append(report) or True,
-        on_notice=on_notice,
-        leave=leave,
-    )
-    return outcome, reports, samples
+    outcome, reports, notices = train_attempt(attempt, ranks, leave_at)
+    samples = [notice for notice in notices if isinstance(notice, Artifact) and notice.name == "samples"]
+    return outcome, reports, {notice.step: notice for notice in samples}
 
 
 def test_two_ranks_train_and_measure_what_one_does(trial: tuple[Recipe, Path], tmp_path: Path) -> None:

@@ -22,10 +22,10 @@ from expflow.sweep.plan import make_plan
 from expflow.sweep.result_location import find_results
 from expflow.tasks import build_task, cost
 from expflow.tasks.knn import SMALLEST_SHARE, KnnProbe
-from expflow.training import Attempt, Saved, World, run_trial
+from expflow.training import Attempt, Saved, World
 from expflow.training.evaluation.evaluator import open_evaluator
 from expflow.training.evaluation.inference_network import InferenceNetwork
-from expflow.training.local_ranks import run_local_ranks
+from tests.training.attempts import train_attempt
 from tests.training.comparing import comparable
 
 pytestmark = pytest.mark.timeout(180)
@@ -50,22 +50,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepare(recipe.data, cache=folder / "cache").root  # type: ignore[arg-type]
 
 
-def probe(attempt: Attempt, ranks: int = 1, leave_at: int = -1) -> tuple[Any, Report, list[Any]]:
-    reports, notices, asked = list[Report](), list[Any](), [-1]
-
-    def leave() -> bool:
-        asked[0] += 1
-        return asked[0] == leave_at
-
-    run: Any = run_trial if ranks == 1 else run_local_ranks
-    outcome = run(
-        attempt,
-        World(ranks=ranks),
-        lambda report: reports.append(report) or True,
-        on_notice=notices.append,
-        leave=leave,
-    )
-    (report,) = reports
+def probe(attempt: Attempt, ranks: int = 1, leave_at: int | None = None) -> tuple[Any, Report, list[Any]]:
+    outcome, (report,), notices = train_attempt(attempt, ranks, leave_at)
     return outcome, report, notices
 
 

@@ -21,9 +21,9 @@ from expflow.data.prepare.build import prepare
 from expflow.errors import ExperimentInvalid, Preempted, TrialError, UserError
 from expflow.events import Report
 from expflow.tasks.one_shot import architecture_side, unrolled_gradient
-from expflow.training import Attempt, World, run_trial
+from expflow.training import Attempt
 from expflow.training.checkpoints import list_checkpoints
-from expflow.training.local_ranks import run_local_ranks
+from tests.training.attempts import train_attempt
 from tests.training.comparing import comparable
 
 pytestmark = pytest.mark.timeout(180)
@@ -57,18 +57,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(attempt: Attempt, ranks: int = 1, leave_at: int | None = None) -> tuple[Any, list[Report]]:
-    reports, asked = list[Report](), [-1]
-
-    def leave() -> bool:
-        asked[0] += 1
-        return asked[0] == leave_at
-
-    def on_report(report: Report) -> bool:
-        reports.append(report)
-        return True
-
-    run: Any = run_trial if ranks == 1 else run_local_ranks
-    outcome = run(attempt, World(ranks=ranks), on_report, on_notice=lambda _: None, leave=leave)
+    outcome, reports, _ = train_attempt(attempt, ranks, leave_at)
     return outcome, reports
 
 

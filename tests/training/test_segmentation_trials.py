@@ -13,12 +13,12 @@ from expflow.config.schema import Recipe
 from expflow.data.prepare.build import prepare
 from expflow.errors import Preempted
 from expflow.events import Report
-from expflow.training import Attempt, World, run_trial
+from expflow.training import Attempt, World
 from expflow.training.checkpoints import list_checkpoints
 from expflow.training.evaluation.augmented_views import AugmentedViews
 from expflow.training.evaluation.evaluator import open_evaluator
 from expflow.training.evaluation.overlaps import load_overlaps, overlap_metric
-from expflow.training.local_ranks import run_local_ranks
+from tests.training.attempts import train_attempt
 from tests.training.comparing import comparable
 
 pytestmark = pytest.mark.timeout(180)
@@ -43,20 +43,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
 
 
 def train(attempt: Attempt, ranks: int = 1, leave_at: int | None = None) -> tuple[Any, list[Report]]:
-    reports, asked = list[Report](), [-1]
-
-    def leave() -> bool:
-        asked[0] += 1
-        return asked[0] == leave_at
-
-    run: Any = run_trial if ranks == 1 else run_local_ranks
-    outcome = run(
-        attempt,
-        World(ranks=ranks),
-        lambda report: reports.append(report) or True,
-        on_notice=lambda _: None,
-        leave=leave,
-    )
+    outcome, reports, _ = train_attempt(attempt, ranks, leave_at)
     return outcome, reports
 
 

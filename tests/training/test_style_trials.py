@@ -21,10 +21,10 @@ from expflow.sweep.plan import make_plan
 from expflow.sweep.result_location import find_results
 from expflow.sweep.trial_expansion import planned_trials
 from expflow.tasks import cost
-from expflow.training import Artifact, Attempt, World, run_trial
-from expflow.training.local_ranks import run_local_ranks
+from expflow.training import Artifact, Attempt
 from expflow.training.transfer.pretrained import sha256_of
 from tests.finished_sweeps import copy_of_sweeps, finish_sweeps
+from tests.training.attempts import train_attempt
 from tests.training.comparing import comparable
 
 pytestmark = pytest.mark.timeout(240)
@@ -66,19 +66,8 @@ def attempt_of(place: Path, text: str, folder: str = "", seed: int = 0) -> Attem
 
 
 def train(attempt: Attempt, ranks: int = 1, leave_at: int | None = None) -> tuple[Any, list[Report], list[Artifact]]:
-    reports, asked, samples = list[Report](), [-1], list[Artifact]()
-
-    def leave() -> bool:
-        asked[0] += 1
-        return asked[0] == leave_at
-
-    def on_notice(notice: Any) -> None:
-        if isinstance(notice, Artifact) and notice.name == "samples":
-            samples.append(notice)
-
-    run: Any = run_trial if ranks == 1 else run_local_ranks
-    world = World(ranks=ranks)
-    outcome = run(attempt, world, lambda report: reports.append(report) or True, on_notice=on_notice, leave=leave)
+    outcome, reports, notices = train_attempt(attempt, ranks, leave_at)
+    samples = [notice for notice in notices if isinstance(notice, Artifact) and notice.name == "samples"]
     return outcome, reports, samples
 
 
