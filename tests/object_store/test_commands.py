@@ -1,5 +1,6 @@
 """Commands on results that lie in a real S3 server, from machines that had no part in them."""
 
+import contextlib
 import signal
 import sqlite3
 import time
@@ -68,3 +69,35 @@ def look_at_ui(stored):
             time.sleep(0.2)
     server.send_signal(signal.SIGINT)
     server.communicate(timeout=60)
+
+
+def has_begun(stored, name):
+    """Whether a sweep's first manifest is in the store; what is replaced while it is read is looked at again."""
+    with contextlib.suppress(FileNotFoundError):
+        return any(key.startswith(f"{name}/manifest/") for key in stored.store())
+    return False
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_what_fresh_begins_lies_beside_the_earlier_results_and_has_one_driver(stored):
+    stored.write(TWO.replace("raise: hello from a trial", "sleep: 1.0"))
+    stored.run("sweep", "exp.yaml")
+    before = {key: content for key, content in stored.store().items() if key.startswith("exp/")}
+    assert before
+    stored.write(TWO.replace("raise: hello from a trial", "sleep: 40.0"))
+    first, here = stored.start("sweep", "exp.yaml", "--fresh"), stored.cache
+    end = time.monotonic() + 120
+    while not has_begun(stored, "exp.2"):
+        assert first.poll() is None, first.communicate()[0]
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    stored.cache = stored.folder / "elsewhere"  # another machine
+    assert f"process {first.pid} on " in stored.run("sweep", "exp.yaml", code=3)
+    stored.cache = here
+    printed = first.communicate(timeout=300)[0]
+    assert first.returncode == 0, printed
+    stored.lose_disk()
+    for name in ("exp", "exp.2"):
+        assert "2 done" in stored.run("status", name)
+    assert {key: content for key, content in stored.store().items() if key.startswith("exp/")} == before
