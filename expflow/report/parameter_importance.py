@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from expflow.config.space import same_value
 from expflow.ledger.header import Header
+from expflow.report.figure_data import ordered_values
 from expflow.report.leaderboard import Leaderboard, LeaderboardRow
 
 if TYPE_CHECKING:
@@ -146,22 +147,15 @@ def _column(rows: Sequence[LeaderboardRow], key: str, header: Header) -> _Column
     if numeric and dimension.get("kind", _CHOICE) != _CHOICE:
         log = dimension.get("kind") == "loguniform" or bool(dimension.get("log"))
         return _Column(tuple(float(value) for value in values), log=log and min(values) > 0)
-    listed = _distinct(values)
+    listed: list[Any] = []
+    for value in values:
+        if not any(same_value(value, other) for other in listed):
+            listed.append(value)
     long = len(listed) > MOST_CHOICES
-    if long and numeric:
-        listed.sort()
-    elif long:
-        listed = _distinct([*dimension.get("values", ()), *sorted(listed, key=repr)])
+    if long:
+        listed = ordered_values(sorted(listed, key=repr), key, header)
     places = [next(at for at, other in enumerate(listed) if same_value(value, other)) for value in values]
     return _Column(tuple(places), choices=0 if long else len(listed))
-
-
-def _distinct(values: Iterable[Any]) -> list[Any]:
-    distinct: list[Any] = []
-    for value in values:
-        if not any(same_value(value, other) for other in distinct):
-            distinct.append(value)
-    return distinct
 
 
 def _evaluated(
