@@ -80,8 +80,7 @@ def run(attempt: Attempt, world: World, on_report: OnReport, *, on_notice: OnNot
     selection = select_checkpoint(attempt)
     if world.rank == 0:
         on_notice(Began(selection.step, selection.path, selection.refused, compute_place(world)))
-    with without_launcher_variables():
-        import_user_modules(attempt.recipe)
+    import_user_modules(attempt.recipe)
     with (
         without_launcher_variables(),
         isolated(threads=world.threads, deterministic=not world.gpus, rank=world.rank),

@@ -94,8 +94,7 @@ def run(attempt: Attempt, world: World, on_report: OnReport, *, on_notice: OnNot
         logger.warning("passed over: %s", reason)
     if world.rank == 0:
         on_notice(Began(selection.step, selection.path, selection.refused, compute_place(world)))
-    with without_launcher_variables():
-        import_user_modules(attempt.recipe)
+    import_user_modules(attempt.recipe)
     with (
         explained_out_of_memory(attempt.recipe, world),
         explained_unused_parameters(attempt.recipe),
@@ -138,9 +137,10 @@ def import_user_modules(recipe: Recipe) -> None:
     Args:
         recipe: What is trained.
     """
-    for spec in recipe.user_components:
-        with contextlib.suppress(Exception):  # building the component raises it again, and says what it was for
-            load_dotted(spec.name)
+    with without_launcher_variables():
+        for spec in recipe.user_components:
+            with contextlib.suppress(Exception):  # building the component raises it again, and says what it was for
+                load_dotted(spec.name)
 
 
 def _training_seed(seed: int, rank: int, step: int) -> int:
