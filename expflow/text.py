@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from pathlib import Path
 
 _HIDDEN = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff"
 """Control characters but tab and newline, separators of lines, marks of direction, and halves of surrogate pairs."""
@@ -56,6 +57,18 @@ def encodable(text: str) -> str:
         text: Any text.
     """
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def relative(path: Path) -> str:
+    """A path as one would type it in the working folder.
+
+    Args:
+        path: An absolute path.
+    """
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
 
 
 def command_line(verb: str, operand: str, *options: str) -> str:

@@ -26,9 +26,8 @@ from expflow.sweep.code_hashes import user_modules
 from expflow.sweep.kept_code import start_of
 from expflow.sweep.plan import Plan, PlannedTrial, make_plan
 from expflow.sweep.result_location import ResultLocation, find_results, result_folders
-from expflow.sweep.storage_place import storage_words
+from expflow.sweep.storage_place import results_command
 from expflow.sweep.trial_expansion import planned_trials
-from expflow.text import command_line
 from expflow.training.evaluation.predictions import Predictions
 from expflow.version import __version__
 
@@ -311,7 +310,7 @@ def _judged(
         pairs.append((sides[0], sides[1]))
         differences.append(turn * (values[0] - values[1]))
     if not differences:
-        command = command_line("status", planned.candidate.name, *storage_words(planned.storage))
+        command = results_command(planned.candidate.folder, "status")
         raise UserError(f"no seed gave {metric} on both sides: `{command}` says why")
     result = judge_try(
         differences,

@@ -22,9 +22,8 @@ from expflow.sweep.finished_sweep import finished_result
 from expflow.sweep.plan import Plan
 from expflow.sweep.ray_shutdown import wait_for_shutdown
 from expflow.sweep.result_location import ResultLocation
-from expflow.sweep.storage_place import storage_words
+from expflow.sweep.storage_place import results_command
 from expflow.sweep.trial_expansion import expected_trials
-from expflow.text import command_line
 from expflow.tracking import LazyFollower, lag_bytes, public_uri, reports_behind, resolve_uri, trouble_of
 from expflow.tracking.exported_models import ExportedModel, read_exports
 
@@ -256,7 +255,7 @@ class TrackedRun:
     def behind(self) -> Iterator[str]:
         """The lines for people that say how far MLflow is behind, why, and what brings it up to date."""
         reports = plural(reports_behind(self.plan.folder, self._uri), "report")
-        command = command_line("status", self.plan.name, "--sync", *storage_words(self.plan.storage))
+        command = results_command(self.plan.folder, "status", "--sync")
         yield f"tracking is behind by {reports}; the next command, or `{command}`, brings it up to date"
         if why := trouble_of(self.plan.folder, self._uri):
             yield why

@@ -20,10 +20,10 @@ from expflow.sweep.storage_place import (
     fetch_all,
     fetch_related,
     name_stem,
+    results_command,
     split_result_address,
     storage_folder,
     storage_text,
-    storage_words,
 )
 from expflow.text import command_line
 
@@ -56,15 +56,14 @@ class ResultLocation:
         return Path(self.state.header.file).parent if self.state.header else Path.cwd()
 
     def command(self, verb: str, *options: str, which: str = "") -> str:
-        """A command about these results to be typed, with the place of the results where the site names another.
+        """A command about these results to be typed.
 
         Args:
-            verb: The command, such as ``show``.
-            options: Options with their values.
-            which: A trial's id, or ``best``; "" for the whole experiment.
+            verb: As of :func:`~expflow.sweep.storage_place.results_command`.
+            options: Likewise.
+            which: Likewise.
         """
-        operand = f"{self.name}/{which}" if which else self.name
-        return command_line(verb, operand, *options, *storage_words(self.folder.parent))
+        return results_command(self.folder, verb, *options, which=which)
 
     def trial(self) -> TrialState:
         """The one trial that the address names (``best`` is not one: it may have several seeds).

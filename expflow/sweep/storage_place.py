@@ -10,6 +10,7 @@ from expflow.config.address import Address, parse_address
 from expflow.config.site import Site
 from expflow.storage.blob_store import is_address
 from expflow.storage.results import StoredResults
+from expflow.text import command_line, relative
 
 
 def storage_folder(storage: Path | str | None = None, site: Site | None = None) -> Path:
@@ -42,8 +43,21 @@ def storage_words(folder: Path) -> list[str]:
     """
     if folder == storage_folder():
         return []
-    here = folder.is_relative_to(Path.cwd()) and StoredResults.of(folder) is None
-    return ["--storage", str(folder.relative_to(Path.cwd())) if here else storage_text(folder)]
+    written = storage_text(folder)
+    return ["--storage", relative(folder) if written == str(folder) else written]
+
+
+def results_command(folder: Path, verb: str, *options: str, which: str = "") -> str:
+    """A command about some results to be typed, with the place of the results where the site names another.
+
+    Args:
+        folder: The experiment's folder.
+        verb: The command, such as ``show``.
+        options: Options with their values.
+        which: A trial's id or its beginning, or ``best``; "" for the whole experiment.
+    """
+    operand = f"{folder.name}/{which}" if which else folder.name
+    return command_line(verb, operand, *options, *storage_words(folder.parent))
 
 
 def fetch_related(folder: Path, name: str) -> None:

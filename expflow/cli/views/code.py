@@ -7,11 +7,11 @@ from pathlib import Path
 from expflow.cli.documents.code import code_document
 from expflow.cli.documents.printing import print_document
 from expflow.cli.echo import echo
-from expflow.cli.views.report import relative
 from expflow.errors import AddressUnknown
 from expflow.report import selected_row
 from expflow.sweep.kept_code import kept_modules, write_modules
 from expflow.sweep.result_location import find_results
+from expflow.text import relative
 
 
 def show_code(name: str, storage: str | None, out: Path | None, *, as_json: bool) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from expflow.cli.documents.printing import print_document
 from expflow.cli.echo import echo
-from expflow.cli.views.report import relative
 from expflow.config import load_site
 from expflow.config.address import MlflowAddress, parse_address
 from expflow.errors import StorageUnwritable
@@ -25,6 +24,7 @@ from expflow.report.result_comparison import (
 from expflow.report.table_formats import csv_table, latex_table, markdown_table
 from expflow.report.terminal import aligned_table
 from expflow.sweep.result_location import find_results, storage_root
+from expflow.text import relative
 
 _FORMS = {"markdown": markdown_table, "csv": csv_table, "latex": latex_table}
 

@@ -13,7 +13,6 @@ from rich.text import Text
 
 from expflow.cli.documents.data import described_data
 from expflow.cli.documents.printing import print_document
-from expflow.cli.views.report import relative
 from expflow.data.prepare.prepared import OnProgress, PreparedData
 from expflow.data.shards.manifest import how_to_rebuild
 from expflow.data.shards.verify import verify_shards
@@ -22,6 +21,7 @@ from expflow.data.target import DataTarget, only_target, resolve_targets
 from expflow.errors import ShardCorrupt, UserError
 from expflow.live.console import LiteralConsole
 from expflow.report.formatting import short_duration
+from expflow.text import relative
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -119,7 +119,7 @@ def write_figure(drawing: RenderedFigure, path: Path, more: str = "", *, quiet: 
     Raises:
         UserError: The file cannot be written.
     """
-    from expflow.cli.views.report import relative
+    from expflow.text import relative
 
     try:
         path.write_bytes(drawing.svg if path.suffix == ".svg" else drawing.png)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from expflow.cli.views.report import relative
 from expflow.cli.views.tracking import catch_up_mlflow
 from expflow.live.console import LiteralConsole
 from expflow.report import write_report
@@ -12,6 +11,7 @@ from expflow.report.config_selection import first_selected_trial
 from expflow.report.formatting import trial_label
 from expflow.report.trial_pictures import InsidePictures, draw_trial_pictures, save_trial_pictures, write_pictures
 from expflow.sweep.result_location import find_results
+from expflow.text import relative
 
 
 def show_pictures(

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from expflow.errors import StorageUnwritable
 from expflow.ledger import SweepState
 from expflow.live.console import LiteralConsole, literal
 from expflow.report import ReportFiles, terminal_text, write_report
 from expflow.sweep.result_location import find_results
 from expflow.sweep.storage_place import storage_words
-from expflow.text import command_line
-
-
-def relative(path: Path) -> str:
-    """A path as one would type it in the working folder.
-
-    Args:
-        path: An absolute path.
-    """
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
+from expflow.text import command_line, relative
 
 
 def show_report(name: str, storage: str | None) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from expflow.cli.views.report import relative
 from expflow.config.identity import dump_yaml, recipe_from_identity
 from expflow.errors import AddressUnknown
 from expflow.ledger import TrialState
@@ -16,6 +15,7 @@ from expflow.report.artifacts import newest_artifacts
 from expflow.report.formatting import interval, measured_value, plural, trial_label
 from expflow.report.prediction_statistics import interval_words, trials_interval
 from expflow.sweep.result_location import ResultLocation, find_results
+from expflow.text import relative
 from expflow.tracking.exported_models import model_folder, read_exports
 
 

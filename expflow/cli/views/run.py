@@ -23,9 +23,8 @@ from expflow.sweep.cost_estimate import TrialCost, check_builds, relative_costs
 from expflow.sweep.data_preparation import data_remarks
 from expflow.sweep.driver import SweepResult, import_ray_meanwhile
 from expflow.sweep.plan import Plan
-from expflow.sweep.storage_place import storage_words
+from expflow.sweep.storage_place import results_command
 from expflow.sweep.trial_expansion import expected_trials
-from expflow.text import command_line
 from expflow.training.template.process import RankTemplate
 
 
@@ -56,7 +55,7 @@ def run_and_show(run: TrackedRun, *, report: bool, as_json: bool = False, templa
     if finished.files is not None:
         show_answer(console, result.state, finished.files)
     elif not result.exit_code:
-        command = command_line("show", f"{plan.name}/best", *storage_words(plan.storage))
+        command = results_command(plan.folder, "show", which="best")
         console.print(f"result   {command}", soft_wrap=True)
     if not run.catch_up():
         for line in run.behind():
@@ -196,5 +195,5 @@ def _print_end(console: LiteralConsole, plan: Plan, result: SweepResult, retry: 
         reason = f"{why.failure}: {why.message}" if why else "no reason recorded"
         console.print(f"failed: {trial_label(trial)} ({trial.trial}): {reason}", style="red")
     if failed:
-        logs = command_line("logs", f"{plan.name}/{failed[0].trial[:4]}", *storage_words(plan.storage))
+        logs = results_command(plan.folder, "logs", which=failed[0].trial[:4])
         console.print(f"in full: {logs}{retry}", soft_wrap=True)
