@@ -52,6 +52,15 @@ SET_BY_LIBRARIES = (
 """Beginnings of variables that libraries set for themselves when they are first imported or started."""
 
 
+@pytest.fixture(scope="session")
+def warm_ranks() -> Iterator[None]:
+    """What forks the ranks of :func:`tests.warm_ranks.run_warm_ranks`."""
+    from tests.warm_ranks import warm_ranks_started  # here, since it imports libraries that read what is set above
+
+    with warm_ranks_started():
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _own_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No configuration and no cache of the user's: each test has a configuration folder of its own, empty."""

@@ -20,9 +20,9 @@ from expflow.sweep.result_location import find_results
 from expflow.sweep.trial_check import check_trial
 from expflow.sweep.trial_expansion import planned_trials
 from expflow.training import Attempt, World, run_trial
-from expflow.training.local_ranks import run_local_ranks
 from expflow.training.trial_data import open_trial_data
 from tests.finished_sweeps import copy_of_sweeps, finish_sweeps
+from tests.warm_ranks import run_warm_ranks
 
 TEACHER = """
 data: {name: digits, batch_size: 50, limit: 150}
@@ -41,7 +41,7 @@ trainer: {epochs: 2}
 """
 SWEEP = STUDENT + 'sweep: {space: {data.labels_from: ["", teacher/best]}, seeds: 1}\n'
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), pytest.mark.usefixtures("warm_ranks")]
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ def test_ranks_and_a_cut_train_what_one_uncut_rank_does(place: Path, tmp_path: P
     shares = [labels_by_sample(open_trial_data(attempt, World(rank, 2)).train) for rank in (0, 1)]
     assert shares[0] | shares[1] == labels_by_sample(open_trial_data(attempt, World()).train)
     reports = []
-    run_local_ranks(
+    run_warm_ranks(
         attempt,
         World(ranks=2),
         lambda report: reports.append(report) or True,

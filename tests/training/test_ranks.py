@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,9 @@ from expflow.events import Report
 from expflow.tasks.specs import Action, ScriptedSpec
 from expflow.training.contract import Attempt, Began, Notice, Outcome, Saved, World, run_trial
 from expflow.training.local_ranks import local_world, run_local_ranks
+from tests.warm_ranks import ForkedRank, fork_rank, run_warm_ranks
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("warm_ranks")]
 
 EXACT = """
 data: {name: digits, batch_size: 50, limit: 490}
@@ -44,8 +44,8 @@ class Story:
     reports: list[Report] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
 
-    def run(self, attempt: Attempt, ranks: int) -> Outcome:
-        train: Any = run_trial if ranks == 1 else run_local_ranks
+    def run(self, attempt: Attempt, ranks: int, by: Any = run_local_ranks) -> Outcome:
+        train: Any = run_trial if ranks == 1 else by
         outcome: Outcome = train(
             attempt, World(ranks=ranks), self.hear, on_notice=self.notices.append, leave=self.leave
         )
@@ -89,7 +89,7 @@ def test_two_ranks_train_what_one_does(exact: tuple[Recipe, Path], tmp_path: Pat
 def test_all_ranks_stop_at_the_report_that_is_answered_no(exact: tuple[Recipe, Path], tmp_path: Path) -> None:
     recipe, root = exact
     story = Story(go_on=lambda report: False)
-    outcome = story.run(Attempt(recipe, 0, root, tmp_path / "stopped"), 2)
+    outcome = story.run(Attempt(recipe, 0, root, tmp_path / "stopped"), 2, run_warm_ranks)
     assert outcome.stopped
     assert len(story.reports) == 1
 
@@ -98,11 +98,11 @@ def test_all_ranks_leave_together_with_one_checkpoint(exact: tuple[Recipe, Path]
     recipe, root = exact
     story = Story(leave=lambda: bool(story.notices))  # as soon as they have begun
     with pytest.raises(Preempted):
-        story.run(Attempt(recipe, 0, root, tmp_path / "left"), 2)
+        story.run(Attempt(recipe, 0, root, tmp_path / "left"), 2, run_warm_ranks)
     again = Story()
-    again.run(Attempt(recipe, 0, root, tmp_path / "left"), 2)
+    again.run(Attempt(recipe, 0, root, tmp_path / "left"), 2, run_warm_ranks)
     whole = Story()
-    whole.run(Attempt(recipe, 0, root, tmp_path / "whole"), 2)
+    whole.run(Attempt(recipe, 0, root, tmp_path / "whole"), 2, run_warm_ranks)
     assert again.reports[-1].metrics["val/loss"] == whole.reports[-1].metrics["val/loss"]
 
 
@@ -112,11 +112,19 @@ def test_what_one_rank_raises_is_raised_with_its_traceback() -> None:
     assert "scripted.py" in "".join(caught.value.__notes__)
 
 
-def rank_processes() -> list[int]:
-    """The ranks' processes, in the order in which they were started."""
-    children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
-    commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children}
-    return sorted(pid for pid, command in commands.items() if b"expflow.training.rank_process" in command)
+class Forks:
+    """Starts a trial's ranks, and knows their process ids, in the order in which they were started."""
+
+    def __init__(self) -> None:
+        self.pids: list[int] = []
+
+    def run(self, *arguments: Any, **named: Any) -> Outcome:
+        return run_local_ranks(*arguments, **named, start_rank=self.start)
+
+    def start(self, descriptor: int, environment: Mapping[str, str]) -> ForkedRank:
+        rank = fork_rank(descriptor, environment)
+        self.pids.append(rank.pid)
+        return rank
 
 
 @pytest.mark.parametrize(
@@ -127,34 +135,35 @@ def test_ranks_that_are_told_to_leave_save_together(
 ) -> None:
     """By a signal as a batch system sends it to one process or to all."""
     recipe, root = exact
-    notices: list[Notice] = []
+    forks, notices = Forks(), list[Notice]()
 
     def on_notice(notice: Notice) -> None:
         notices.append(notice)
         if isinstance(notice, Began):
-            processes = rank_processes()
             for rank in ranks:
-                os.kill(processes[rank], number)
+                os.kill(forks.pids[rank], number)
 
     attempt = Attempt(recipe, 0, root, tmp_path)
     with pytest.raises(Preempted, match="which is saved"):
-        run_local_ranks(attempt, World(ranks=2), lambda report: True, on_notice=on_notice, leave=lambda: False)
+        forks.run(attempt, World(ranks=2), lambda report: True, on_notice=on_notice, leave=lambda: False)
     assert any(isinstance(notice, Saved) for notice in notices)
 
 
 def test_a_killed_rank_is_named_also_where_the_other_missed_it_first() -> None:
+    forks = Forks()
+
     def kill(report: Report) -> bool:
         if report.step == 1:
-            os.kill(rank_processes()[1], signal.SIGKILL)
+            os.kill(forks.pids[1], signal.SIGKILL)
         return True
 
     with pytest.raises(RankLost, match="rank 1 was lost: killed by SIGKILL"):
-        Story(go_on=kill).run(Attempt(scripted({**REPORT, "repeat": 50}), 0), 2)
+        Story(go_on=kill).run(Attempt(scripted({**REPORT, "repeat": 50}), 0), 2, forks.run)
 
 
 def test_a_rank_that_dies_ends_the_others_too() -> None:
     with pytest.raises(RankLost, match="exit code 7"):
-        Story().run(Attempt(scripted(REPORT, {"exit": 7, "rank": 1}, {"hang": True}), 0), 2)
+        Story().run(Attempt(scripted(REPORT, {"exit": 7, "rank": 1}, {"hang": True}), 0), 2, run_warm_ranks)
 
 
 def test_ranks_end_with_their_parent(tmp_path: Path) -> None:
