@@ -14,6 +14,8 @@ from PIL import Image
 from expflow import cli
 from expflow.events import AttemptFailed, TrialEnded, TrialProposed, TrialReported, TrialStarted
 from expflow.ledger import load_state
+from expflow.sweep.in_process import run_in_process
+from expflow.sweep.plan import make_plan
 from tests.tracking import stories
 
 DIGITS = """\
@@ -341,6 +343,19 @@ def test_a_failed_trial_is_named_with_its_reason_and_its_log(scripted, call):
     assert "no [luck] today" in call("status", "exp")[1]
     code, _, err = call("show", "exp/best")
     assert (code, err) == (2, "error: exp has no trial at full budget yet, hence no best one\n")
+
+
+@pytest.mark.usefixtures("_untracked")
+def test_the_selected_config_is_shown_with_its_other_metrics_and_its_files(scripted, call):
+    final = "{report: {val/top1: 0.75, val/loss: 1.0}}"
+    scripted.write_text(SCRIPTED.replace("{report: {val/top1: 0.75}}", final) + "sweep: {seeds: 2, metric: val/top1}\n")
+    run_in_process(make_plan(scripted))
+    code, out, _ = call("show", "exp/best")
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[1].startswith("  val/top1 75.00 %")
+    assert "means over the 2 trials:" in out
+    assert [line.split() for line in lines if line.startswith("  val/loss")] == [["val/loss", "1"]]
 
 
 def test_results_that_are_not_there(place, call):

@@ -14,6 +14,7 @@ from expflow.report import selected_row
 from expflow.report.artifacts import newest_artifacts
 from expflow.report.formatting import interval, measured_value, plural, trial_label
 from expflow.report.prediction_statistics import interval_words, trials_interval
+from expflow.sweep.objective import mean_metrics
 from expflow.sweep.result_location import ResultLocation, find_results
 from expflow.text import relative
 from expflow.tracking.exported_models import model_folder, read_exports
@@ -51,6 +52,11 @@ def _show_best(location: ResultLocation) -> None:
         console.print(f"  {images}", soft_wrap=True)
     for trial in row.trials:
         console.print(f"  {trial.trial} s{trial.seed}  {metric_value(header.metric, trial.metrics[header.metric])}")
+    if len(row.trials) > 1:
+        console.print(f"  means over the {len(row.trials)} trials:")
+    _show_metrics(console, mean_metrics(row.trials), without=header.metric)
+    for trial in row.trials:
+        _show_artifacts(console, location, trial)
     _show_recipe(console, row.recipe, row.trials[0].budget)
 
 
@@ -68,8 +74,7 @@ def _images_line(location: ResultLocation, metric: str, trials: Sequence[TrialSt
 def _show_trial(location: ResultLocation, trial: TrialState) -> None:
     console = LiteralConsole()
     console.print(f"{location.name}/{trial.trial}  {trial_label(trial)}  {trial.status}", style="bold")
-    for metric, value in sorted(trial.metrics.items()):
-        console.print(f"  {metric:16} {measured_value(metric, value)}")
+    _show_metrics(console, trial.metrics)
     if trial.status == "failed" and trial.failures:
         last = trial.failures[-1]
         console.print(f"  {last.failure}: {last.message}", style="red", soft_wrap=True)
@@ -79,6 +84,12 @@ def _show_trial(location: ResultLocation, trial: TrialState) -> None:
         console.print(f"  model {f'not exported: {export.reason}' if export.reason else place}", soft_wrap=True)
     _show_recipe(console, trial.recipe, trial.budget)
     console.print(f"log      {location.command('logs', which=trial.trial)}", soft_wrap=True)
+
+
+def _show_metrics(console: LiteralConsole, metrics: Mapping[str, float], *, without: str = "") -> None:
+    for metric, value in sorted(metrics.items()):
+        if metric != without:
+            console.print(f"  {metric:16} {measured_value(metric, value)}")
 
 
 def _show_artifacts(console: LiteralConsole, location: ResultLocation, trial: TrialState) -> None:
