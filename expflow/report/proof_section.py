@@ -13,7 +13,7 @@ from expflow.ledger.trial_values import counted_value
 from expflow.metrics import metric_value
 from expflow.report import formatting
 from expflow.report.leaderboard import Leaderboard, LeaderboardRow
-from expflow.report.proof_checklist import ChecklistItem, checklist
+from expflow.report.proof_checklist import ChecklistItem, checklist, searched_by
 from expflow.report.rank_correlation import RankCorrelation, spearman
 from expflow.report.statistics import paired_test
 from expflow.report.text_table import TableColumn, TextTable
@@ -226,19 +226,19 @@ def _in_words(arm: Arm) -> str:
 
 def _sentence(search: Arm, differences: Sequence[ArmDifference], header: Header) -> str:
     facts = [header.arms["sources"][child.source] for child in search.children]
-    names = formatting.and_join(dict.fromkeys(str(one["searcher"]) for one in facts))
-    trained = f"{max(one['configs'] for one in facts):,} configs"
+    most = max(one["configs"] for one in facts)
+    how = formatting.and_join(dict.fromkeys(searched_by({**one, "configs": most}) for one in facts))
     count = len(search.children)
     if search.value is None:
-        return f"The child of the search ({names}, {trained}) has not been trained yet."
+        return f"The child of the search ({how}) has not been trained yet."
     value = metric_value(header.metric, search.value.mean)
     bounds = formatting.interval(header.metric, search.value)
     if count == 1:
         seeds = formatting.plural(len(search.children[0].seeds), "new seed")
-        text = f"This search ({names}, {trained}, n = 1) found a child with {header.metric} {value} {bounds}".rstrip()
+        text = f"This search ({how}, n = 1) found a child with {header.metric} {value} {bounds}".rstrip()
         text = f"{text} over {seeds}."
     else:
-        text = f"{count} searches ({names}, {trained} each) found children with {header.metric} {value} {bounds}."
+        text = f"{count} searches ({how} each) found children with {header.metric} {value} {bounds}."
     text = " ".join([text, *(difference.sentence for difference in differences)])
     if count < ENOUGH_SEARCHES:
         about = "this search" if count == 1 else "these searches"

@@ -44,6 +44,9 @@ class ClassificationSpec(PenalisedTaskSpec):
     )
 
 
+ONE_SHOT = "one_shot"
+"""The task of a one-shot search."""
+
 CHILD = "child"
 """Name of the text that a one-shot search writes: its child as a recipe's keys and values, in JSON."""
 

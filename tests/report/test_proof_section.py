@@ -90,6 +90,12 @@ def test_one_search_is_spoken_of_as_this_search():
     assert [arm.name for arm in section.arms] == ["search", "random search", "random children", "by hand"]
 
 
+def test_a_one_shot_search_is_not_called_by_the_searcher_that_ran_its_single_trial():
+    state = state_of()
+    state.header.arms["sources"]["s0"] |= {"searcher": "grid", "configs": 1, "recipe": {"task": {"name": "one_shot"}}}
+    assert section_of(state).sentence.startswith("This search (one-shot search, n = 1) found a child with val/top1")
+
+
 def test_five_searches_are_compared_over_searches_and_not_over_seeds():
     best, drawn = (0.95, 0.96, 0.94, 0.95, 0.97), (0.94, 0.94, 0.95, 0.93, 0.95)
     section = section_of(state_of(best, drawn))
