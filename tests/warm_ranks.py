@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from expflow.training.allocator import TUNABLES
 from expflow.training.local_ranks import run_local_ranks
@@ -104,14 +104,11 @@ run_warm_ranks: Callable[..., Any] = functools.partial(run_local_ranks, start_ra
 """As :func:`run_local_ranks`, with forks. The test needs the fixture ``warm_ranks``."""
 
 
-def _become_rank(descriptor: int, environment: Mapping[str, str], folder: str) -> None:
-    os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(environment)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+def end_with(work: Callable[[], object]) -> NoReturn:
+    """Do some work as the last that this fork does: it ends with 0, or with 1 where it raises."""
     code = 1
     try:
-        train_rank(descriptor)
+        work()
         code = 0
     except BaseException:  # noqa: BLE001  this process ends here
         traceback.print_exc()
@@ -119,6 +116,14 @@ def _become_rank(descriptor: int, environment: Mapping[str, str], folder: str) -
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _become_rank(descriptor: int, environment: Mapping[str, str], folder: str) -> None:
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    end_with(lambda: train_rank(descriptor))
 
 
 def _keep(environment: Mapping[str, str], folder: str, descriptor: int, writing: int) -> None:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from expflow.config.schema import Recipe
 from expflow.errors import ExpflowError
 from expflow.registry import load_dotted
 from expflow.training import Artifact, Attempt, World, ranks, run_trial
+from tests.warm_ranks import end_with
 
 HANGS_SECONDS = 90
 """After which a rank says where it stands, and ends."""
@@ -81,16 +83,7 @@ def main(path: str, folder: Path, *, apart: bool = False) -> None:
     for rank in (0, 1):
         child = os.fork()
         if child == 0:
-            code = 1
-            try:
-                _rank(rank, recipes, folder, pipe, apart=apart)
-                code = 0
-            except BaseException:  # noqa: BLE001  this process ends here
-                traceback.print_exc()
-            finally:
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(code)
+            end_with(partial(_rank, rank, recipes, folder, pipe, apart=apart))
         children.append(child)
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     sys.exit(max(abs(code) for code in codes))
