@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,6 @@ from expflow.ledger import SweepState, read
 from expflow.sweep import stop_signals
 from expflow.sweep.in_process import run_in_process
 from expflow.sweep.plan import Plan, make_plan
-from tests.training.test_ranks import rank_processes
 
 TWO_RANKS = """
 task:
@@ -29,6 +29,13 @@ data: {name: "tests.training.user_code:Blobs"}
 task: {name: "tests.sweep.raising_code:Raising", error: %s}
 trainer: {epochs: 1}
 """
+
+
+def rank_processes() -> list[int]:
+    """The ranks' processes, in the order in which they were started."""
+    children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
+    commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children}
+    return sorted(pid for pid, command in commands.items() if b"expflow.training.rank_process" in command)
 
 
 def made(folder: Path, text: str) -> Plan:
