@@ -10,7 +10,7 @@ INSTALL := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --compile
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-with-ray test-training test-the-rest test-services test-long lint format docs bench clean
+.PHONY: help demo test test-with-ray test-the-rest test-training test-networks-and-data test-services test-long lint format docs bench clean
 
 help: ## what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,15 +33,16 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## sweep plain and residual networks of four depths over real digits, and answer the question
 	@$(BIN)/expflow sweep experiments/resnet_depth.yaml
 
-# Three parts beside each other: sweeps wait for Ray most of the time.
+# Three parts at a time beside each other: sweeps wait for Ray most of the time.
 WITH_RAY := tests/api tests/cli tests/sweep
 TRAINING := tests/tasks tests/training
+NETWORKS_AND_DATA := tests/architectures tests/data
 # Real servers, clusters and browsers.
 SERVICES := tests/browser tests/cluster tests/object_store tests/prometheus tests/tracking
 
 test: $(STAMP) ## all tests that need no servers (PYTEST_ARGS="-k cli" for some of any)
 ifeq ($(PYTEST_ARGS),)
-	@$(MAKE) --no-print-directory --jobs=3 --keep-going --output-sync=target test-with-ray test-training test-the-rest
+	@$(MAKE) --no-print-directory --jobs=3 --keep-going --output-sync=target test-with-ray test-the-rest test-training test-networks-and-data
 else
 	@$(BIN)/python -m pytest -q $(PYTEST_ARGS)
 endif
@@ -52,8 +53,11 @@ test-with-ray: $(STAMP)
 test-training: $(STAMP)
 	@$(BIN)/python -m pytest -q $(TRAINING)
 
+test-networks-and-data: $(STAMP)
+	@$(BIN)/python -m pytest -q $(NETWORKS_AND_DATA)
+
 test-the-rest: $(STAMP)
-	@$(BIN)/python -m pytest -q $(WITH_RAY:%=--ignore=%) $(TRAINING:%=--ignore=%) $(SERVICES:%=--ignore=%) tests
+	@$(BIN)/python -m pytest -q $(addprefix --ignore=,$(WITH_RAY) $(TRAINING) $(NETWORKS_AND_DATA) $(SERVICES)) tests
 
 test-services: $(STAMP) ## tests against real clusters, servers and browsers, which they install and start
 	@$(BIN)/python -m pytest -q $(SERVICES)
