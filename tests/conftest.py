@@ -53,11 +53,11 @@ SET_BY_LIBRARIES = (
 
 
 @pytest.fixture(scope="session")
-def warm_ranks() -> Iterator[None]:
-    """What forks the ranks of :func:`tests.warm_ranks.run_warm_ranks`."""
-    from tests.warm_ranks import warm_ranks_started  # here, since it imports libraries that read what is set above
+def rank_forks() -> Iterator[None]:
+    """What forks the ranks of :func:`tests.rank_forks.run_forked_ranks`."""
+    from tests.rank_forks import rank_forks_started  # here, since it imports libraries that read what is set above
 
-    with warm_ranks_started():
+    with rank_forks_started():
         yield
 
 

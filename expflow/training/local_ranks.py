@@ -152,7 +152,7 @@ def run_local_ranks(
         on_report: Called with each report; the trial ends where it returns False.
         on_notice: Called when the attempt begins, and after each checkpoint and artifact.
         leave: Asked again and again whether the trial has to leave.
-        start_rank: What each rank's process is started by. Tests fork theirs, which takes a hundredth of the time.
+        start_rank: What each rank's process is started by. Tests fork theirs from one that has imported everything.
 
     Raises:
         RankLost: A process died.

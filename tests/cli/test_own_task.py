@@ -19,11 +19,11 @@ from expflow.ledger import load_state
 from expflow.sweep.in_process import run_in_process
 from expflow.sweep.plan import make_plan
 from expflow.training import Attempt, World, run_trial
+from tests.rank_forks import run_forked_ranks
 from tests.test_house import ROOT, blocks
 from tests.training.comparing import comparable
-from tests.warm_ranks import run_warm_ranks
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.usefixtures("warm_ranks")]
+pytestmark = [pytest.mark.timeout(240), pytest.mark.usefixtures("rank_forks")]
 
 PAGE = (ROOT / "docs" / "writing_a_task.md").read_text()
 TURNS = """
@@ -73,7 +73,7 @@ def trained(recipe: Recipe, place: Path, folder: Path, ranks: int = 1, leave_at:
     """The outcome, and the last report's metrics without those of the machine."""
     reports, asked = list[Report](), iter(range(-1, 10_000))
     root = prepare(recipe.data, cache=place / "cache").root  # type: ignore[arg-type]
-    run: Any = run_trial if ranks == 1 else run_warm_ranks
+    run: Any = run_trial if ranks == 1 else run_forked_ranks
     outcome = run(
         Attempt(recipe, 0, root, folder),
         World(ranks=ranks),

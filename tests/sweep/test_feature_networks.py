@@ -20,7 +20,7 @@ from expflow.sweep.trial_evaluation import EvaluationRequest
 from expflow.sweep.trial_expansion import planned_trials
 from expflow.training import Attempt, World, run_trial
 from tests.finished_sweeps import copy_of_sweeps, finish_sweeps
-from tests.warm_ranks import run_warm_ranks
+from tests.rank_forks import run_forked_ranks
 
 CLASSIFIER = """
 data: {name: digits, batch_size: 50, limit: 200}
@@ -91,7 +91,7 @@ MAKING = {
 """An experiment for each task that compares made images in features."""
 DISTANCES = {"val/kid", "val/frechet_distance"}
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.usefixtures("warm_ranks")]
+pytestmark = [pytest.mark.timeout(240), pytest.mark.usefixtures("rank_forks")]
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,7 @@ def test_two_ranks_measure_what_one_does(place: Path, text: str) -> None:
     for ranks in (1, 2):
         reports = []
         attempt = Attempt(trial.recipe, 0, Path(trial.data.root), features=trial.features)
-        run_warm_ranks(
+        run_forked_ranks(
             attempt,
             World(ranks=ranks),
             lambda report, kept=reports: kept.append(report) or True,

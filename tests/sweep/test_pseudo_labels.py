@@ -22,7 +22,7 @@ from expflow.sweep.trial_expansion import planned_trials
 from expflow.training import Attempt, World, run_trial
 from expflow.training.trial_data import open_trial_data
 from tests.finished_sweeps import copy_of_sweeps, finish_sweeps
-from tests.warm_ranks import run_warm_ranks
+from tests.rank_forks import run_forked_ranks
 
 TEACHER = """
 data: {name: digits, batch_size: 50, limit: 150}
@@ -41,7 +41,7 @@ trainer: {epochs: 2}
 """
 SWEEP = STUDENT + 'sweep: {space: {data.labels_from: ["", teacher/best]}, seeds: 1}\n'
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.usefixtures("warm_ranks")]
+pytestmark = [pytest.mark.timeout(240), pytest.mark.usefixtures("rank_forks")]
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ def test_ranks_and_a_cut_train_what_one_uncut_rank_does(place: Path, tmp_path: P
     shares = [labels_by_sample(open_trial_data(attempt, World(rank, 2)).train) for rank in (0, 1)]
     assert shares[0] | shares[1] == labels_by_sample(open_trial_data(attempt, World()).train)
     reports = []
-    run_warm_ranks(
+    run_forked_ranks(
         attempt,
         World(ranks=2),
         lambda report: reports.append(report) or True,

@@ -6,7 +6,7 @@ from typing import Any
 
 from expflow.events import Report
 from expflow.training import Attempt, World, run_trial
-from tests.warm_ranks import run_warm_ranks
+from tests.rank_forks import run_forked_ranks
 
 
 def train_attempt(attempt: Attempt, ranks: int = 1, leave_at: int | None = None) -> tuple[Any, list[Report], list[Any]]:
@@ -27,6 +27,6 @@ def train_attempt(attempt: Attempt, ranks: int = 1, leave_at: int | None = None)
         reports.append(report)
         return True
 
-    run: Any = run_trial if ranks == 1 else run_warm_ranks
+    run: Any = run_trial if ranks == 1 else run_forked_ranks
     outcome = run(attempt, World(ranks=ranks), on_report, on_notice=notices.append, leave=leave)
     return outcome, reports, notices

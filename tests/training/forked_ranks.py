@@ -21,7 +21,7 @@ from expflow.config.schema import Recipe
 from expflow.errors import ExpflowError
 from expflow.registry import load_dotted
 from expflow.training import Artifact, Attempt, World, ranks, run_trial
-from tests.warm_ranks import end_with
+from tests.rank_forks import end_with
 
 HANGS_SECONDS = 90
 """After which a rank says where it stands, and ends."""

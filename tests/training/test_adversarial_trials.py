@@ -17,7 +17,7 @@ from expflow.training import Artifact, Attempt
 from tests.training.attempts import train_attempt
 from tests.training.comparing import comparable
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("warm_ranks")]
+pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("rank_forks")]
 
 DIGITS = "data: {name: digits, limit: 37, batch_size: 8}"
 SCENES = "data: {name: digit_scenes, train_scenes: 37, val_scenes: 21, test_scenes: 1, side: 16, batch_size: 8}"

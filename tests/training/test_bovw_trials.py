@@ -24,7 +24,7 @@ from tests.tasks.test_task_contract import IMAGES
 from tests.training.attempts import train_attempt
 from tests.training.comparing import comparable
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("warm_ranks")]
+pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("rank_forks")]
 
 DIGITS = "data: {name: digits, limit: 205, batch_size: 32}\n"
 SMALL = "patch: 4, stride: 2, words: 16"

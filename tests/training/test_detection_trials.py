@@ -17,7 +17,7 @@ from expflow.training.evaluation.kept_detections import load_detections
 from tests.training.comparing import comparable
 from tests.training.test_segmentation_trials import train
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("warm_ranks")]
+pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("rank_forks")]
 
 RECIPE = """
 data:

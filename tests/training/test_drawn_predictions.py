@@ -16,7 +16,7 @@ from expflow.training import Attempt
 from tests.training.comparing import comparable
 from tests.training.test_generative_trials import train
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("warm_ranks")]
+pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("rank_forks")]
 
 SCENES = "{name: digit_scenes, %s, train_scenes: 21, val_scenes: 13, test_scenes: 1, side: 32, batch_size: 8}"
 TRIALS = {

@@ -26,7 +26,7 @@ from tests.tasks.test_task_contract import CAPTIONED, IMAGES, PALETTED, TEXTS
 from tests.training.attempts import train_attempt
 from tests.training.comparing import comparable
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("warm_ranks")]
+pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("rank_forks")]
 
 TRIALS = {
     # task -> its recipe but for data and trainer

@@ -28,7 +28,7 @@ from expflow.training.evaluation.inference_network import InferenceNetwork
 from tests.training.attempts import train_attempt
 from tests.training.comparing import comparable
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("warm_ranks")]
+pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("rank_forks")]
 
 LIMIT = 205
 DATA = f"data: {{name: digits, limit: {LIMIT}, batch_size: 32}}\n"

@@ -17,7 +17,7 @@ from expflow.training.evaluation.label_scores import class_average_precisions, l
 from tests.training.comparing import comparable
 from tests.training.test_segmentation_trials import train
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("warm_ranks")]
+pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("rank_forks")]
 
 MULTILABEL = """
 data: {name: digit_scenes, truth: labels, train_scenes: 45, val_scenes: 21, test_scenes: 1, side: 16, batch_size: 8}

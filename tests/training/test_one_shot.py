@@ -26,7 +26,7 @@ from expflow.training.checkpoints import list_checkpoints
 from tests.training.attempts import train_attempt
 from tests.training.comparing import comparable
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("warm_ranks")]
+pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("rank_forks")]
 
 RECIPE = """
 data: {name: digits, batch_size: 40, limit: 180}

@@ -21,7 +21,7 @@ from tests.training.comparing import comparable
 from tests.training.test_one_shot import architecture_of, recipe_of, root, small, train
 
 __all__ = ["root"]
-pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("warm_ranks")]
+pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("rank_forks")]
 
 
 def paths_recipe(folder: Path, paths: int = 3, **changes: str) -> Recipe:

@@ -15,8 +15,8 @@ from expflow.training import Attempt, World
 from expflow.training.evaluation.prediction_recorder import predictions_file
 from expflow.training.evaluation.predictions import Predictions, join_predictions, load_predictions, save_predictions
 from tests.data.shards.contents import shard_samples
+from tests.rank_forks import run_forked_ranks
 from tests.training.test_run_trial import recipe, train
-from tests.warm_ranks import run_warm_ranks
 
 
 @pytest.fixture(scope="module")
@@ -101,12 +101,12 @@ def test_predictions_that_a_kill_took_are_made_again_from_the_checkpoint(digits,
     assert after[-1].metrics["val/loss"] == before[-1].metrics["val/loss"]
 
 
-@pytest.mark.usefixtures("warm_ranks")
+@pytest.mark.usefixtures("rank_forks")
 def test_two_ranks_keep_each_sample_once_without_padding(digits, tmp_path):
     assert digits.spec.samples["val"] % 2  # so that one rank pads
     attempt = Attempt(on_digits(1), 0, data_root=digits.root, folder=tmp_path)
     reports = []
-    run_warm_ranks(
+    run_forked_ranks(
         attempt,
         World(ranks=2),
         lambda report: reports.append(report) or True,

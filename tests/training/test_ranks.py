@@ -21,9 +21,9 @@ from expflow.events import Report
 from expflow.tasks.specs import Action, ScriptedSpec
 from expflow.training.contract import Attempt, Began, Notice, Outcome, Saved, World, run_trial
 from expflow.training.local_ranks import local_world, run_local_ranks
-from tests.warm_ranks import ForkedRank, fork_rank, run_warm_ranks
+from tests.rank_forks import ForkedRank, fork_rank, run_forked_ranks
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("warm_ranks")]
+pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("rank_forks")]
 
 EXACT = """
 data: {name: digits, batch_size: 50, limit: 490}
@@ -89,7 +89,7 @@ def test_two_ranks_train_what_one_does(exact: tuple[Recipe, Path], tmp_path: Pat
 def test_all_ranks_stop_at_the_report_that_is_answered_no(exact: tuple[Recipe, Path], tmp_path: Path) -> None:
     recipe, root = exact
     story = Story(go_on=lambda report: False)
-    outcome = story.run(Attempt(recipe, 0, root, tmp_path / "stopped"), 2, run_warm_ranks)
+    outcome = story.run(Attempt(recipe, 0, root, tmp_path / "stopped"), 2, run_forked_ranks)
     assert outcome.stopped
     assert len(story.reports) == 1
 
@@ -98,11 +98,11 @@ def test_all_ranks_leave_together_with_one_checkpoint(exact: tuple[Recipe, Path]
     recipe, root = exact
     story = Story(leave=lambda: bool(story.notices))  # as soon as they have begun
     with pytest.raises(Preempted):
-        story.run(Attempt(recipe, 0, root, tmp_path / "left"), 2, run_warm_ranks)
+        story.run(Attempt(recipe, 0, root, tmp_path / "left"), 2, run_forked_ranks)
     again = Story()
-    again.run(Attempt(recipe, 0, root, tmp_path / "left"), 2, run_warm_ranks)
+    again.run(Attempt(recipe, 0, root, tmp_path / "left"), 2, run_forked_ranks)
     whole = Story()
-    whole.run(Attempt(recipe, 0, root, tmp_path / "whole"), 2, run_warm_ranks)
+    whole.run(Attempt(recipe, 0, root, tmp_path / "whole"), 2, run_forked_ranks)
     assert again.reports[-1].metrics["val/loss"] == whole.reports[-1].metrics["val/loss"]
 
 
@@ -163,7 +163,7 @@ def test_a_killed_rank_is_named_also_where_the_other_missed_it_first() -> None:
 
 def test_a_rank_that_dies_ends_the_others_too() -> None:
     with pytest.raises(RankLost, match="exit code 7"):
-        Story().run(Attempt(scripted(REPORT, {"exit": 7, "rank": 1}, {"hang": True}), 0), 2, run_warm_ranks)
+        Story().run(Attempt(scripted(REPORT, {"exit": 7, "rank": 1}, {"hang": True}), 0), 2, run_forked_ranks)
 
 
 def test_ranks_end_with_their_parent(tmp_path: Path) -> None:

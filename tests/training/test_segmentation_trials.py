@@ -21,7 +21,7 @@ from expflow.training.evaluation.overlaps import load_overlaps, overlap_metric
 from tests.training.attempts import train_attempt
 from tests.training.comparing import comparable
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("warm_ranks")]
+pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("rank_forks")]
 
 RECIPE = """
 data: {name: digit_scenes, train_scenes: 45, val_scenes: 21, test_scenes: 1, side: 16, batch_size: 8}

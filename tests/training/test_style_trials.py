@@ -27,7 +27,7 @@ from tests.finished_sweeps import copy_of_sweeps, finish_sweeps
 from tests.training.attempts import train_attempt
 from tests.training.comparing import comparable
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.usefixtures("warm_ranks")]
+pytestmark = [pytest.mark.timeout(240), pytest.mark.usefixtures("rank_forks")]
 
 JUDGE = """
 data: {name: digits, batch_size: 50, limit: 200}

@@ -22,9 +22,9 @@ from expflow.training import Attempt, Saved, World, run_trial
 from expflow.training.checkpoints.tensor_files import STATE_DICT, read_weights
 from expflow.training.transfer import PretrainedWeights
 from expflow.training.transfer.pretrained import sha256_of
+from tests.rank_forks import run_forked_ranks
 from tests.training import transfer_code
 from tests.training.comparing import comparable
-from tests.warm_ranks import run_warm_ranks
 
 CODE = transfer_code.__name__
 STEPS = 4
@@ -79,7 +79,7 @@ def train(
     ranks: int = 1,
 ) -> tuple[Any, TrialMessages]:
     messages = messages or TrialMessages()
-    run: Any = run_trial if ranks == 1 else run_warm_ranks
+    run: Any = run_trial if ranks == 1 else run_forked_ranks
     attempt = Attempt(of, 0, root, folder, weights=weights)
     return run(
         attempt, World(ranks=ranks), messages.on_report, on_notice=messages.on_notice, leave=messages.leave
@@ -338,7 +338,7 @@ def test_the_comparison_can_fail(root, tmp_path, pretraining):
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.usefixtures("warm_ranks")
+@pytest.mark.usefixtures("rank_forks")
 def test_two_ranks_cross_the_border_together(root, tmp_path):
     """Gradients of what was frozen are averaged, too: the ranks end where one rank does."""
     plain = UserComponent(name=f"{CODE}:Plain")

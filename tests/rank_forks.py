@@ -69,8 +69,8 @@ class ForkedRank:
 
 
 @contextmanager
-def warm_ranks_started() -> Iterator[None]:
-    """In the body, :func:`run_warm_ranks` forks its ranks."""
+def rank_forks_started() -> Iterator[None]:
+    """In the body, :func:`run_forked_ranks` forks its ranks."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in (ours, theirs):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LONGEST)
@@ -100,8 +100,8 @@ def fork_rank(descriptor: int, environment: Mapping[str, str]) -> ForkedRank:
     return ForkedRank(os.fdopen(reading))
 
 
-run_warm_ranks: Callable[..., Any] = functools.partial(run_local_ranks, start_rank=fork_rank)
-"""As :func:`run_local_ranks`, with forks. The test needs the fixture ``warm_ranks``."""
+run_forked_ranks: Callable[..., Any] = functools.partial(run_local_ranks, start_rank=fork_rank)
+"""As :func:`run_local_ranks`, with forks. The test needs the fixture ``rank_forks``."""
 
 
 def end_with(work: Callable[[], object]) -> NoReturn:
