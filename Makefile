@@ -10,7 +10,8 @@ INSTALL := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --compile
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-with-ray test-the-rest test-training test-networks-and-data test-services test-long lint format docs bench clean
+.PHONY: help demo test test-with-ray test-the-rest test-training test-networks-and-data test-services \
+  test-long lint format docs bench clean
 
 help: ## what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -85,20 +85,20 @@ def _sources(header: Header, arm: str) -> list[Mapping[str, Any]]:
     return [header.arms["sources"][name] for name in names]
 
 
-def searched_by(source: Mapping[str, Any]) -> str:
+def searched_by(source: Mapping[str, Any], configs: int) -> str:
     """How a search went: ``controller, 200 configs``, or ``one-shot search`` where one supernet was all it trained.
 
     Args:
         source: What a proof's header holds of the search.
+        configs: How many configs it tried.
     """
     if (source["recipe"].get("task") or {}).get("name") == ONE_SHOT:
         return "one-shot search"
-    configs = source["configs"]
     return f"{source['searcher']}, {configs:,} {'config' if configs == 1 else 'configs'}"
 
 
 def _searchers(sources: Sequence[Mapping[str, Any]]) -> str:
-    return formatting.and_join(map(searched_by, sources)) if sources else ""
+    return formatting.and_join(searched_by(one, one["configs"]) for one in sources) if sources else ""
 
 
 def _choices_on_search_val(sources: Sequence[Mapping[str, Any]]) -> ChecklistItem:

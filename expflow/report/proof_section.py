@@ -227,7 +227,7 @@ def _in_words(arm: Arm) -> str:
 def _sentence(search: Arm, differences: Sequence[ArmDifference], header: Header) -> str:
     facts = [header.arms["sources"][child.source] for child in search.children]
     most = max(one["configs"] for one in facts)
-    how = formatting.and_join(dict.fromkeys(searched_by({**one, "configs": most}) for one in facts))
+    how = formatting.and_join(dict.fromkeys(searched_by(one, most) for one in facts))
     count = len(search.children)
     if search.value is None:
         return f"The child of the search ({how}) has not been trained yet."

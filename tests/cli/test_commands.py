@@ -346,7 +346,7 @@ def test_a_failed_trial_is_named_with_its_reason_and_its_log(scripted, call):
 
 
 @pytest.mark.usefixtures("_untracked")
-def test_the_selected_config_is_shown_with_its_other_metrics_and_its_files(scripted, call):
+def test_the_selected_config_is_shown_with_the_means_of_its_other_metrics(scripted, call):
     final = "{report: {val/top1: 0.75, val/loss: 1.0}}"
     scripted.write_text(SCRIPTED.replace("{report: {val/top1: 0.75}}", final) + "sweep: {seeds: 2, metric: val/top1}\n")
     run_in_process(make_plan(scripted))
