@@ -6,6 +6,8 @@ trained by the same code, ``run_trial``, on the same slots, in turn:
     expflow                ``expflow sweep``, with its ledger, and every child's network checked against limits
     Ray Tune as it comes   a function trainable with default settings, which starts a process for every child
     with reused actors     a class trainable with ``reset_config`` and ``reuse_actors=True``, which keeps its process
+    tracked                the same with a step for each epoch, as a scheduler that stops children early needs, and with
+                           Ray's MLflow callback on SQLite, so that its user can look at what expflow's can look at
 
 A rate is that of children that ended after all slots were warm, so nobody's start-up counts:
 
@@ -19,12 +21,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import queue
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +48,12 @@ sweep:
   metric: val/top1
 """
 FILE = "throughput.yaml"
+PEERS = {
+    "plain": ("children_per_hour", "Ray Tune, function trainable, defaults"),
+    "reused": ("children_per_hour_reused", "Ray Tune, class trainable, reused actors"),
+    "tracked": ("children_per_hour_tracked", "Ray Tune, reused actors, a step per epoch, MLflow callback"),
+}
+"""Way of running Ray Tune to its figure and its name."""
 
 
 def rate(ends: Sequence[float], slots: int) -> float:
@@ -72,15 +83,15 @@ def ours(folder: Path, children: int, epochs: int, slots: int) -> tuple[float, f
     return rate([record.at for record in ended], slots), statistics.median(record.body.seconds for record in ended)
 
 
-def peer(folder: Path, children: int, epochs: int, slots: int, *, reused: bool) -> float:
+def peer(folder: Path, children: int, epochs: int, slots: int, way: str) -> float:
     """Children per hour of Ray Tune, in a process of its own, so that nothing is warm."""
     command = [sys.executable, __file__, "--as-peer", str(folder), "--children", str(children), "--slots", str(slots)]
-    command += ["--epochs", str(epochs), *(["--reuse"] if reused else [])]
+    command += ["--epochs", str(epochs), "--way", way]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return rate(json.loads(done.stdout.strip().splitlines()[-1]), slots)
 
 
-def train(planned: Any) -> dict[str, float]:
+def train(planned: Any, on_epoch: Callable[[dict[str, float]], None] = dict) -> dict[str, float]:
     """Train a child as expflow's ranks do; its last metrics, and when it ended."""
     import expflow.training.lightning_runner  # noqa: F401  what every Tune user's module imports at its top
     from expflow.training import Attempt, World, run_trial
@@ -89,22 +100,34 @@ def train(planned: Any) -> dict[str, float]:
 
     def on_report(report: Any) -> bool:
         metrics.update(report.metrics)
+        on_epoch(dict(metrics))
         return True
 
     run_trial(Attempt(planned.recipe, planned.seed, planned.data.root), World(), on_report)
     return {"top1": metrics["val/top1"], "end": time.time()}
 
 
-def run_peer(folder: Path, children: int, epochs: int, slots: int, reused: bool) -> None:
-    """Body of the peer's process: prints the ends of all children as JSON."""
-    import ray
+def train_by_epochs(planned: Any) -> Iterator[dict[str, float]]:
+    """Train a child until its next report whenever one is asked for; the last one has what ``train`` returns."""
+    reports: queue.SimpleQueue[dict[str, float] | None] = queue.SimpleQueue()
+    go_on = threading.Semaphore(0)
+
+    def on_epoch(metrics: dict[str, float]) -> None:
+        reports.put(metrics)
+        go_on.acquire()
+
+    with ThreadPoolExecutor(1) as pool:
+        training = pool.submit(train, planned, on_epoch)
+        training.add_done_callback(lambda _: reports.put(None))
+        while (report := reports.get()) is not None:
+            yield report
+            go_on.release()
+        yield training.result()
+
+
+def trainables(planned: Sequence[Any]) -> dict[str, Any]:
+    """What Ray Tune's documentation has a user write, by way: a function, a class, a class with a step per epoch."""
     from ray import tune
-
-    from expflow.sweep.plan import make_plan
-    from expflow.sweep.trial_expansion import planned_trials
-
-    file = write_experiment(folder, children, epochs)
-    planned = list(planned_trials(make_plan(file, storage=folder / "runs")))
 
     def train_child(config: dict) -> None:
         tune.report(train(planned[config["index"]]))
@@ -120,16 +143,44 @@ def run_peer(folder: Path, children: int, epochs: int, slots: int, reused: bool)
         def step(self) -> dict:
             return {**train(planned[self.index]), "done": True}
 
+    class ChildByEpochs(tune.Trainable):
+        def setup(self, config: dict) -> None:
+            self.reports = train_by_epochs(planned[config["index"]])
+
+        def reset_config(self, new_config: dict) -> bool:
+            self.setup(new_config)
+            return True
+
+        def step(self) -> dict:
+            report = next(self.reports)
+            return {**report, "done": "end" in report}
+
+    return {"plain": train_child, "reused": Child, "tracked": ChildByEpochs}
+
+
+def run_peer(folder: Path, children: int, epochs: int, slots: int, way: str) -> None:
+    """Body of the peer's process: prints the ends of all children as JSON."""
+    import ray
+    from ray import tune
+    from ray.air.integrations.mlflow import MLflowLoggerCallback
+
+    from expflow.sweep.plan import make_plan
+    from expflow.sweep.trial_expansion import planned_trials
+
+    file = write_experiment(folder, children, epochs)
+    planned = list(planned_trials(make_plan(file, storage=folder / "runs")))
+    tracked = MLflowLoggerCallback(tracking_uri=f"sqlite:///{folder}/mlflow.db", experiment_name="throughput")
     ray.init(address="local", num_cpus=slots, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     tuner = tune.Tuner(
-        Child if reused else train_child,
+        trainables(planned)[way],
         param_space={"index": tune.grid_search(list(range(len(planned))))},
-        tune_config=tune.TuneConfig(reuse_actors=reused),
+        tune_config=tune.TuneConfig(reuse_actors=way != "plain"),
         run_config=tune.RunConfig(
             storage_path=str(folder / "ray"),
             verbose=0,
             # Neither side keeps weights; a class would be asked for them at its end by default.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            callbacks=[tracked] if way == "tracked" else [],
         ),
     )
     results = tuner.fit()
@@ -153,7 +204,7 @@ def figure(name: str, mine: Sequence[float], theirs: Sequence[float], peer_name:
 
 
 def main() -> None:
-    """Measure all three in turn and print the medians, then one line of JSON."""
+    """Measure all sides in turn and print the medians, then one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--children", type=int, default=120)
     parser.add_argument("--peer-children", type=int, default=16)
@@ -162,28 +213,27 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--slots", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--as-peer", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--reuse", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--way", choices=PEERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.as_peer:
-        run_peer(options.as_peer, options.children, options.epochs, options.slots, options.reuse)
+        run_peer(options.as_peer, options.children, options.epochs, options.slots, options.way)
         return
-    mine, plain, reused = list[float](), list[float](), list[float]()
+    mine, theirs = list[float](), {way: list[float]() for way in PEERS}
     with tempfile.TemporaryDirectory() as temporary:
         for index in range(options.rounds):
             folder = Path(temporary) / str(index)
             per_hour, seconds = ours(folder / "ours", options.children, options.epochs, options.slots)
             mine.append(per_hour)
-            plain.append(peer(folder / "plain", options.peer_children, options.epochs, options.slots, reused=False))
-            reused.append(peer(folder / "reused", options.reused_children, options.epochs, options.slots, reused=True))
+            for way, rates in theirs.items():
+                children = options.peer_children if way == "plain" else options.reused_children
+                rates.append(peer(folder / way, children, options.epochs, options.slots, way))
             print(
-                f"round {index + 1}: expflow {mine[-1]:,.0f} (a child {seconds:.2f} s), Ray Tune {plain[-1]:,.0f}, "
-                f"with reused actors {reused[-1]:,.0f} children per hour",
+                f"round {index + 1}: expflow {mine[-1]:,.0f} (a child {seconds:.2f} s), Ray Tune "
+                + ", ".join(f"{way} {rates[-1]:,.0f}" for way, rates in theirs.items())
+                + " children per hour",
                 flush=True,
             )
-    figures = [
-        figure("children_per_hour", mine, plain, "Ray Tune, function trainable, defaults"),
-        figure("children_per_hour_reused", mine, reused, "Ray Tune, class trainable, reused actors"),
-    ]
+    figures = [figure(name, mine, theirs[way], peer_name) for way, (name, peer_name) in PEERS.items()]
     print(json.dumps({"figures": figures}))
 
 
