@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,7 @@ class EvaluationOutcome:
         both: The interval over seeds and images in words; empty where there is none.
         loss: The mean test loss.
         val: The mean of the same metric on val.
+        others: The means of the other test metrics, the loss left out.
     """
 
     what: str
@@ -57,6 +59,7 @@ class EvaluationOutcome:
     both: str
     loss: float | None
     val: float | None
+    others: Mapping[str, float]
 
 
 def evaluation_section(state: SweepState, folder: Path) -> EvaluationSection | None:
@@ -83,13 +86,15 @@ def evaluation_section(state: SweepState, folder: Path) -> EvaluationSection | N
         TableColumn(val),
         TableColumn("test/loss"),
     )
-    rows = tuple(
-        _cells(evaluation, outcome, state)
+    given = [
+        (evaluation, outcome)
         for evaluation in evaluations
         for outcome in evaluation_outcomes(evaluation, state, folder)
-    )
+    ]
+    rows = tuple(_cells(evaluation, outcome, state) for evaluation, outcome in given)
+    others = tuple(_others(evaluation, outcome) for evaluation, outcome in given if outcome.others)
     return EvaluationSection(
-        _sentence(evaluations, state), TextTable(columns, rows), _notes(evaluations, state, metric)
+        _sentence(evaluations, state), TextTable(columns, rows), (*others, *_notes(evaluations, state, metric))
     )
 
 
@@ -149,7 +154,14 @@ def _outcome(
         interval_words(metric, both_interval(kept, metric)),
         sum(losses) / len(losses) if losses else None,
         sum(known) / len(known) if known and len(known) == len(on_val) else None,
+        _other_means(rows, {metric, "test/loss"}),
     )
+
+
+def _other_means(rows: list[Mapping[str, float]], shown: set[str]) -> dict[str, float]:
+    """Means of the metrics that all of the rows have and no column shows."""
+    common = set.intersection(*map(set, rows)) - shown
+    return {name: sum(row[name] for row in rows) / len(rows) for name in sorted(common)}
 
 
 def _on_val(name: str, evaluation: SplitEvaluated, state: SweepState) -> dict[str, float]:
@@ -174,6 +186,11 @@ def _cells(evaluation: SplitEvaluated, outcome: EvaluationOutcome, state: SweepS
         "-" if outcome.val is None else metric_value(val, outcome.val),
         "-" if outcome.loss is None else number(outcome.loss),
     )
+
+
+def _others(evaluation: SplitEvaluated, outcome: EvaluationOutcome) -> str:
+    values = ", ".join(f"{name} {metric_value(name, value)}" for name, value in outcome.others.items())
+    return f"Evaluation {evaluation.number}, {outcome.what}: {values}."
 
 
 def _label(evaluation: SplitEvaluated, state: SweepState) -> str:

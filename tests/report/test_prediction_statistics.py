@@ -84,7 +84,10 @@ def test_evaluations_are_listed_with_what_they_gave(tmp_path, state):
     assert evaluation_section(state, tmp_path) is None
     config = state.trials["200"].config
     shas = {name: keep(tmp_path, state, name, [True] * 9 + [False], "test") for name in ("200", "201")}
-    metrics = {"200": {"test/top1": 0.9, "test/loss": 0.25}, "201": {"test/top1": 0.8, "test/loss": 0.75}}
+    metrics = {
+        "200": {"test/top1": 0.9, "test/top5": 1.0, "test/loss": 0.25},
+        "201": {"test/top1": 0.8, "test/top5": 0.9, "test/loss": 0.75},
+    }
     state.split_evaluations.append(
         SplitEvaluated(config, "test", "d1", 1, False, metrics, shas, when="2026-01-02 03:04 UTC")
     )
@@ -100,6 +103,7 @@ def test_evaluations_are_listed_with_what_they_gave(tmp_path, state):
     assert row["test/loss"] == "0.500"
     assert (row["config"], row["when"], row["what"]) == ("depth=20", "2026-01-02 03:04 UTC", "mean of 2 seeds")
     text = evaluations_text(section)
+    assert "Evaluation 1, mean of 2 seeds: test/top5 95.00 %." in text
     assert "their range" in text
     assert "selected on val is optimistic" in text
     keep(tmp_path, state, "201", [True] * 10, "test")  # of a later evaluation: no interval is made up for the first
