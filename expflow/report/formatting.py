@@ -173,13 +173,13 @@ def measured_value(metric: str, value: float) -> str:
 
 
 def plural(amount: int, noun: str) -> str:
-    """``1 seed``, ``3 seeds``.
+    """``1 seed``, ``3 seeds``, ``1,000 seeds``.
 
     Args:
         amount: How many there are.
         noun: Its singular; the plural has an s.
     """
-    return f"{amount} {noun}" if amount == 1 else f"{amount} {noun}s"
+    return f"{amount} {noun}" if amount == 1 else f"{amount:,} {noun}s"
 
 
 def and_join(parts: Iterable[str]) -> str:

@@ -94,7 +94,7 @@ def searched_by(source: Mapping[str, Any], configs: int) -> str:
     """
     if (source["recipe"].get("task") or {}).get("name") == ONE_SHOT:
         return "one-shot search"
-    return f"{source['searcher']}, {configs:,} {'config' if configs == 1 else 'configs'}"
+    return f"{source['searcher']}, {formatting.plural(configs, 'config')}"
 
 
 def _searchers(sources: Sequence[Mapping[str, Any]]) -> str:
