@@ -1,6 +1,7 @@
 """What every task that has a name must do, whoever wrote it."""
 
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from expflow.architectures import build
 from expflow.config.schema import Recipe
 from expflow.config.schema import Trainer as TrainerSection
 from expflow.data.dataspec import VOID, DataSpec, FieldSpec
+from expflow.data.keypoint_layout import KeypointLayout
 from expflow.data.sources.base import image_fields, with_boxes
 from expflow.errors import UserError
 from expflow.metrics import METRICS, metric_of
@@ -67,6 +69,24 @@ def boxed_images():
         "box_scale": torch.ones(BATCH),
         "valid": torch.arange(BATCH) < BATCH - 1,
     }
+
+
+def filled_boxes(batch):
+    """Which object each pixel is of: boxes filled in their order, so that later ones lie above."""
+    instances = torch.zeros((BATCH, 32, 32), dtype=torch.int32)
+    for image, (boxes, labels) in enumerate(zip(batch["boxes"].int(), batch["box_label"], strict=True)):
+        for number, ((left, top, right, bottom), label) in enumerate(zip(boxes.tolist(), labels, strict=True)):
+            if label >= 0:
+                instances[image, top:bottom, left:right] = number + 1
+    return instances
+
+
+def ends_of_boxes(batch):
+    """Two points of each object: where its box begins, seen, and where it ends, hidden."""
+    boxes = batch["boxes"]
+    seen = (batch["box_label"] >= 0)[..., None].float()
+    first, last = torch.cat([boxes[..., :2], 2 * seen], -1), torch.cat([boxes[..., 2:] - 1, seen], -1)
+    return torch.stack([first, last], 2)
 
 
 MEASURED = DataSpec(
@@ -219,6 +239,22 @@ TRAINED = {
     "cyclegan": (CYCLE, PAIRED, images_of(PAIRED)),
     "context_encoder": (players("context_encoder", CENTRE_JUDGE), CENTRES, images_of(CENTRES)),
 }
+MORE = {
+    # the task's name and what is learned besides -> the same, and the metrics that come with it
+    "detection of masks": (
+        {"model": "mask_rcnn", "optimizer": "sgd"},
+        replace(PLACES, fields=with_boxes(image_fields(1, 32, 32), 3, instances=True)["shapes"]),
+        lambda: {**boxed_images(), "instances": filled_boxes(boxed_images())},
+        {"mask_ap", "mask_ap50", "mask_ap75"},
+    ),
+    "detection of keypoints": (
+        {"model": "keypoint_rcnn", "optimizer": "sgd"},
+        replace(PLACES, fields=with_boxes(image_fields(1, 32, 32), 3, points=KeypointLayout(("top", "end")))["shapes"]),
+        lambda: {**boxed_images(), "keypoints": ends_of_boxes(boxed_images())},
+        {"keypoint_ap", "keypoint_ap50", "keypoint_ap75", "keypoint_ar"},
+    ),
+}
+TRAINED |= {case: (needs, data_spec, batch) for case, (needs, data_spec, batch, _) in MORE.items()}
 LOOKING = DataSpec({**CENTRES.fields, "label": FieldSpec((), "int64")}, IMAGES.classes, mean=(0.5,), std=(0.25,))
 
 
@@ -232,6 +268,8 @@ TRAINED |= {
     "fast_style_transfer": ({"model": "resnet_generator", "optimizer": "sgd"}, LOOKING, classified_images),
     "deep_dream": ({"optimizer": "sgd"}, LOOKING, classified_images),
 }
+PYRAMID = {"backbone": "resnet", "layout": (1, 1, 1), "width": 2, "norm": "layer", "head_width": 4}
+REGIONS = {"hidden": 4, "proposals": 20}
 SMALL = {
     # networks: norms over a batch would let padding have a part in gradients
     "autoencoder": {
@@ -275,7 +313,9 @@ SMALL = {
     "resnet_generator": {"width": 2, "blocks": 1},
     "context_encoder": {"width": 2, "bottleneck": 3, "norm": "none"},
     "unet": {"width": 2, "depth": 1},
-    "retinanet": {"backbone": "resnet", "layout": (1, 1, 1), "width": 2, "head_width": 4, "smallest_stride": 2},
+    "retinanet": {**PYRAMID, "smallest_stride": 2},
+    "mask_rcnn": {**PYRAMID, **REGIONS, "mask_width": 4},
+    "keypoint_rcnn": {**PYRAMID, **REGIONS, "keypoint_width": 4, "keypoint_layers": 1},
 }
 STYLE_KEYS = {"features": "net/best", "style": "a", "content_layer": "layer1", "style_layers": ("stem", "layer1")}
 TASK_KEYS = {
@@ -289,8 +329,11 @@ TASK_KEYS = {
     "replayed": {"table": "table.json.gz"},
     "cyclegan": {"condition": "mask"},
 }
+REGION_LOSSES = {"loss", "loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"}
 ONLY_TRAINED = {
     "detection": {"loss", "classification", "bbox_regression"},
+    "detection of masks": {*REGION_LOSSES, "loss_mask"},
+    "detection of keypoints": {*REGION_LOSSES, "loss_keypoint"},
     "one_shot": {"loss", "top1", "skips", "entropy", "eigenvalue"},
 }
 """Metrics of train alone: a detector gives losses in train mode, and boxes in eval mode."""
@@ -300,12 +343,17 @@ WITHOUT_TORCH = {"scripted", "replayed"}
 """Tasks that build nothing: their runner alone knows what they do."""
 
 
-def spec_of(name):
+def task_name(case):
+    return case.partition(" ")[0]
+
+
+def spec_of(case):
+    name = task_name(case)
     return TASKS.spec(name)(name=name, **TASK_KEYS.get(name, {}))
 
 
 def recipe_of(name, **changes):
-    cls, needs = TASKS.spec(name), TRAINED[name][0]
+    cls, needs = TASKS.spec(task_name(name)), TRAINED[name][0]
     chosen = {**cls.defaults, **needs, **changes}
     slots = {slot: filled(slot, components) for slot, components in chosen.items() if components}
     return Recipe(task=spec_of(name), **slots)
@@ -360,7 +408,7 @@ def fitted(task, batch):
 
 
 def test_every_task_has_a_case():
-    assert {*TRAINED, *FITTED, *WITHOUT_TORCH} == set(TASKS.names())
+    assert {*map(task_name, TRAINED), *FITTED, *WITHOUT_TORCH} == set(TASKS.names())
 
 
 @pytest.mark.parametrize("name", TASKS.names())
@@ -392,7 +440,8 @@ def test_it_trains_a_step_and_reports_the_metrics_that_it_declares(name):
     assert isinstance(task, LightningModule)
     spec = spec_of(name)
     validated = {metric.removeprefix("val/") for metric in logged if metric.startswith("val/")}
-    assert validated == set(spec.metrics)
+    assert validated == {*spec.metrics, *(MORE[name][3] if name in MORE else ())}
+    assert validated <= METRICS.keys()
     assert {metric.partition("/")[0] for metric in logged} == {"train", "val"}
     assert {metric.removeprefix("train/") for metric in logged if metric.startswith("train/")} <= (
         ONLY_TRAINED.get(name, validated)
@@ -430,14 +479,15 @@ def test_every_weight_has_a_gradient_in_which_padding_has_no_part(name):
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_it_needs_the_slots_that_it_declares_and_takes_no_others(name):
-    cls, data_spec = TASKS.spec(name), TRAINED[name][1]
+    task, data_spec = task_name(name), TRAINED[name][1]
+    cls = TASKS.spec(task)
     for slot in BUILT_SLOTS:
         if slot in cls.slots:
-            with pytest.raises(UserError, match=f"task {name} needs {slot}"):
+            with pytest.raises(UserError, match=f"task {task} needs {slot}"):
                 build_task(recipe_of(name, **{slot: None}), data_spec)
         else:
             component = "linear" if slot == "model" else SLOTS[slot].names()[0]
-            with pytest.raises(UserError, match=f"task {name} takes no {slot}"):
+            with pytest.raises(UserError, match=f"task {task} takes no {slot}"):
                 build_task(recipe_of(name, **{slot: component}), data_spec)
 
 
