@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,7 +158,7 @@ def _outcome(
     )
 
 
-def _other_means(rows: list[Mapping[str, float]], shown: set[str]) -> dict[str, float]:
+def _other_means(rows: Sequence[Mapping[str, float]], shown: set[str]) -> dict[str, float]:
     """Means of the metrics that all of the rows have and no column shows."""
     common = set.intersection(*map(set, rows)) - shown
     return {name: sum(row[name] for row in rows) / len(rows) for name in sorted(common)}

@@ -1,9 +1,10 @@
 """Shorter code in the place of what Lightning does around every step, with the same effects.
 
 Lightning calls some twenty-five hooks in a training step. Around each it formats two texts for a log and a profiler
-that are off, and stores the hook's name in the module twice through torch's checks for parameters; before each step it
-reads the signature of ``training_step``; and each ``self.log`` moves the whole metric to the device that it is on. Of a
-step of a few milliseconds in a module of the user's that is some percent.
+that are off, and stores the hook's name in the module twice through torch's checks for parameters; before each step and
+in each ``self.log`` it reads the signature of ``training_step``; each ``self.log`` moves the whole metric to the device
+that it is on; and it asks some fifteen times for the Trainer's stage, each time by the lower-case texts of two members
+of an enumeration. Of a step of a few milliseconds in a module of the user's that is some percent.
 
 The functions are Lightning's private ones. Each is replaced only where its source is the one that the replacement was
 written for, so another version of Lightning runs as it is, only slower; ``tests/training/test_quick_lightning.py``
@@ -21,7 +22,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from lightning_utilities.core.enums import StrEnum
 from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.core import module as core_module
 from pytorch_lightning.loops import training_epoch_loop
 from pytorch_lightning.trainer import call
 from pytorch_lightning.trainer.connectors.logger_connector import result
@@ -34,6 +37,7 @@ _callback_hooks: Callable[..., Any] = call._call_callback_hooks
 _strategy_hook: Callable[..., Any] = call._call_strategy_hook
 _takes: Callable[..., bool] = signature_utils.is_param_in_hook_signature
 _move_metric: Callable[..., Any] = result._ResultMetric.to
+_same_text: Callable[..., bool] = StrEnum.__eq__
 _NAME = "_current_fx_name"
 """Where a module holds the name of the hook that runs, which ``self.log`` asks for."""
 
@@ -107,6 +111,11 @@ def _moved_metric(metric: Any, *where: Any, **named: Any) -> Any:
     return metric
 
 
+def _same_member(member: StrEnum, other: object) -> bool:
+    """Whether two members have the same text in lower case."""
+    return member is other or _same_text(member, other)
+
+
 @dataclass(frozen=True)
 class Replacement:
     """A function of Lightning's, and what does the same.
@@ -140,6 +149,8 @@ REPLACEMENTS = (
     Replacement(call, "_call_callback_hooks", _callback_hooks, _call_callback_hooks, "c413fb9a6a9ce1a3"),
     Replacement(call, "_call_strategy_hook", _strategy_hook, _call_strategy_hook, "ff429e3ac60d2a80"),
     Replacement(training_epoch_loop, "is_param_in_hook_signature", _takes, _takes_parameter, "6bd4f22c778d7ccc"),
+    Replacement(core_module, "is_param_in_hook_signature", _takes, _takes_parameter, "6bd4f22c778d7ccc"),
+    Replacement(StrEnum, "__eq__", _same_text, _same_member, "725f281057c839f6"),
     Replacement(result._ResultMetric, "to", _move_metric, _moved_metric, "f45ccd7696961427"),
 )
 """All of them."""
