@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from expflow.config.identity import config_text, value_text
@@ -210,6 +210,10 @@ def trial_label(trial: TrialState) -> str:
     return f"{config_label(trial.values)} s{trial.seed}"
 
 
+MAX_STEPS = "trainer.lightning.max_steps"
+"""The key that ends trials after so many steps."""
+
+
 def recipe_words(header: Header, searched: Iterable[str]) -> str:
     """What a sentence about results names as held fixed: optimizer, rate and budget, or that they were searched.
 
@@ -231,11 +235,22 @@ def recipe_words(header: Header, searched: Iterable[str]) -> str:
     elif isinstance(optimizer, Mapping) and "lr" in optimizer:
         parts.append(f"rate {value_text(optimizer['lr'])}")
     trainer = header.recipe.get("trainer")
-    if "trainer.epochs" in keys:
-        parts.append("epochs searched")
-    elif isinstance(trainer, Mapping) and "epochs" in trainer:
-        parts.append(plural(int(trainer["epochs"]), "epoch"))
-    return ", ".join(parts)
+    return ", ".join([*parts, *_budget_words(trainer if isinstance(trainer, Mapping) else {}, keys)])
+
+
+def _budget_words(trainer: Mapping[str, Any], searched: set[str]) -> Iterator[str]:
+    """How long trials train; what may end one earlier makes it ``at most``."""
+    limits = trainer.get("lightning") or {}
+    steps = limits.get("max_steps", -1)
+    sooner = steps >= 0 or bool(limits.get("max_time")) or bool(trainer.get("early_stopping"))
+    if "trainer.epochs" in searched:
+        yield "epochs searched"
+    elif "epochs" in trainer:
+        yield ("at most " if sooner else "") + plural(int(trainer["epochs"]), "epoch")
+    if MAX_STEPS in searched:
+        yield "steps searched"
+    elif steps >= 0:
+        yield f"at most {plural(steps, 'step')}"
 
 
 def coverage(metric: str, header: Header) -> str:

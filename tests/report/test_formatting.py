@@ -118,6 +118,12 @@ def test_what_one_image_counts_is_said_of_means_over_images_alone(metric):
 def test_the_recipe_is_named_as_far_as_it_is_fixed():
     assert formatting.recipe_words(header(), []) == "sgd, rate 0.1, 10 epochs"
     assert formatting.recipe_words(header(), ["optimizer.name"]) == "optimizer searched, rate 0.1, 10 epochs"
+    trainer = {"epochs": 9, "lightning": {"max_steps": 1040}}
+    assert formatting.recipe_words(header(recipe={"trainer": trainer}), []) == "at most 9 epochs, at most 1,040 steps"
+    steps = ["trainer.lightning.max_steps"]
+    assert formatting.recipe_words(header(recipe={"trainer": trainer}), steps) == "at most 9 epochs, steps searched"
+    stopped = {"epochs": 9, "early_stopping": {"metric": "val/loss"}}
+    assert formatting.recipe_words(header(recipe={"trainer": stopped}), []) == "at most 9 epochs"
     assert formatting.recipe_words(header(recipe={"task": {"name": "scripted"}}), []) == ""
 
 
