@@ -154,7 +154,7 @@ def render_page(
         figures=[_embedded(figure) for figure in declared],
         learning=[_embedded(figure) for figure in learning],
         charts=charts,
-        picture_command=command_line("show", f"{view.name}/best", "--worst", "--confusion"),
+        picture_command=command_line("show", f"{view.name}/best", *view.drawing_options),
     )
 
 

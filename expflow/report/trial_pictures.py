@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 FOLDER = "pictures"
 """Where a trial's pictures lie in its own folder."""
 _ABOUT = "about.json"
+_DRAWN_FROM = {"predictions": ("--worst", "--confusion"), "overlaps": ("--worst",), "detections": ("--worst",)}
+"""What a trial keeps of val to the options of ``show`` that draw it."""
 _TEXTS = ("title", "caption", "alt")
 
 
@@ -67,6 +69,18 @@ class InsidePictures:
     def __bool__(self) -> bool:
         """Whether anything is drawn."""
         return self != InsidePictures()
+
+
+def drawing_options(folder: Path, state: SweepState, trial: TrialState) -> tuple[str, ...]:
+    """The options of ``show`` that draw what a trial has kept of val; none where it keeps nothing to be drawn.
+
+    Args:
+        folder: The results folder of the experiment.
+        state: What its ledger adds up to.
+        trial: The trial.
+    """
+    kept = ResultLocation(folder, state).trial_folder(trial)
+    return next((options for what, options in _DRAWN_FROM.items() if (kept / f"{what}-val.npz").exists()), ())
 
 
 def draw_trial_pictures(

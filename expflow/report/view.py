@@ -32,7 +32,7 @@ from expflow.report.proxy_section import ProxySection, proxy_section
 from expflow.report.run_facts import NamedValues
 from expflow.report.test_evaluations import EvaluationSection, evaluation_section
 from expflow.report.text_table import TextTable
-from expflow.report.trial_pictures import saved_pictures
+from expflow.report.trial_pictures import drawing_options, saved_pictures
 from expflow.report.trial_results import TrialFailure
 from expflow.sweep.result_location import related_results
 
@@ -83,6 +83,7 @@ class ReportView:
         learning: The learning curves; None where nothing was reported.
         diagnoses: What the learning curves of each config show, best config first.
         pictures: The pictures that ``show`` drew of trials, those of the selected config first.
+        drawing_options: The options of ``show`` that draw more of the selected config's first trial.
         artifacts: Pictures and tables that the selected config's trials wrote.
         failures: The trials that gave no value.
         facts: What was run.
@@ -115,6 +116,7 @@ class ReportView:
     learning: CurveGrid | None
     diagnoses: tuple[CurveDiagnosis, ...]
     pictures: tuple[PictureView, ...]
+    drawing_options: tuple[str, ...]
     artifacts: ArtifactSection
     failures: tuple[TrialFailure, ...]
     facts: NamedValues
@@ -171,6 +173,7 @@ def _view(folder: Path, state: SweepState, header: Header, board: Leaderboard) -
         learning=learning_curves(state, board),
         diagnoses=tuple(curve_diagnoses(state, board)),
         pictures=_pictures(folder, state),
+        drawing_options=_drawing_options(folder, state),
         artifacts=artifact_section(folder, state),
         failures=tuple(trial_results.failures(state)),
         facts=run_facts.run_facts(state),
@@ -211,6 +214,11 @@ def _answer_notes(answered: tuple[Answer, ...]) -> tuple[str, ...]:
 def _drawn_child(board: Leaderboard) -> ChildDrawing | None:
     """The network of the first config, where it is a child."""
     return draw_child(board.rows[0].recipe.get("model", {}), board.rows[0].label) if board.rows else None
+
+
+def _drawing_options(folder: Path, state: SweepState) -> tuple[str, ...]:
+    winner = selected_row(state)
+    return drawing_options(folder, state, winner.trials[0]) if winner is not None and winner.trials else ()
 
 
 def _pictures(folder: Path, state: SweepState) -> tuple[PictureView, ...]:

@@ -5,11 +5,16 @@ import pytest
 from expflow.events import SplitEvaluated
 from expflow.report.contrasts import answers
 from expflow.report.leaderboard import selected_row
+from expflow.report.page import write_report
 from expflow.report.prediction_statistics import image_interval, mcnemar_sentences, trials_interval, with_mcnemar_notes
 from expflow.report.terminal import evaluations_text, terminal_text
 from expflow.report.test_evaluations import evaluation_section
 from expflow.report.view import build_view
+from expflow.sweep.result_location import ResultLocation
 from expflow.sweep.test_evaluation import predictions_path
+from expflow.training.evaluation.kept_detections import detections_file
+from expflow.training.evaluation.overlaps import overlaps_file
+from expflow.training.evaluation.prediction_recorder import predictions_file
 from tests.report.predicted import keep, predictions
 from tests.report.states import sweep, trial
 
@@ -125,3 +130,25 @@ def test_evaluations_are_listed_with_what_they_gave(tmp_path, state):
     row = dict(zip(titles, section.table.rows[-1], strict=True))
     assert (row["#"], row["what"], row["test/top1"]) == ("3 (again)", "ensemble of 2", "95.00 %")
     assert row["val/top1"] == "90.00 %"
+
+
+@pytest.mark.parametrize(
+    ("kept", "options"),
+    [
+        (None, ()),
+        (predictions_file, ("--worst", "--confusion")),
+        (overlaps_file, ("--worst",)),
+        (detections_file, ("--worst",)),
+    ],
+)
+def test_pictures_are_offered_of_what_the_selected_trial_keeps(tmp_path, state, kept, options):
+    first = selected_row(state).trials[0]
+    folder = ResultLocation(tmp_path, state).trial_folder(first)
+    folder.mkdir(parents=True)
+    if kept is not None:
+        (folder / kept("val")).touch()
+    view = build_view(tmp_path, state)
+    assert view.drawing_options == options
+    page = write_report(tmp_path, state).html.read_text()
+    command = f"expflow show {view.name}/best " + " ".join(options)
+    assert ("None was drawn yet" in page) == (command in page) == bool(options)
