@@ -57,7 +57,7 @@ def best_note(best: BestOfK, metric: str) -> str:
     """
     tried = f" ({best.tried} were tried on this split in all)" if best.tried > best.configs else ""
     if best.score is None or best.low is None or best.high is None:
-        return f"What choosing the best of {best.configs} configs{tried} is worth: {best.why}."
+        return f"What choosing the best of {best.configs} configs{tried} is worth cannot be estimated: {best.why}."
     low, high = (metric_value(metric, end, unit=False) for end in (best.low, best.high))
     return (
         f"Choosing the best of {best.configs} configs{tried} is worth {metric_value(metric, best.score)} "
@@ -103,11 +103,11 @@ def best_of_k(
     count = len(set[str]().union(*(tried_configs(results, board.metric) for results in (state, *others))))
     seeds = sorted(set.intersection(*({trial.seed for trial in row.trials} for row in rows)))
     if len(seeds) < 2:
-        return BestOfK(len(rows), count, why="with fewer than two common seeds it cannot be estimated")
+        return BestOfK(len(rows), count, why="that takes two seeds that all of them have")
     if board.select != "last":
         return BestOfK(len(rows), count, why="no values per image are kept of the best epochs")
     if not is_per_sample(board.metric):
-        return BestOfK(len(rows), count, why=f"{board.metric} is no mean over images, of which it is estimated")
+        return BestOfK(len(rows), count, why=f"{board.metric} is no mean over images")
     chosen = [[trial for trial in row.trials if trial.seed in seeds] for row in rows]
     values = _values(chosen, state, folder, board.metric)
     if values is None:
