@@ -208,7 +208,8 @@ def check_boxes(value: ObjectBoxes, height: int, width: int, classes: int) -> No
     Raises:
         Undecodable: the first one that is wrong; one pixel beyond an edge is taken for a rounding, and is not.
     """
-    outside = (value.boxes < -1).any(1) | (value.boxes > np.asarray([width + 1, height + 1] * 2)).any(1)
+    inside = (value.boxes >= -1).all(1) & (value.boxes <= np.asarray([width + 1, height + 1] * 2)).all(1)
+    outside = ~inside  # what is no number lies nowhere
     for number in np.flatnonzero(outside).tolist():
         corners = ", ".join(f"{corner:g}" for corner in value.boxes[number])
         raise Undecodable(

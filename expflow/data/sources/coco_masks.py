@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from expflow.data.decode.errors import check_size
+from expflow.data.decode.errors import Undecodable, check_size
 
 
 def painted_objects(outlines: Sequence[Any], size: tuple[int, int], stored: tuple[int, int]) -> NDArray[np.int32]:
@@ -54,6 +54,32 @@ def object_mask(outline: Any, size: tuple[int, int], stored: tuple[int, int]) ->
         if len(points) >= 3:
             ImageDraw.Draw(canvas).polygon([tuple(point) for point in points.tolist()], fill=1)
     return np.asarray(canvas) > 0
+
+
+def check_outline(outline: Any, size: tuple[int, int], annotation: Any) -> None:
+    """Refuse an outline that is of neither form, or lies out of its image.
+
+    Args:
+        outline: as in :func:`painted_objects`.
+        size: (height, width) of the image that it is of.
+        annotation: the id of the object's, for messages.
+
+    Raises:
+        Undecodable: it is wrong; one pixel beyond an edge is taken for a rounding, and is not.
+    """
+    where = f"annotation {annotation}: segmentation"
+    if outline is None or isinstance(outline, Mapping):
+        return  # run lengths are checked where they are painted
+    height, width = size
+    for polygon in outline if isinstance(outline, list) else [outline]:
+        numbers = np.asarray(polygon if isinstance(polygon, list) else [polygon], None if polygon else np.float64)
+        if numbers.ndim != 1 or numbers.dtype.kind not in "iuf" or len(numbers) % 2:
+            raise Undecodable(f"{where}: a polygon of {polygon!r:.80}; expected [x, y, x, y, …], or run lengths")
+        points = numbers.reshape(-1, 2)
+        inside = ((points >= -1) & (points <= [width + 1, height + 1])).all(1)
+        if not inside.all():
+            x, y = points[~inside][0]
+            raise Undecodable(f"{where}: ({x:g}, {y:g}) lies out of the image of {width} x {height} pixels")
 
 
 def _of_runs(outline: Mapping[str, Any], size: tuple[int, int]) -> NDArray[np.uint8]:

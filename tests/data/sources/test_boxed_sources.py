@@ -16,7 +16,17 @@ from expflow.data.sources.digit_scenes import open_digit_scenes
 from expflow.data.specs import DigitScenesSpec
 from expflow.data.streaming.loader import loader_for
 from expflow.errors import DataInvalid, DataMissing
-from tests.data.sources.boxed_sets import annotations, write_coco, write_crowns, write_nuclei
+from tests.data.sources.boxed_sets import CATEGORIES, annotations, write_coco, write_crowns, write_nuclei
+
+IMAGES_OF_TRAIN = [
+    {"id": number, "file_name": f"{number}.jpg", "width": 30 + number, "height": 28 + number} for number in range(5)
+]
+
+
+def box(bbox=(2, 3, 3, 5), **keys):
+    """Changes of a file: one object of image 1."""
+    row = {"id": 4, "image_id": 1, "category_id": 3, "bbox": list(bbox) if isinstance(bbox, tuple) else bbox}
+    return {"annotations": [{**row, **keys}]}
 
 
 def coco(**keys) -> CocoSpec:
@@ -82,9 +92,28 @@ def test_objects_of_cocos_outlines_are_where_their_boxes_are(tmp_path):
         ),
         (
             {"annotations": [{"id": 4, "image_id": 1, "category_id": 3}]},
-            r"train\.json: not of COCO's form \(no 'bbox'\)",
+            r"train\.json: not of COCO's form \(annotations, 4: no 'bbox'\)",
         ),
-        ({"images": 3}, r"train\.json: not of COCO's form"),
+        ({"images": 3}, r"train\.json: not of COCO's form \(images is no list\)"),
+        ({"images": [7]}, r"train\.json: not of COCO's form \(images, 0: no 'id'\)"),
+        (box([float("nan"), 3, 3, 5]), r"1\.jpg: annotation 4: bbox is \[nan, 3, 3, 5\]; expected 4 numbers"),
+        (box([2, 3, 3]), r"1\.jpg: annotation 4: bbox is \[2, 3, 3\]; expected 4 numbers"),
+        (box(["2", 3, 3, 5]), r"1\.jpg: annotation 4: bbox is \['2', 3, 3, 5\]; expected 4 numbers"),
+        (box(5), r"1\.jpg: annotation 4: bbox is 5; expected 4 numbers"),
+        (box(area=float("nan")), r"1\.jpg: annotation 4: area is nan; expected a number"),
+        (box(area=-5), r"1\.jpg: annotation 4: area is -5; expected none below 0"),
+        (box(iscrowd="yes"), r"1\.jpg: annotation 4: iscrowd is 'yes'; expected 0 or 1"),
+        ({"annotations": 2 * box()["annotations"]}, "annotations: id 4 stands 2 times"),
+        ({"categories": [*CATEGORIES, {"id": 3, "name": "again"}]}, "categories: id 3 stands 2 times"),
+        ({"categories": [*CATEGORIES, {"id": 9, "name": "round"}]}, "categories: name 'round' stands 2 times"),
+        (
+            {"images": [*IMAGES_OF_TRAIN, {**IMAGES_OF_TRAIN[0], "file_name": "other.jpg"}]},
+            "images: id 0 stands 2 times",
+        ),
+        (
+            {"images": [*IMAGES_OF_TRAIN, {**IMAGES_OF_TRAIN[0], "id": 500}]},
+            r"images: file_name '0\.jpg' stands 2 times",
+        ),
     ],
 )
 def test_what_cannot_be_right_is_refused_by_the_name_of_the_file(changes, message, tmp_path):
@@ -92,6 +121,33 @@ def test_what_cannot_be_right_is_refused_by_the_name_of_the_file(changes, messag
     with pytest.raises(DataInvalid, match=message):
         build(coco(), cache=tmp_path / "cache", site_path=folder)
     assert not list((tmp_path / "cache").glob("coco-*"))
+
+
+@pytest.mark.parametrize(
+    ("outline", "message"),
+    [
+        ([[1, 2, 3]], r"1\.jpg: annotation 4: segmentation: a polygon of \[1, 2, 3\]; expected"),
+        ([["1", 2]], r"1\.jpg: annotation 4: segmentation: a polygon of \['1', 2\]; expected"),
+        ("abc", r"1\.jpg: annotation 4: segmentation: a polygon of 'abc'; expected"),
+        (
+            [[2, 3, 2000, 3, 2000, 2000]],
+            r"1\.jpg: annotation 4: segmentation: \(2000, 3\) lies out of the image of 31 x",
+        ),
+    ],
+)
+def test_outlines_that_cannot_be_right_are_named(outline, message, tmp_path):
+    changes = box(segmentation=outline)
+    folder = write_coco(tmp_path / "files", {"train": 5, "val": 2, "test": 2}, changes)
+    with pytest.raises(DataInvalid, match=message):
+        build(coco(truth="instances"), cache=tmp_path / "cache", site_path=folder)
+
+
+def test_a_file_that_is_no_json_is_named(tmp_path):
+    folder = write_coco(tmp_path / "files", {"train": 5, "val": 2, "test": 2})
+    for text, message in (("{", r"train\.json is no JSON"), ("[]", r"train\.json: not of COCO's form \(it holds no")):
+        (folder / "train.json").write_text(text)
+        with pytest.raises(DataInvalid, match=message):
+            build(coco(), cache=tmp_path / "cache", site_path=folder)
 
 
 def test_images_that_are_not_there_or_of_another_size_are_named(tmp_path):

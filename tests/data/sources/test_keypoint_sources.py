@@ -61,7 +61,7 @@ def test_a_folder_of_cocos_form_gives_the_points_of_its_categories(tmp_path):
 )
 def test_points_that_cannot_be_right_are_refused_by_the_name_of_the_image(changes, message, tmp_path):
     folder = write_faces(tmp_path / "files", COUNTS, changes)
-    with pytest.raises(DataInvalid, match=rf"train\.json: 1 images .*\n  \d\.jpg: .*{message}"):
+    with pytest.raises(DataInvalid, match=rf"train\.json: 1 entry that .*\n  \d\.jpg: .*{message}"):
         build(faces(), cache=tmp_path / "cache", site_path=folder)
     assert not list((tmp_path / "cache").glob("coco-*"))
 
