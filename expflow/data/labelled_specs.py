@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from expflow.config.spec import execution, identity
+from pydantic import model_validator
+
+from expflow.config.spec import FieldError, execution, identity
 from expflow.data.augment.specs import PhotographSourceSpec
 from expflow.data.dataspec import DataSpec, FieldSpec
 from expflow.data.source_spec import (
@@ -176,6 +178,12 @@ class TableSpec(DrawnSplitsSpec, _FileStamps):
         64, description="Height and width: the shorter side is resized to it, the longer cut to it.", ge=1, le=65_536
     )
     channels: Literal[1, 3] = identity(3, description="3 for colour, 1 for grey.")
+
+    @model_validator(mode="after")
+    def _cut_to_a_square(self) -> Self:
+        if self.letterbox:
+            raise FieldError("letterbox", "a table's images are stored cut to a square; leave it out")
+        return self
 
     def origin(self, folder: Path | None, site_path: Path | str | None) -> Origin:
         """Return the folder of table and images. Raises DataMissing."""

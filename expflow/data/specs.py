@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -149,6 +150,13 @@ class FolderSpec(ImageFilesSpec, DrawnSplitsSpec):
         "`([^/]+)_tile` for leaf7_tile3.png.",
     )
 
+    @field_validator("classes", mode="after")
+    @classmethod
+    def _names_differ(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := [name for name, count in Counter(value).items() if count > 1]:
+            raise ValueError(f"two classes are named {twice[0]!r}; each needs a name of its own")
+        return value
+
     @field_validator("group", mode="after")
     @classmethod
     def _is_an_expression(cls, value: str) -> str:
@@ -164,6 +172,8 @@ class FolderSpec(ImageFilesSpec, DrawnSplitsSpec):
             raise FieldError("max_side", "image_size is the size of what is stored; max_side needs stored: original")
         if self.stored == "resized" and self.restart_markers:
             raise FieldError("restart_markers", "small images are stored without JPEG; it needs stored: original")
+        if self.stored == "resized" and self.letterbox:
+            raise FieldError("letterbox", "small images are stored cut to a square already; it needs stored: original")
         return self
 
     def description(self) -> dict[str, Any]:

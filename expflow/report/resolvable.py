@@ -15,6 +15,7 @@ from expflow.intervals import deviation
 from expflow.ledger import Header, SweepState, load_state, read
 from expflow.ledger.header import split_overlap
 from expflow.ledger.trial_values import counted_value
+from expflow.metrics import is_share
 from expflow.report import formatting, trial_results
 from expflow.report.sequential import level_share, resolvable_effect
 from expflow.report.statistics import ALPHA
@@ -108,6 +109,12 @@ def resolvable_lines(plan: Plan) -> Iterator[str]:
             yield (
                 f"{words} from {row.effect:.2g} standard deviations of the paired differences of {row.metric} on; no "
                 "earlier results on these data say how large that is"
+            )
+            continue
+        if is_share(row.metric) and row.difference >= 1:
+            yield (
+                f"{seeds} and {asked} can resolve no difference of {row.metric}: it would have to be {row.effect:.2g} "
+                "standard deviations, more than there is between 0 and 100 %; five seeds are advised"
             )
             continue
         names = ", ".join(row.results[:_MOST_NAMES]) + (", …" if len(row.results) > _MOST_NAMES else "")

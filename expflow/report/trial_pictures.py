@@ -217,7 +217,10 @@ def _predictions(location: ResultLocation, finished: FinishedTrial, evaluator: E
     kept = read_predictions(location.folder, location.state, finished.trial.trial, "val")
     made = kept or evaluator.evaluate(finished.load_weights(evaluator).weights, "val").predictions
     if made is None:
-        raise UserError("the task gives no scores for its samples, so there are no predictions to show")
+        raise UserError(
+            "confusions and wrong predictions are drawn of tasks that put each sample as a whole into one class, and "
+            "this task does not"
+        )
     return made
 
 

@@ -69,6 +69,15 @@ def test_a_plan_says_what_its_seeds_resolve(tmp_path, monkeypatch, seeds, effect
     assert points == pytest.approx(100 * math.sqrt(2) * deviation * float(effect), rel=0.05)
 
 
+def test_two_seeds_whose_spread_is_too_wide_resolve_nothing(tmp_path):
+    (tmp_path / "small.yaml").write_text(FILE.replace("SEEDS", "2"))
+    plan = make_plan(tmp_path / "small.yaml", storage=tmp_path / "runs")
+    list(resolvable_lines(plan))
+    results(tmp_path / "runs", "earlier", next(iter(plan.cache.prepared.values())).key, [0.2, 0.9, 0.95])
+    (line,) = resolvable_lines(plan)
+    assert line.startswith("2 seeds and the one contrast can resolve no difference of val/top1: it would have to be")
+
+
 def test_one_seed_resolves_nothing(tmp_path):
     (tmp_path / "small.yaml").write_text(FILE.replace("SEEDS", "1"))
     (line,) = resolvable_lines(make_plan(tmp_path / "small.yaml", storage=tmp_path / "runs"))

@@ -82,6 +82,9 @@ def _drawn(
     if spec.group:
         own = with_groups(own, spec.group)
         given = {split: with_groups(items, spec.group) for split, items in given.items()}
+        if not any(item.group for items in (own, *given.values()) for item in items):
+            example = printable(own[0].name) if own else ""
+            raise DataInvalid(f"{root}: data.group: {spec.group!r} is found in no path of an image, such as {example}")
     try:
         return draw_splits(own, {"val": spec.val_fraction, "test": spec.test_fraction}, spec.split_seed, given)
     except DataInvalid as error:

@@ -65,7 +65,10 @@ class MaskedImageReader:
         mask_hw = decode_mask(read_bounded(self.root / name, LARGEST_IMAGE))
         if mask_hw.shape != size:
             (height, width), (high, wide) = size, mask_hw.shape
-            raise Undecodable(f"it has {wide} x {high} pixels, and the image {width} x {height}; a mask has its size")
+            turned = ", turned as the image's EXIF says" if (width, height) == (high, wide) else ""
+            raise Undecodable(
+                f"it has {wide} x {high} pixels, and the image {width} x {height}; a mask has its size{turned}"
+            )
         if self.values:
             mask_hw = self._translated(mask_hw)
         values = np.unique(mask_hw)

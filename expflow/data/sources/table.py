@@ -78,6 +78,7 @@ def open_table(spec: TableSpec, origin: Origin) -> SampleSource:
     items = {split: list[SampleRef]() for split in ("", *SPLITS)}
     for number, row in enumerate(rows, start=2):
         items[_split(spec, row, number)].append(_sample(spec, root, row, number, classes))
+    _refuse_repeated(spec, rows)
     own = [*items[""], *items["train"]]
     given = {split: items[split] for split in ("val", "test") if items[split]}
     try:
@@ -92,6 +93,19 @@ def open_table(spec: TableSpec, origin: Origin) -> SampleSource:
         portable=True,
         **_fields(spec, width),
     )
+
+
+def _refuse_repeated(spec: TableSpec, rows: Sequence[Row]) -> None:
+    """An image that stands in several rows could be learned from in train and asked for in val."""
+    first: dict[str, tuple[int, str]] = {}
+    for number, row in enumerate(rows, start=2):
+        group = row[spec.group] if spec.group else ""
+        before, its_group = first.setdefault(row[spec.image], (number, group))
+        if before != number and (group != its_group or not group):
+            raise DataInvalid(
+                f"{spec.file}, rows {before} and {number} name the same image {row[spec.image]!r}; remove one of them,"
+                " or give both the same group (data.group names its column)"
+            )
 
 
 def _fields(spec: TableSpec, classes: int) -> dict[str, Any]:

@@ -30,7 +30,9 @@ def ensemble(members: Sequence[SplitMetrics]) -> SplitMetrics:
     first = members[0].predictions
     probabilities = [member.probabilities for member in members]
     if first is None or any(rows is None for rows in probabilities):
-        raise UserError("an ensemble averages probabilities, and this task gives no scores for its samples")
+        raise UserError(
+            "an ensemble averages probabilities, which only tasks give that put each sample as a whole into one class"
+        )
     for member in members:
         other = member.predictions
         if other is None or other.classes != first.classes or not np.array_equal(other.ids, first.ids):

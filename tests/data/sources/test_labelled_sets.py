@@ -149,6 +149,49 @@ def test_what_is_wrong_with_a_table_is_named_with_its_row(keys, error, message, 
         prepare(TableSpec(name="table", **keys), cache=tmp_path / "cache", site_path=tmp_path / "leaves")
 
 
+def test_an_image_in_two_rows_is_of_one_group(tmp_path):
+    write_table(tmp_path / "leaves", 12)
+    table = tmp_path / "leaves" / "table.csv"
+    table.write_text(table.read_text() + "photos/0.png,oak,old,99,7,l0\n")
+    with pytest.raises(DataInvalid, match=r"rows 2 and 14 name the same image 'photos/0\.png'; remove one"):
+        prepare(TableSpec(name="table", target=("x",)), cache=tmp_path / "cache", site_path=tmp_path / "leaves")
+    spec = TableSpec(name="table", target=("x",), group="leaf")
+    assert sum(prepare(spec, cache=tmp_path / "cache", site_path=tmp_path / "leaves").spec.samples.values()) == 13
+
+
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [
+        ("zzz", r"data\.group: 'zzz' is found in no path of an image, such as elm/"),
+        (r"\.(png)", r"6 images of 1 group, which stay whole, leave none for val and test"),
+    ],
+)
+def test_groups_that_cannot_be_meant_are_refused(group, message, tmp_path):
+    for label in ("oak", "elm"):
+        for number in range(3):
+            write_image(tmp_path / "trees" / label / f"{number}.png", number)
+    spec = FolderSpec(name="folder", path=tmp_path / "trees", image_size=8, group=group)
+    with pytest.raises(DataInvalid, match=message):
+        prepare(spec, cache=tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (FolderSpec, "stored cut to a square already; it needs stored: original"),
+        (TableSpec, "a table's images are stored cut to a square"),
+    ],
+)
+def test_images_that_are_stored_cut_have_no_letterbox(source, message):
+    with pytest.raises(ValueError, match=message):
+        source(name=source.__name__, letterbox=True)
+
+
+def test_classes_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="two classes are named 'leaf'"):
+        FolderSpec(name="folder", classes=("leaf", "leaf"))
+
+
 def test_given_splits_that_cut_a_group_are_refused(tmp_path):
     parts = ["train"] * 5 + ["val"] * 5 + ["test"] * 2
     write_table(tmp_path / "leaves", 12, part=parts)

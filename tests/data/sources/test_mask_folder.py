@@ -90,6 +90,14 @@ def as_jpeg(place):
     Image.new("L", size_of(place)[::-1]).save(place / "masks" / "p3.jpg")
 
 
+def as_stored(place):
+    """Let EXIF turn an image whose mask is not turned."""
+    with Image.open(place / "images" / "p3.jpg") as image:
+        exif = image.getexif()
+        exif[0x0112] = 6
+        image.save(place / "images" / "p3.jpg", exif=exif)
+
+
 THE_MASK = "images/p3.jpg: its mask masks/p3.png: "
 REFUSED = {
     # what is done -> how, and what the error says
@@ -100,6 +108,13 @@ REFUSED = {
     "another size": (
         replaced(lambda size: np.zeros((5, 7), np.uint8)),
         (THE_MASK + "it has 7 x 5 pixels, and the image 33 x 26",),
+    ),
+    "of the image as it is stored": (
+        as_stored,
+        (
+            THE_MASK
+            + "it has 33 x 26 pixels, and the image 26 x 33; a mask has its size, turned as the image's EXIF says",
+        ),
     ),
     "colours": (
         replaced(lambda size: np.zeros((*size, 3), np.uint8)),
