@@ -279,3 +279,52 @@ def test_characters_are_put_together_as_words_and_keep_their_attention():
 def test_the_attention_of_texts_is_of_networks_that_write(opened):
     with pytest.raises(UserError, match="this network is ResNet, and no transformer that writes texts"):
         text_attention(opened, weights_of(opened))
+
+
+def test_texts_are_not_shown_to_layers(texts):
+    for look in (lambda: dream(texts, weights_of(texts), "decoder.0"), lambda: top_patches(texts, {}, "decoder.0")):
+        with pytest.raises(UserError, match="shown by images, and this task's network takes none"):
+            look()
+
+
+PLAYERS = {
+    "gan": (
+        "  generator: {name: dcgan_generator, latent: 4, width: 2}\n"
+        "  discriminator: {name: dcgan_discriminator, width: 2}\ntask: gan\n"
+    ),
+    "pix2pix": (
+        "  generator: {name: pix2pix_generator, width: 2}\n"
+        "  discriminator: {name: patch_discriminator, width: 2, layers: 1, sees: pair}\n"
+        "task: {name: pix2pix, condition: edges}\n"
+    ),
+}
+
+
+@pytest.fixture
+def players(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("players")
+    file = folder / "players.yaml"
+    file.write_text(
+        "data: {name: digits, image_size: 16, batch_size: 64}\nmodel:\n" + PLAYERS[request.param] + "optimizer: adam\n"
+    )
+    recipe = load(file).experiment.recipe
+    root = prepare(recipe.data, cache=tmp_path_factory.getbasetemp() / "inside-cache").root
+    with open_evaluator(Attempt(recipe, 0, root), World()) as evaluator:
+        yield evaluator
+
+
+@pytest.mark.parametrize("players", ["gan"], indirect=True)
+def test_a_network_that_makes_images_of_noise_is_not_shown_any(players):
+    for wanted in ("generator.layers.0", "discriminator.layers.0", "3"):
+        with pytest.raises(UserError, match="this task's network takes none"):
+            dream(players, weights_of(players), wanted)
+    with pytest.raises(UserError, match="this task's network takes none"):
+        top_patches(players, weights_of(players), "discriminator.layers.0")
+
+
+@pytest.mark.parametrize("players", ["pix2pix"], indirect=True)
+def test_of_several_networks_the_one_that_takes_images_is_looked_into(players):
+    layer = next(name for name, module in players.task.model.generator.named_modules() if isinstance(module, nn.Conv2d))
+    patches = top_patches(players, weights_of(players), f"generator.{layer}")
+    assert patches.maps == 2
+    assert patches.field is not None

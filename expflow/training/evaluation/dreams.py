@@ -16,7 +16,7 @@ from expflow.tasks.dream_scores import class_odds, layer_energy
 from expflow.training.evaluation.evaluator import Evaluator, Weights
 from expflow.training.evaluation.inference_network import example_inputs
 from expflow.training.evaluation.network_inspection import as_picture
-from expflow.training.evaluation.top_patches import network_of
+from expflow.training.evaluation.top_patches import network_of, require_images
 
 DREAMS = 4
 """Images that are made."""
@@ -66,12 +66,13 @@ def dream(evaluator: Evaluator, weights: Weights, wanted: str) -> Dreams:
         wanted: Name of a class, or dotted path of a layer.
 
     Raises:
-        UserError: It is neither, or the network cannot be followed back to its pixels.
+        UserError: It is neither, or the network takes no images or cannot be followed back to their pixels.
 
     Source:
         Simonyan et al., Deep Inside Convolutional Networks, 2014, section 2, for classes; Mordvintsev et al.,
         Inceptionism, 2015, for layers.
     """
+    require_images(evaluator)
     evaluator.put_weights(weights, "these weights")
     task, spec = evaluator.task.eval(), evaluator.data_spec
     is_class = wanted in spec.classes

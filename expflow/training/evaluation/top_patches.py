@@ -76,6 +76,28 @@ def network_of(task: nn.Module) -> nn.Module:
     return model if isinstance(model, nn.Module) else task
 
 
+def require_images(evaluator: Evaluator) -> None:
+    """Refuse a task whose network cannot be looked into by showing it images.
+
+    Args:
+        evaluator: Holds network and data.
+
+    Raises:
+        UserError: The network takes noise, texts or several inputs.
+    """
+    task, spec = evaluator.task, evaluator.data_spec
+    if callable(getattr(task, "served_inputs", None)) or not spec.of_kind("image"):
+        raise UserError("layers and classes are shown by images, and this task's network takes none")
+    try:
+        with eval_mode(task), torch.no_grad():
+            task(torch.zeros(2, *spec.image_shape))
+    except Exception as error:  # whatever a network of the user's raises for what it is not made for
+        raise UserError(
+            "layers and classes are shown by images, and this task's network does not take images alone"
+            f" ({type(error).__name__}: {error})"
+        ) from error
+
+
 def top_patches(
     evaluator: Evaluator, weights: Weights, layer: str, *, split: str = "val", inverted_by: InversionRule | None = None
 ) -> TopPatches:
@@ -89,11 +111,13 @@ def top_patches(
         inverted_by: The rule by which each unit is projected back to the pixels; None where it is not.
 
     Raises:
-        UserError: There is no such layer, it gives no maps of channels, or it cannot be inverted.
+        UserError: There is no such layer, it gives no maps of channels, it cannot be inverted, or the network takes no
+            images.
 
     Source:
         Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, 2014, section 4.
     """
+    require_images(evaluator)
     evaluator.put_weights(weights, "these weights")
     task, network = evaluator.task, network_of(evaluator.task)
     module = find_layer(network, layer)
@@ -181,6 +205,8 @@ def _receptive(evaluator: Evaluator, network: nn.Module, layer: str, shape: tupl
     if shape[1:3] == (1, 1):
         return None
     example = torch.zeros(1, *evaluator.data_spec.image_shape)
+    if isinstance(network, nn.ModuleDict):  # several networks, of which the task calls the one that takes images
+        network, layer = evaluator.task, f"model.{layer}"
     with torch.no_grad():
         receptive = layer_field(network, example, layer)
     return receptive if receptive is not None and receptive.layout == "chw" else None
