@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -17,6 +18,7 @@ from expflow.config.component_specs import input_shape, model_output
 from expflow.config.spec import Spec, UserComponent
 from expflow.data.dataspec import DataSpec
 from expflow.errors import ExpflowError, UserError
+from expflow.registry import load_dotted
 
 T = TypeVar("T")
 
@@ -52,6 +54,9 @@ def example_inputs(spec: Spec, data_spec: DataSpec) -> tuple[torch.Tensor, ...]:
     """What a network is given of one sample, as zeros on the default device: (1, c, h, w) an image, (1, z) a vector of
     noise, (1, t) texts or colours of pixels, or an image and a text.
 
+    A network of the user's that has to be called with more than an image is given the texts of the data, or else a time
+    step (1,) int64, as tasks call it.
+
     Args:
         spec: The network.
         data_spec: The data.
@@ -64,7 +69,20 @@ def example_inputs(spec: Spec, data_spec: DataSpec) -> tuple[torch.Tensor, ...]:
     if model_output(spec) == "pixels":
         return (torch.zeros(1, data_spec.image_size[0] * data_spec.image_size[1], dtype=torch.int64),)
     image = torch.zeros(1, *input_shape(spec, data_spec.image_shape))
+    if isinstance(spec, UserComponent) and _needed_inputs(spec) > 1:
+        return (image, *texts) if texts else (image, torch.zeros(1, dtype=torch.int64))
     return (image, *texts) if model_output(spec) == "embeddings" else (image,)
+
+
+def _needed_inputs(spec: UserComponent) -> int:
+    """How many inputs a network of the user's has to be called with; 1 where its code does not say."""
+    try:
+        forward = inspect.signature(load_dotted(spec.name).forward)
+    except (AttributeError, TypeError, ValueError):  # a function that builds one, or no Python at all
+        return 1
+    ordered = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    needed = [one for one in forward.parameters.values() if one.kind in ordered and one.default is one.empty]
+    return len(needed) - 1  # without self
 
 
 def multiply_adds(network: nn.Module, *inputs: torch.Tensor) -> int:

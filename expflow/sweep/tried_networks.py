@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from expflow.config.component_specs import LIGHTNING_RUNNER
+from expflow.config.component_specs import MODULE_RUNNERS
 from expflow.config.schema import Recipe
 from expflow.config.spec import PassthroughSpec, UserComponent, role_of
 from expflow.data.slots import leading_source
@@ -103,7 +103,7 @@ def can_be_tried(recipe: Recipe) -> bool:
         recipe: The recipe.
     """
     has_data = recipe.data is not None or isinstance(recipe.task, UserComponent)
-    return has_data and runner_of(recipe) == LIGHTNING_RUNNER
+    return has_data and runner_of(recipe) in MODULE_RUNNERS
 
 
 def trained_samples(trial: PlannedTrial) -> int:

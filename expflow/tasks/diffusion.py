@@ -74,7 +74,7 @@ class Diffusion(ImageTask):
         """(b,) mean squared error of what the network names, at one random step for each image."""
         x0 = (batch["image"] - self._mean) / self._std
         keys = sample_keys(batch, self._seed, epoch)
-        t = (keyed_uniform(keys, 1, TIMES)[:, 0] * len(self.noise)).long()
+        t = (keyed_uniform(keys, (), TIMES) * len(self.noise)).long()
         eps = keyed_normal(keys, self._shape, NOISE)
         named = self._named(self.noise.noised(x0, t, eps), t)
         target = eps if self._spec.predict == "epsilon" else x0

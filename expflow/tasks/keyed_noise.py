@@ -39,15 +39,15 @@ def sample_keys(batch: Mapping[str, Tensor], seed: int, epoch: int) -> Tensor:
     return _mixed(index.to(torch.int64) * _signed(_STEP) + _signed(begun))
 
 
-def keyed_uniform(keys_b: Tensor, numbers: int, stream: int) -> Tensor:
-    """(b, numbers) float32, evenly from 0 up to but without 1.
+def keyed_uniform(keys_b: Tensor, shape: tuple[int, ...], stream: int) -> Tensor:
+    """(b, *shape) float32, evenly from 0 up to but without 1.
 
     Args:
         keys_b: From :func:`sample_keys`.
-        numbers: How many for each sample.
+        shape: Of the numbers of a sample.
         stream: Which numbers: those of another stream have nothing to do with these.
     """
-    return _upper(_hashes(keys_b, numbers, stream)) / 2**_BITS
+    return (_upper(_hashes(keys_b, math.prod(shape), stream)) / 2**_BITS).view(len(keys_b), *shape)
 
 
 def keyed_normal(keys_b: Tensor, shape: tuple[int, ...], stream: int) -> Tensor:

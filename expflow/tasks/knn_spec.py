@@ -38,7 +38,7 @@ class KnnSpec(FittedSpec):
     def conflicts(self, slots: Mapping[str, Any], init: Any) -> Iterable[tuple[str, str]]:
         """What :class:`FittedSpec` refuses, parts of ``init`` that are about training, and too few images."""
         yield from super().conflicts(slots, init)
-        for key, plain in (("unfreeze_after", None), ("lr_scale", {}), ("probe", False)):
+        for key, plain in (("freeze", ()), ("unfreeze_after", None), ("lr_scale", {}), ("probe", False)):
             if init is not None and getattr(init, key) != plain:
                 yield f"init.{key}", "says how a network is trained, and the kNN probe trains nothing; remove it"
         limit = getattr(slots.get("data"), "limit", None)

@@ -55,8 +55,9 @@ class MaskedAutoencoding(ImageTask):
         self._kept = max(1, round(model.number * (1 - spec.mask_ratio)))
         if self._kept == model.number:
             raise UserError(
-                f"task.mask_ratio {spec.mask_ratio} takes none of an image's {model.number} patches away; raise it,"
-                " or take smaller patches (model.patch)"
+                f"task.mask_ratio {spec.mask_ratio} takes none of an image's {model.number} patches away; "
+                + ("raise it, or " if model.number > 1 else "")
+                + "take smaller patches (model.patch)"
             )
         self._shape = data_spec.image_shape
         self._first = FirstSamples(spec.samples, "image", "index")
@@ -65,7 +66,7 @@ class MaskedAutoencoding(ImageTask):
 
     def _masked(self, batch: Mapping[str, Tensor], epoch: int) -> tuple[Tensor, Tensor]:
         """The order of each image's patches (b, t), and which of them are taken away (b, t)."""
-        order = keyed_uniform(sample_keys(batch, self._seed, epoch), self._network[0].number, MASKS).argsort(1)
+        order = keyed_uniform(sample_keys(batch, self._seed, epoch), (self._network[0].number,), MASKS).argsort(1)
         away = torch.ones_like(order, dtype=torch.bool).scatter(1, order[:, : self._kept], False)
         return order, away
 

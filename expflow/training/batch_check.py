@@ -22,7 +22,7 @@ import torch
 
 from expflow.architectures.building import build
 from expflow.architectures.operation_observer import OperationObserver
-from expflow.config.component_specs import LIGHTNING_RUNNER
+from expflow.config.component_specs import FITTING_RUNNER, LIGHTNING_RUNNER, TaskSpec
 from expflow.config.module_import import is_users_file
 from expflow.config.schema import Recipe
 from expflow.config.spec import Spec, UserComponent
@@ -33,7 +33,7 @@ from expflow.data.source_spec import ShardedSourceSpec
 from expflow.data.streaming.decoded_cache import decoded_bytes
 from expflow.errors import ExpflowError, MetricMissing, OutOfMemory, TrialError, UserError
 from expflow.events import Report
-from expflow.tasks import cost
+from expflow.tasks import build_task, cost
 from expflow.training.contract import BATCH_SAMPLES, Attempt, BatchCheck, BatchFinding, World, run_trial, runner_of
 from expflow.training.isolation import isolated
 from expflow.training.trial_data import check_shareable
@@ -81,6 +81,8 @@ def check_batches(check: BatchCheck, attempt: Attempt, world: World) -> BatchFin
         attempt: The trial; its folder stays as it is.
         world: This rank's place among the trial's ranks, all of which have to call this.
     """
+    if runner_of(attempt.recipe) == FITTING_RUNNER:
+        return _built(attempt)
     if runner_of(attempt.recipe) != LIGHTNING_RUNNER:
         return BatchFinding(skipped="its task has a runner of its own")
     try:
@@ -97,6 +99,19 @@ def check_batches(check: BatchCheck, attempt: Attempt, world: World) -> BatchFin
         return BatchFinding(failure=reason, key=key)
     except (Exception, SystemExit) as error:  # noqa: BLE001  the user's code runs here and may raise anything
         return BatchFinding(failure=described_error(error), alone=check.samples == 1)
+
+
+def _built(attempt: Attempt) -> BatchFinding:
+    """What is wrong with a task that is fitted once. It is built alone: a fit on few samples says nothing."""
+    recipe, task = attempt.recipe, attempt.recipe.task
+    try:
+        with isolated(threads=1, deterministic=False):
+            build_task(recipe, data_spec(read_manifest(attempt.data_root), recipe.data))  # type: ignore[arg-type]
+    except (Exception, SystemExit) as error:  # noqa: BLE001  the network may be the user's
+        return BatchFinding(failure=described_error(error), key="task" if isinstance(error, UserError) else "")
+    names = task.metrics if isinstance(task, TaskSpec) else ()
+    measured = (f"{split}/{name}" for split in ("val", "fit") for name in names)
+    return BatchFinding((*measured, "cost/params", "cost/seconds", "cost/peak_bytes", "progress/epoch"))
 
 
 def _try(check: BatchCheck, attempt: Attempt, world: World) -> BatchFinding:

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from expflow.architectures.specs.linear import LinearSpec
 from expflow.architectures.specs.mlp import MLPSpec
 from expflow.architectures.specs.resnet import ResNetSpec
 from expflow.config.spec import UserComponent
+from expflow.data.dataspec import FieldSpec
 from expflow.errors import UserError
 from expflow.registry import MODELS
 from tests.architectures.nets import data
@@ -137,6 +139,14 @@ def test_the_users_own_network_is_sized_by_the_data_and_its_arguments():
     assert network.layers[0].weight.shape == (6, 2, 3, 3)
     assert network.layers[2].weight.shape == (4, 6 * 36)
     assert count(UserComponent(name=f"{USER}:Net", hidden=6), data(2, 8, 4)).macs == 36 * 9 * 2 * 6 + 6 * 36 * 4
+
+
+def test_a_network_of_the_users_that_takes_more_than_an_image_is_counted_with_a_time_step_or_the_texts():
+    spec = UserComponent(name=f"{USER}:Denoiser")
+    assert count(spec, data(2, 8)).macs == 8 * 8 * 2 * 2
+    text = FieldSpec((5,), "int64", kind="text", vocabulary=("<pad>", "<start>", "<end>", "a"))
+    with_texts = replace(data(2, 8), fields={**data(2, 8).fields, "text": text})
+    assert count(UserComponent(name=f"{USER}:Towers"), with_texts).macs == 5 * 3 * 4
 
 
 def test_what_the_yaml_says_wins_over_what_the_data_say():

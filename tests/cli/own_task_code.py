@@ -20,7 +20,7 @@ class Turns(LightningModule):
         self.rows = []
 
     def turned(self, batch, epoch, noise):
-        drawn = keyed_uniform(sample_keys(batch, self.seed, epoch), 3, 0)
+        drawn = keyed_uniform(sample_keys(batch, self.seed, epoch), (3,), 0)
         turn = (drawn[:, 0] * self.turns).long()
         image = (batch["image"] / 255 - self.mean) / self.std
         image = torch.stack([torch.rot90(one, int(times), (1, 2)) for one, times in zip(image, turn, strict=True)])

@@ -116,7 +116,7 @@ def test_keyed_numbers_are_splitmix64_in_whole_numbers() -> None:
     begun = splitmix((key + stream * golden) % 2**64)
     expected = [(splitmix((begun + place * golden) % 2**64) >> 40) / 2**24 for place in (1, 2, 3)]
     batch = {"valid": torch.ones(1, dtype=torch.bool), "index": torch.tensor([index])}
-    assert keyed_uniform(sample_keys(batch, seed, epoch), 3, stream)[0].tolist() == expected
+    assert keyed_uniform(sample_keys(batch, seed, epoch), (3,), stream)[0].tolist() == expected
 
 
 def test_keyed_numbers_belong_to_the_sample_alone_and_are_evenly_and_normally_spread() -> None:
@@ -125,12 +125,13 @@ def test_keyed_numbers_belong_to_the_sample_alone_and_are_evenly_and_normally_sp
     numbers = keyed_normal(sample_keys(whole, 0, 1), (10, 20), 2)
     assert torch.equal(keyed_normal(sample_keys(part, 0, 1), (10, 20), 2), numbers[[499, 3]])
     assert stats.kstest(numbers.flatten().numpy(), "norm").pvalue > 0.01
-    even = keyed_uniform(sample_keys(whole, 0, FIXED), 200, 1)
+    even = keyed_uniform(sample_keys(whole, 0, FIXED), (200,), 1)
     assert stats.kstest(even.flatten().numpy(), "uniform").pvalue > 0.01
     assert even.min() >= 0
     assert even.max() < 1
     drawn = [
-        keyed_uniform(sample_keys(whole, seed, epoch), 200, 1) for seed, epoch in itertools.product((0, 1), (0, 1))
+        keyed_uniform(sample_keys(whole, seed, epoch), (10, 20), 1).flatten(1)
+        for seed, epoch in itertools.product((0, 1), (0, 1))
     ]
     correlations = np.corrcoef(torch.stack([even, *drawn]).flatten(1).numpy())
     assert np.abs(correlations - np.eye(5)).max() < 0.02

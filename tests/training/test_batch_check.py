@@ -13,7 +13,7 @@ from expflow.data.prepare.build import prepare
 from expflow.events import Report
 from expflow.training import batch_check
 from expflow.training.batch_check import check_batches
-from expflow.training.contract import Attempt, BatchCheck, World
+from expflow.training.contract import Attempt, BatchCheck, World, run_trial
 
 NETS = """\
 import time
@@ -143,6 +143,22 @@ def test_a_callback_or_a_setting_that_cannot_work_is_said(attempt, trainer, reas
 )
 def test_a_loss_that_does_not_fit_is_said(attempt, loss, reason):
     assert reason in finding(attempt(NET.format("right"), loss=f'"nets:{loss}"')).failure
+
+
+def test_a_task_that_is_fitted_once_is_built(tmp_path):
+    for patch, failure in ((4, ""), (16, "task.patch is 16, and the images have 8 pixels")):
+        file = tmp_path / "words.yaml"
+        file.write_text(f"data: {{name: digits, batch_size: 64}}\ntask: {{name: bovw, words: 8, patch: {patch}}}\n")
+        recipe = load(file).experiment.recipe
+        attempt = Attempt(recipe, 0, prepare(recipe.data, cache=tmp_path / "cache").root)
+        result = finding(attempt)
+        assert failure in result.failure
+        assert bool(result.failure) == bool(failure)
+        assert result.key == ("task" if failure else "")
+        run = set[str]()
+        if not failure:
+            run_trial(attempt, World(), lambda report: run.update(report.metrics) or True)  # noqa: B023 - called at once
+        assert set(result.metrics) == run
 
 
 def test_a_batch_of_one_under_batch_norm_is_told_from_others(attempt):

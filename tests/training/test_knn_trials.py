@@ -224,6 +224,11 @@ def test_it_is_exported_for_batches_of_any_size(tmp_path: Path) -> None:
             "init.probe",
             "the kNN probe trains nothing",
         ),
+        (
+            f"{PIXELS}task: knn\ninit: {{from: x/best, freeze: backbone}}\n",
+            "init.freeze",
+            "the kNN probe trains nothing",
+        ),
         (f"{PIXELS}task: knn\ninit: {{lr_scale: {{head: 2}}}}\n", "init.lr_scale", "the kNN probe trains nothing"),
         ("data: {name: digits, train: {flip: 0.5}}\nmodel: linear\ntask: knn\n", "data.train.flip", "fitted once"),
     ],

@@ -221,3 +221,25 @@ class Odd(Plain):
     def __init__(self, runner: str):
         super().__init__()
         self.runner = runner
+
+
+class Denoiser(nn.Module):
+    """Noise in images at their time steps, as ``task: diffusion`` asks for it."""
+
+    def __init__(self, in_channels: int):
+        super().__init__()
+        self.layer = nn.Conv2d(in_channels, in_channels, 1)
+
+    def forward(self, image, step):
+        return self.layer(image + step.view(-1, 1, 1, 1))
+
+
+class Towers(nn.Module):
+    """Only texts are looked at; images are taken all the same, as ``task: clip`` gives them."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.head = nn.Embedding(4, 3), nn.Linear(3, 4)
+
+    def forward(self, image, text):
+        return image.flatten(1), self.head(self.table(text))
