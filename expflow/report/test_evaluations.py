@@ -94,7 +94,9 @@ def evaluation_section(state: SweepState, folder: Path) -> EvaluationSection | N
     rows = tuple(_cells(evaluation, outcome, state) for evaluation, outcome in given)
     others = tuple(_others(evaluation, outcome) for evaluation, outcome in given if outcome.others)
     return EvaluationSection(
-        _sentence(evaluations, state), TextTable(columns, rows), (*others, *_notes(evaluations, state, metric))
+        _sentence(evaluations, state),
+        TextTable(columns, rows),
+        (*others, *_notes(evaluations, state, metric, any(outcome.images for _, outcome in given))),
     )
 
 
@@ -211,8 +213,8 @@ def _sentence(evaluations: list[SplitEvaluated], state: SweepState) -> str:
     )
 
 
-def _notes(evaluations: list[SplitEvaluated], state: SweepState, metric: str) -> tuple[str, ...]:
-    """What a reader must know to read the table rightly."""
+def _notes(evaluations: list[SplitEvaluated], state: SweepState, metric: str, images: bool) -> tuple[str, ...]:
+    """What a reader must know to read the table rightly; ``images``: whether it has intervals over images."""
     seeds = {_seeds(evaluation) for evaluation in evaluations}
     notes = []
     if max(seeds) >= 3:
@@ -222,8 +224,10 @@ def _notes(evaluations: list[SplitEvaluated], state: SweepState, metric: str) ->
     notes.append(
         "Over images: 95 % interval of the mean of these very networks; it covers the choice of images, not training "
         "seeds."
+        if images
+        else "Over images: none, since on test no values per image are kept of this metric; show has those on val."
     )
-    if max(seeds) > 1:
+    if max(seeds) > 1 and images:
         notes.append("Over both: 95 % interval for other training seeds and other images.")
     if is_share(metric):
         notes.append("Intervals of shares are taken on the scale of the logit, so that they end before 0 and 100 %.")

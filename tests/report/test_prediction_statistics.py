@@ -111,9 +111,11 @@ def test_evaluations_are_listed_with_what_they_gave(tmp_path, state):
     assert "Evaluation 1, mean of 2 seeds: test/top5 95.00 %." in text
     assert "their range" in text
     assert "selected on val is optimistic" in text
+    assert "Over images: 95 % interval" in text
     keep(tmp_path, state, "201", [True] * 10, "test")  # of a later evaluation: no interval is made up for the first
     row = dict(zip(titles, evaluation_section(state, tmp_path).table.rows[0], strict=True))
     assert row["over images"] == row["over both"] == ""
+    assert "on test no values per image are kept" in evaluations_text(evaluation_section(state, tmp_path), 1000)
     combined = SplitEvaluated(
         config,
         "test",
