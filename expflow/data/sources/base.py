@@ -247,12 +247,15 @@ def draw_splits(
         splits[split] = [own[i] for i in order]
     check_groups({split: [item.group for item in part] for split, part in splits.items()})
     if empty := [split for split, part in splits.items() if not part]:
-        groups = {item.group for item in items if item.group}
-        of = f" of {len(groups)} group{'' if len(groups) == 1 else 's'}, which stay whole," if groups else ""
         raise DataInvalid(
-            f"{len(items)} images{of} leave none for {' and '.join(empty)}: use more images, or set larger fractions"
+            f"{len(items)} images{_of_groups(items)} leave none for {' and '.join(empty)}: use more images, or set larger fractions"
         )
     return {split: splits[split] for split in dict.fromkeys(("train", *fractions, *given)) if split in splits}
+
+
+def _of_groups(items: Sequence[SampleRef]) -> str:
+    groups = {item.group for item in items if item.group}
+    return f" of {len(groups)} group{'' if len(groups) == 1 else 's'}, which stay whole," if groups else ""
 
 
 def with_search_val(source: SampleSource, spec: ShardedSourceSpec) -> SampleSource:

@@ -71,6 +71,7 @@ def open_table(spec: TableSpec, origin: Origin) -> SampleSource:
         raise DataInvalid("which column of the table is learned? say data.label, data.labels or data.target")
     columns = tuple(filter(None, (spec.image, spec.label, spec.labels, *spec.target, spec.group, spec.split)))
     rows = read_table(root, spec.file, columns)
+    _refuse_repeated(spec, rows)
     named = {row[spec.label] for row in rows} if spec.label else set[str]()
     if spec.labels:
         named |= {name for row in rows for name in _names(row[spec.labels])}
@@ -78,7 +79,6 @@ def open_table(spec: TableSpec, origin: Origin) -> SampleSource:
     items = {split: list[SampleRef]() for split in ("", *SPLITS)}
     for number, row in enumerate(rows, start=2):
         items[_split(spec, row, number)].append(_sample(spec, root, row, number, classes))
-    _refuse_repeated(spec, rows)
     own = [*items[""], *items["train"]]
     given = {split: items[split] for split in ("val", "test") if items[split]}
     try:
@@ -86,13 +86,8 @@ def open_table(spec: TableSpec, origin: Origin) -> SampleSource:
     except DataInvalid as error:
         raise DataInvalid(f"{root / spec.file}: {error}") from error
     width = len(classes) if spec.labels else 0
-    return SampleSource(
-        classes=classes,
-        splits=splits,
-        read=TableReader(root, spec.image_size, spec.channels, width, len(spec.target)),
-        portable=True,
-        **_fields(spec, width),
-    )
+    read = TableReader(root, spec.image_size, spec.channels, width, len(spec.target))
+    return SampleSource(classes=classes, splits=splits, read=read, portable=True, **_fields(spec, width))
 
 
 def _refuse_repeated(spec: TableSpec, rows: Sequence[Row]) -> None:
