@@ -71,7 +71,6 @@ def open_table(spec: TableSpec, origin: Origin) -> SampleSource:
         raise DataInvalid("which column of the table is learned? say data.label, data.labels or data.target")
     columns = tuple(filter(None, (spec.image, spec.label, spec.labels, *spec.target, spec.group, spec.split)))
     rows = read_table(root, spec.file, columns)
-    _refuse_repeated(spec, rows)
     named = {row[spec.label] for row in rows} if spec.label else set[str]()
     if spec.labels:
         named |= {name for row in rows for name in _names(row[spec.labels])}
@@ -79,6 +78,7 @@ def open_table(spec: TableSpec, origin: Origin) -> SampleSource:
     items = {split: list[SampleRef]() for split in ("", *SPLITS)}
     for number, row in enumerate(rows, start=2):
         items[_split(spec, row, number)].append(_sample(spec, root, row, number, classes))
+    _refuse_repeated(spec, rows)
     own = [*items[""], *items["train"]]
     given = {split: items[split] for split in ("val", "test") if items[split]}
     try:
