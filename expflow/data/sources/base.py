@@ -247,10 +247,8 @@ def draw_splits(
         splits[split] = [own[i] for i in order]
     check_groups({split: [item.group for item in part] for split, part in splits.items()})
     if empty := [split for split, part in splits.items() if not part]:
-        raise DataInvalid(
-            f"{len(items)} images{_of_groups(items)} leave none for {' and '.join(empty)}: use more images, or set larger"
-            " fractions"
-        )
+        few = f"{len(items)} images{_of_groups(items)} leave none for {' and '.join(empty)}"
+        raise DataInvalid(f"{few}: use more images, or set larger fractions")
     return {split: splits[split] for split in dict.fromkeys(("train", *fractions, *given)) if split in splits}
 
 
