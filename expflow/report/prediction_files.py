@@ -9,7 +9,7 @@ import numpy as np
 
 from expflow.errors import PredictionsDamaged
 from expflow.ledger.state import SweepState
-from expflow.sweep.test_evaluation import predictions_path
+from expflow.sweep.test_evaluation import KEPT, predictions_path
 from expflow.sweep.trial_evaluation import COMBINED
 from expflow.training.evaluation.predictions import Predictions, load_predictions
 
@@ -37,6 +37,23 @@ def read_predictions(folder: Path, state: SweepState, name: str, split: str, sha
         return load_predictions(path)
     except (OSError, PredictionsDamaged):  # a report must not fail for what it can do without
         return None
+
+
+def is_kept(folder: Path, state: SweepState, name: str, sha256: str, split: str = "test") -> bool:
+    """Whether a trial still has the file of its samples that an evaluation recorded.
+
+    Args:
+        folder: The results folder of the experiment.
+        state: What its ledger adds up to.
+        name: A trial id.
+        sha256: The hash that was recorded.
+        split: The split that was evaluated.
+    """
+    for what in KEPT:
+        path = predictions_path(folder, state, name, split, what=what)
+        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256:
+            return True
+    return False
 
 
 def same_images(one: Predictions, other: Predictions) -> bool:

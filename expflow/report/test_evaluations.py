@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from expflow.events import SplitEvaluated
 from expflow.intervals import Estimate, metric_estimate
 from expflow.ledger.state import SweepState
-from expflow.metrics import is_share, metric_value, number
+from expflow.metrics import is_share, metric_of, metric_value, number
 from expflow.report import formatting, trial_results
+from expflow.report.bootstrap import ImageInterval
+from expflow.report.image_draws import drawn_interval, drawn_interval_over_both
+from expflow.report.kept_draws import read_all_draws
 from expflow.report.leaderboard import selected_row
-from expflow.report.prediction_files import read_predictions
+from expflow.report.prediction_files import is_kept, read_predictions
 from expflow.report.prediction_statistics import both_interval, image_interval, interval_words
 from expflow.report.text_table import TableColumn, TextTable
 from expflow.sweep.trial_evaluation import COMBINED
@@ -142,8 +146,7 @@ def _outcome(
     metric = main_metric(state, evaluation)
     rows = [evaluation.metrics[name] for name in names]
     losses = [row["test/loss"] for row in rows if "test/loss" in row]
-    hashes = [evaluation.predictions.get(name) or "none" for name in names]
-    kept = [read_predictions(folder, state, name, "test", sha256) for name, sha256 in zip(names, hashes, strict=True)]
+    images, both = _over_images(names, metric, evaluation, state, folder)
     samples = trial_results.header_of(state).measured_on(metric)
     val = "val" + metric.removeprefix("test")
     on_val = [_on_val(name, evaluation, state).get(val) for name in names]
@@ -152,12 +155,31 @@ def _outcome(
         what,
         metric,
         metric_estimate(metric, [row.get(metric, math.nan) for row in rows], samples),
-        interval_words(metric, image_interval(kept, metric)),
-        interval_words(metric, both_interval(kept, metric)),
+        interval_words(metric, images),
+        interval_words(metric, both),
         sum(losses) / len(losses) if losses else None,
         sum(known) / len(known) if known and len(known) == len(on_val) else None,
         _other_means(rows, {metric, "test/loss"}),
     )
+
+
+def _over_images(
+    names: list[str], metric: str, evaluation: SplitEvaluated, state: SweepState, folder: Path
+) -> tuple[ImageInterval | None, ImageInterval | None]:
+    """The intervals over images, and over seeds and images; None without what this very evaluation kept."""
+    hashes = [evaluation.predictions.get(name) or "none" for name in names]
+    if (known := metric_of(metric)) is None or known.per_sample:
+        kept = [
+            read_predictions(folder, state, name, "test", hashed) for name, hashed in zip(names, hashes, strict=True)
+        ]
+        return image_interval(kept, metric), both_interval(kept, metric)
+    trials = [state.trials[name] for name in names if name in state.trials]
+    if len(trials) < len(names) or not all(map(partial(is_kept, folder, state), names, hashes)):
+        return None, None
+    draws = read_all_draws(folder, state, trials, metric)
+    if draws is None:
+        return None, None
+    return drawn_interval(draws), drawn_interval_over_both(draws, share=is_share(metric))
 
 
 def _other_means(rows: Sequence[Mapping[str, float]], shown: set[str]) -> dict[str, float]:
@@ -225,7 +247,7 @@ def _notes(evaluations: list[SplitEvaluated], state: SweepState, metric: str, im
         "Over images: 95 % interval of the mean of these very networks; it covers the choice of images, not training "
         "seeds."
         if images
-        else "Over images: none, since on test no values per image are kept of this metric; show has those on val."
+        else "Over images: none, since nothing is kept of each test image that this metric could be computed of."
     )
     if max(seeds) > 1 and images:
         notes.append("Over both: 95 % interval for other training seeds and other images.")

@@ -254,8 +254,8 @@ class FolderMirror:
 
 
 def _is_kept(name: str) -> bool:
-    """Whether a hidden file is sent: predictions of an evaluation that is about to be recorded, and no draft."""
-    return name.startswith(".predictions-") and not name.endswith(".part")
+    """Whether a hidden file is sent: what an evaluation that is about to be recorded keeps of samples, and no draft."""
+    return ".npz.look" in name and not name.endswith(".part")
 
 
 def _name_of(path: str, count: int) -> str:

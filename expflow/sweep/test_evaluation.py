@@ -8,6 +8,7 @@ the usual ones.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from expflow.training.evaluation.evaluator import SplitMetrics
 
 SPLIT = "test"
+KEPT = ("predictions", "overlaps", "detections", "label-scores")
+"""What tasks keep of each sample of a split, as the names of its files begin."""
 
 
 def test_evaluations_of(results: ResultLocation, data: str) -> list[SplitEvaluated]:
@@ -177,31 +180,37 @@ def _send_predictions(results: ResultLocation, trials: Iterable[str]) -> None:
 
 
 def _keep(results: ResultLocation, measured: Mapping[str, SplitMetrics], number: int) -> dict[str, str]:
-    """Write the predictions under hidden names, whole and on the disk; sha256 by name, "" where there are none."""
+    """Write what is kept of each sample under hidden names, on the disk; sha256 by name, "" where there is nothing."""
     from expflow.training.evaluation.predictions import save_predictions
 
-    return {
-        name: save_predictions(
-            metrics.predictions, _hidden(predictions_path(results.folder, results.state, name), number)
-        )
-        if metrics.predictions
-        else ""
-        for name, metrics in measured.items()
-    }
+    def written(name: str, metrics: SplitMetrics) -> str:
+        if metrics.predictions is not None:
+            path = predictions_path(results.folder, results.state, name)
+            return save_predictions(metrics.predictions, _hidden(path, number))
+        if metrics.kept is not None:
+            what = metrics.kept.file.removesuffix(f"-{SPLIT}.npz")
+            path = predictions_path(results.folder, results.state, name, what=what)
+            return metrics.kept.write(_hidden(path, number))
+        return ""
+
+    return {name: written(name, metrics) for name, metrics in measured.items()}
 
 
-def predictions_path(folder: Path, state: SweepState, name: str, split: str = SPLIT) -> Path:
-    """Where predictions lie.
+def predictions_path(
+    folder: Path, state: SweepState, name: str, split: str = SPLIT, *, what: str = "predictions"
+) -> Path:
+    """Where predictions lie, or what else is kept of each sample.
 
     Args:
         folder: The folder of the results.
         state: Their state.
         name: A trial's id, or the name of what was combined.
         split: The split that was predicted.
+        what: One of :data:`KEPT`.
     """
     if name in COMBINED:
-        return folder / "combined" / f"predictions-{split}-{name}.npz"
-    return ResultLocation(folder, state).trial_folder(state.trials[name]) / f"predictions-{split}.npz"
+        return folder / "combined" / f"{what}-{split}-{name}.npz"
+    return ResultLocation(folder, state).trial_folder(state.trials[name]) / f"{what}-{split}.npz"
 
 
 def _hidden(path: Path, number: int) -> Path:
@@ -219,9 +228,8 @@ def publish_predictions(results: ResultLocation) -> None:
     recorded = {
         (evaluation.number, name) for evaluation in results.state.split_evaluations for name in evaluation.metrics
     }
-    names = [*results.state.trials, *COMBINED]
-    for name in names:
-        path = predictions_path(results.folder, results.state, name)
+    for name, what in itertools.product((*results.state.trials, *COMBINED), KEPT):
+        path = predictions_path(results.folder, results.state, name, what=what)
         for left in sorted(path.parent.glob(f".{path.name}.look*"), key=_number):
             if (_number(left), name) in recorded:
                 left.replace(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from expflow.ledger import load_state
 from tests.cli.test_segmentation_hour import call
 from tests.test_house import ROOT, blocks
 
@@ -74,6 +76,9 @@ def test_the_page_works_as_it_stands(place: Path, capsys: pytest.CaptureFixture[
     code, out, error = call(capsys, "test", "apples+train/best")
     assert code == 0, error
     assert "test/ap" in out
+    evaluation = load_state(place / "runs/apples+train").split_evaluations[-1]
+    kept = trial / "detections-test.npz"
+    assert list(evaluation.predictions.values()) == [hashlib.sha256(kept.read_bytes()).hexdigest()]
 
 
 def test_boxes_that_cannot_be_are_named_by_plan(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,10 @@ import pytest
 from PIL import Image
 
 from expflow import cli
+from expflow.report.image_draws import drawn_interval
+from expflow.report.overlap_draws import overlap_draws
+from expflow.report.prediction_statistics import interval_words
+from expflow.training.evaluation.overlaps import load_overlaps
 from tests.test_house import ROOT, blocks
 
 PAGE = (ROOT / "docs" / "segmentation.md").read_text()
@@ -71,6 +75,13 @@ def test_the_page_works_as_it_stands(place: Path, capsys: pytest.CaptureFixture[
     code, out, error = call(capsys, "show", "leaves+train/best")
     assert code == 0, error
     assert "over the choice of 2 images [" in " ".join(out.split()), "the interval of the ratio over images"
+    code, out, error = call(capsys, "test", "leaves+train/best")
+    assert code == 0, error
+    draws = overlap_draws(load_overlaps(trial / "overlaps-test.npz"), "test/miou")
+    assert draws is not None
+    assert interval_words("test/miou", drawn_interval([draws])) in out
+    assert "Over images: 95 % interval" in out
+    assert not list(trial.glob(".*look*"))
 
 
 def test_init_writes_an_experiment_for_masks_that_plans(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

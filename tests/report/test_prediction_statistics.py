@@ -115,7 +115,7 @@ def test_evaluations_are_listed_with_what_they_gave(tmp_path, state):
     keep(tmp_path, state, "201", [True] * 10, "test")  # of a later evaluation: no interval is made up for the first
     row = dict(zip(titles, evaluation_section(state, tmp_path).table.rows[0], strict=True))
     assert row["over images"] == row["over both"] == ""
-    assert "on test no values per image are kept" in evaluations_text(evaluation_section(state, tmp_path), 1000)
+    assert "nothing is kept of each test image" in evaluations_text(evaluation_section(state, tmp_path), 1000)
     combined = SplitEvaluated(
         config,
         "test",

@@ -116,7 +116,7 @@ def test_an_ensemble_needs_scores_and_the_same_images(digits, trained):
         val, test = (on.evaluate(weights, split, rows=True) for split in ("val", "test"))
     with pytest.raises(UserError, match="same images"):
         ensemble([val, test])
-    with pytest.raises(UserError, match="no scores"):
+    with pytest.raises(UserError, match="which only tasks give that put each sample"):
         ensemble([SplitMetrics({"val/loss": 1.0})])
 
 

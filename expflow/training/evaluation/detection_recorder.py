@@ -32,5 +32,10 @@ class DetectionRecorder(ValidationRecorder[DetectionArrays]):
         parts = gather_objects(self._part(), world)
         return None if world.rank else join_detections(parts)
 
-    def _write(self, recorded: DetectionArrays, folder: Path) -> None:
-        save_detections(recorded, "val", folder / detections_file("val"))
+    def file(self, split: str) -> str:
+        """Name of the file with the detections on a split."""
+        return detections_file(split)
+
+    def write(self, recorded: DetectionArrays, split: str, path: Path) -> str:
+        """Write detections to a file; its sha256."""
+        return save_detections(recorded, split, path)

@@ -31,8 +31,12 @@ from expflow.training.checkpoints.writer import TrialCheckpointIO
 from expflow.training.contract import Attempt, World
 from expflow.training.evaluation.augmented_views import AugmentedViews
 from expflow.training.evaluation.batchnorm_recalibration import BatchNormRecalibration, batch_norms
+from expflow.training.evaluation.detection_recorder import DetectionRecorder
+from expflow.training.evaluation.label_score_recorder import LabelScoreRecorder
+from expflow.training.evaluation.overlap_recorder import OverlapRecorder
 from expflow.training.evaluation.prediction_recorder import PredictionRecorder
 from expflow.training.evaluation.predictions import Predictions
+from expflow.training.evaluation.validation_recorder import KeptSamples
 from expflow.training.evaluation.view_averaging import averaged_views
 from expflow.training.finite_metrics import finite
 from expflow.training.isolation import isolated, seed_everything
@@ -56,11 +60,14 @@ class SplitMetrics:
         metrics: The task's metrics, under the split's name.
         predictions: Those of each sample; None where the task gives no scores.
         probabilities: (n, classes) all of them; None where the task gives no scores or they were not asked for.
+        kept: What is kept of each sample of a task that gives no scores, such as the overlaps of masks; None where that
+            is nothing.
     """
 
     metrics: Mapping[str, float]
     predictions: Predictions | None = None
     probabilities: NDArray[np.float64] | None = None
+    kept: KeptSamples | None = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +152,8 @@ class Evaluator:
         """
         self.put_weights(weights, "these weights")
         recorder = PredictionRecorder(rows=rows)
-        trainer = self._trainer(recorder)
+        others = (OverlapRecorder(), DetectionRecorder(), LabelScoreRecorder())
+        trainer = self._trainer(recorder, *others)
         batches = self.batches(split)
         has_test_step = split == "test" and type(self.task).test_step is not LightningModule.test_step
         if not has_test_step and type(self.task).validation_step is LightningModule.validation_step:
@@ -155,7 +163,9 @@ class Evaluator:
             run(self.task, batches, verbose=False)
         predictions = recorder.predictions(split, self._world)
         metrics = finite(_named(logged_metrics(trainer.callback_metrics), split), trainer.global_step).values
-        return SplitMetrics(metrics, predictions, recorder.rows() if rows and predictions is not None else None)
+        all_rows = recorder.rows() if rows and predictions is not None else None
+        kept = (known for other in others if (known := other.kept(split, self._world)) is not None)
+        return SplitMetrics(metrics, predictions, all_rows, next(kept, None))
 
     def recalibrated(self, weights: Weights) -> Weights:
         """Weights with the running statistics of their batch norms measured anew on training batches.
@@ -194,13 +204,13 @@ class Evaluator:
             raise CheckpointMismatch(f"{what} fit another architecture:\n{different}")
         self.task.load_state_dict(weights)
 
-    def _trainer(self, callback: Any, **limits: Any) -> TrialTrainer:
+    def _trainer(self, *callbacks: Any, **limits: Any) -> TrialTrainer:
         arguments = trainer_arguments(self._attempt.recipe, self._world)
         return TrialTrainer(
             accelerator="gpu" if self._world.gpus else "cpu",
             devices=1,
             plugins=[TrialCheckpointIO(None, keeps=False)],
-            **quiet_arguments(TrialLogger(), [callback, *user_callbacks(self._attempt.recipe)]),
+            **quiet_arguments(TrialLogger(), [*callbacks, *user_callbacks(self._attempt.recipe)]),
             **arguments,
             **limits,
         )

@@ -41,5 +41,10 @@ class LabelScoreRecorder(ValidationRecorder[LabelScores]):
         parts = gather_objects(self._part(), world)
         return None if world.rank else join_label_scores(split, parts)
 
-    def _write(self, recorded: LabelScores, folder: Path) -> None:
-        save_label_scores(recorded, folder / label_scores_file("val"))
+    def file(self, split: str) -> str:
+        """Name of the file with the scores on a split."""
+        return label_scores_file(split)
+
+    def write(self, recorded: LabelScores, split: str, path: Path) -> str:
+        """Write scores to a file; its sha256."""
+        return save_label_scores(recorded, path)

@@ -46,5 +46,10 @@ class OverlapRecorder(ValidationRecorder[MaskOverlaps]):
     def _gather(self, split: str, world: World) -> MaskOverlaps | None:
         return self.overlaps(split, world)
 
-    def _write(self, recorded: MaskOverlaps, folder: Path) -> None:
-        save_overlaps(recorded, folder / overlaps_file("val"))
+    def file(self, split: str) -> str:
+        """Name of the file with the overlaps on a split."""
+        return overlaps_file(split)
+
+    def write(self, recorded: MaskOverlaps, split: str, path: Path) -> str:
+        """Write overlaps to a file; its sha256."""
+        return save_overlaps(recorded, path)

@@ -128,8 +128,13 @@ class PredictionRecorder(ValidationRecorder[Predictions]):
     def _gather(self, split: str, world: World) -> Predictions | None:
         return self.predictions(split, world)
 
-    def _write(self, recorded: Predictions, folder: Path) -> None:
-        save_predictions(recorded, folder / predictions_file("val"))
+    def file(self, split: str) -> str:
+        """Name of the file with the predictions on a split."""
+        return predictions_file(split)
+
+    def write(self, recorded: Predictions, split: str, path: Path) -> str:
+        """Write predictions to a file; its sha256."""
+        return save_predictions(recorded, path)
 
     def _part(self) -> Part:
         part = super()._part()

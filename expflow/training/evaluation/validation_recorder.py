@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -17,6 +19,19 @@ from expflow.training.contract import Attempt, World
 
 Part = dict[str, NDArray[Any]]
 Recorded = TypeVar("Recorded")
+
+
+@dataclass(frozen=True)
+class KeptSamples:
+    """Something of each sample of a split, not written yet.
+
+    Attributes:
+        file: Name of its file in a trial's folder.
+        write: Writes it to a path, and returns the file's sha256.
+    """
+
+    file: str
+    write: Callable[[Path], str]
 
 
 class ValidationRecorder(Callback, Generic[Recorded]):
@@ -81,8 +96,23 @@ class ValidationRecorder(Callback, Generic[Recorded]):
             return None
         if attempt.fence is not None:
             check_epoch(attempt.fence.folder, attempt.fence.epoch)
-        self._write(recorded, attempt.folder)
+        self.write(recorded, "val", attempt.folder / self.file("val"))
         return recorded
+
+    def kept(self, split: str, world: World) -> KeptSamples | None:
+        """What was recorded of the newest whole pass, to be written by whoever evaluates finished trials.
+
+        Args:
+            split: The split that the pass was over.
+            world: This rank, the only one.
+
+        Returns:
+            None where the task gives nothing of this kind.
+        """
+        recorded = self._gather(split, world) if self.complete else None
+        return (
+            None if recorded is None else KeptSamples(self.file(split), lambda path: self.write(recorded, split, path))
+        )
 
     def _part(self) -> Part:
         """What this rank has of the newest whole pass; empty where that is nothing."""
@@ -104,5 +134,9 @@ class ValidationRecorder(Callback, Generic[Recorded]):
         """What all ranks have of the newest whole pass, on rank 0; None on the others, and where there is nothing."""
 
     @abstractmethod
-    def _write(self, recorded: Recorded, folder: Path) -> None:
-        """Write what was recorded on val into a trial's folder."""
+    def file(self, split: str) -> str:
+        """Name of the file, in a trial's folder, with what was recorded on a split."""
+
+    @abstractmethod
+    def write(self, recorded: Recorded, split: str, path: Path) -> str:
+        """Write what was recorded on a split to a file; its sha256."""
