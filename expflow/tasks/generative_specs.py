@@ -178,8 +178,11 @@ class IGPTTaskSpec(PenalisedTaskSpec):
     def conflicts(self, slots: Mapping[str, Any], init: Any) -> Iterable[tuple[str, str]]:
         """MixUp and CutMix, a probe's kept features, and data without a palette."""
         yield from label_conflicts(slots, init)
-        if getattr(slots.get("data"), "palette", 1) == 0:
+        colours = getattr(slots.get("data"), "palette", None)
+        if colours == 0:
             yield "data.palette", "missing; pixels are named by the colours of a palette: write how many, such as 16"
+        elif colours == 1:
+            yield "data.palette", "pixels of one colour alone say nothing; take 2 or more"
 
 
 class SuperResolutionSpec(ReconstructionSpec):

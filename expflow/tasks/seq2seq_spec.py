@@ -27,7 +27,11 @@ class Seq2SeqSpec(PenalisedTaskSpec):
     def conflicts(self, slots: Mapping[str, Any], init: Any) -> Iterable[tuple[str, str]]:
         """What changes images, a probe's kept features, and losses that are none of classes."""
         yield from label_conflicts({}, init)
-        train = getattr(slots.get("data"), "train", None)
+        data = slots.get("data")
+        for key, plain in (("image_size", None), ("letterbox", False), ("palette", 0)):
+            if getattr(data, key, plain) != plain:
+                yield f"data.{key}", "is about images, and these data are texts; remove it"
+        train = getattr(data, "train", None)
         for key, field in type(train).model_fields.items() if isinstance(train, BaseModel) else ():
             if getattr(train, key) != field.get_default(call_default_factory=True):
                 yield f"data.train.{key}", "changes images, and these data are texts; remove it"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import model_validator
 
 from expflow.config.component_specs import ModelOutput, TaskSpec
-from expflow.config.spec import identity
+from expflow.config.spec import FieldError, identity
 from expflow.tasks.generative_specs import label_conflicts, samples_field
 
 IMAGES_DESCRIPTION = (
@@ -72,6 +74,12 @@ class StyleSpec(TaskSpec):
         description="How much the mean squared difference of neighbouring pixels counts in what is minimised.",
         ge=0,
     )
+
+    @model_validator(mode="after")
+    def _minimises_something(self) -> Self:
+        if not (self.content_weight or self.style_weight):
+            raise FieldError("style_weight", "with content_weight 0 as well, nothing of style or content is minimised")
+        return self
 
 
 class StyleTransferSpec(ImageParameterSpec, StyleSpec):

@@ -84,12 +84,15 @@ REFUSED = {
     "seq2seq": [
         ("loss: squared\n", "loss", "gives no value for each token"),
         ("", "data.train.mixup", "changes images, and these data are texts"),
+        ("data.palette: 4", "data.palette", "is about images, and these data are texts"),
+        ("data.image_size: 4", "data.image_size", "is about images, and these data are texts"),
         ("", "model", "gives one score for each class of an image"),
     ],
     "igpt": [
         ("loss: squared\n", "loss", "does not use this slot"),
         ("", "model", "gives one score for each class of an image"),
         ("", "data.palette", "write how many, such as 16"),
+        ("data.palette: 1", "data.palette", "pixels of one colour alone"),
     ],
     "mae": [
         ("loss: squared\n", "loss", "does not use this slot"),
@@ -204,13 +207,12 @@ def test_misuse_is_refused_with_a_reason(
     task: str, change: str, key: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = TRIALS[task]
-    if key == "data.palette":
-        change = "# without palette\n"
-    elif key.startswith("data"):
-        change = ""
+    if key.startswith("data"):
+        more = ", train: {mixup: 0.2}" if key == "data.train.mixup" else ""
+        more = ", " + change.removeprefix("data.") if change else more
+        change = "# without palette\n" if key == "data.palette" else ""
         for name, given in (("DATA", DATA), ("DATES", DATES)):
-            changed = given.replace("batch_size: 8", "batch_size: 8, train: {mixup: 0.2}")
-            monkeypatch.setattr(f"{__name__}.{name}", changed)
+            monkeypatch.setattr(f"{__name__}.{name}", given.replace("batch_size: 8", "batch_size: 8" + more))
     if key == "model":
         text = f"model: linear\ntask: {task}\noptimizer: adam\n"
     with pytest.raises(ExperimentInvalid) as raised:

@@ -162,11 +162,13 @@ def test_what_does_not_fit_is_refused_before_the_first_step(
         ("style_transfer", "model: linear\n", "model", "does not use this slot"),
         ("style_transfer", "init: {freeze: backbone}\n", "init", "here images are learned"),
         ("fast_style_transfer", "loss: squared\n", "loss", "does not use this slot"),
+        ("style_transfer", "+content_weight: 0, style_weight: 0", "task.style_weight", "nothing of style or content"),
     ],
 )
 def test_misuse_is_refused_with_a_reason(name: str, change: str, key: str, words: str, place: Path) -> None:
+    text = TRIALS[name]
     with pytest.raises(ExperimentInvalid) as raised:
-        attempt_of(place, TRIALS[name] + change)
+        attempt_of(place, text.replace("style: ", f"{change[1:]}, style: ") if change[0] == "+" else text + change)
     assert any(problem.key == key and words in problem.message for problem in raised.value.problems), raised.value
 
 
