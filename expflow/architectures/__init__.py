@@ -11,6 +11,7 @@ from expflow.architectures.building import build, supplied_by
 from expflow.architectures.network_cost import NetworkCost
 from expflow.config.spec import Spec
 from expflow.data.dataspec import DataSpec
+from expflow.errors import UserError
 
 __all__ = ["NetworkCost", "build", "count", "supplied_by"]
 
@@ -24,11 +25,17 @@ def count(slot: Spec | Mapping[str, Spec], data_spec: DataSpec) -> NetworkCost:
         data_spec: The images and classes that the networks are built for.
 
     Raises:
-        UserError: A network cannot be built, or cannot take such an image; the message has the reason.
+        UserError: A network cannot be built, or cannot take such an image; the message has the reason, behind the name
+            of the network where there are several.
     """
     from expflow.architectures.accounting import count_network
 
     if isinstance(slot, Mapping):
-        parts = {name: count_network(spec, data_spec, forward=False).params for name, spec in slot.items()}
+        parts = dict[str, int]()
+        for name, spec in slot.items():
+            try:
+                parts[name] = count_network(spec, data_spec, forward=False).params
+            except UserError as error:
+                raise UserError(f"{name}: {error}") from error
         return NetworkCost(sum(parts.values()), None, parts)
     return count_network(slot, data_spec)

@@ -10,6 +10,7 @@ import numpy as np
 
 from expflow.architectures import NetworkCost
 from expflow.config.identity import config_text
+from expflow.config.schema import Recipe
 from expflow.config.spec import UserComponent
 from expflow.errors import ExperimentInvalid
 from expflow.sweep.network_counts import BuildCheck, check_networks
@@ -79,7 +80,16 @@ def _refuse(plan: Plan, wrong: Mapping[str, str]) -> None:
     (config, reason), *others = wrong.items()
     more = f"; the same or alike in {', '.join(other for other, _ in others)}" if others else ""
     where = f" (in the config {config}{more})" if config else ""
-    raise ExperimentInvalid([plan.problem_at("model", reason + where)])
+    key, message = _place(plan.loaded.experiment.recipe, reason)
+    raise ExperimentInvalid([plan.problem_at(key, message + where)])
+
+
+def _place(recipe: Recipe, reason: str) -> tuple[str, str]:
+    """The key of what cannot be built, the model or one of its parts, and the reason."""
+    name, _, rest = reason.partition(": ")
+    if isinstance(recipe.model, Mapping) and name in recipe.model:
+        return f"model.{name}", rest
+    return "model", reason
 
 
 def relative_costs(rows: Sequence[TrialCost]) -> dict[str, float]:

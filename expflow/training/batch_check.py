@@ -8,6 +8,7 @@ one that takes long is waited for.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -98,7 +99,13 @@ def check_batches(check: BatchCheck, attempt: Attempt, world: World) -> BatchFin
         key, _, reason = str(error).partition(": ")
         return BatchFinding(failure=reason, key=key)
     except (Exception, SystemExit) as error:  # noqa: BLE001  the user's code runs here and may raise anything
-        return BatchFinding(failure=described_error(error), alone=check.samples == 1)
+        return BatchFinding(failure=described_error(error), alone=check.samples == 1, key=_argument(error))
+
+
+def _argument(error: BaseException) -> str:
+    """The argument of the task that an error of ours is about; "" where it names none."""
+    named = re.match(r"task\.\w+", str(error)) if isinstance(error, UserError) else None
+    return "" if named is None else named[0]
 
 
 def _built(attempt: Attempt) -> BatchFinding:
@@ -108,7 +115,7 @@ def _built(attempt: Attempt) -> BatchFinding:
         with isolated(threads=1, deterministic=False):
             build_task(recipe, data_spec(read_manifest(attempt.data_root), recipe.data))  # type: ignore[arg-type]
     except (Exception, SystemExit) as error:  # noqa: BLE001  the network may be the user's
-        return BatchFinding(failure=described_error(error), key="task" if isinstance(error, UserError) else "")
+        return BatchFinding(failure=described_error(error), key=_argument(error))
     names = task.metrics if isinstance(task, TaskSpec) else ()
     measured = (f"{split}/{name}" for split in ("val", "fit") for name in names)
     return BatchFinding((*measured, "cost/params", "cost/seconds", "cost/peak_bytes", "progress/epoch"))

@@ -305,3 +305,16 @@ def test_a_trial_that_has_not_finished_has_no_weights_to_take_over(place):
         trial.status = "running"
     assert best_trial(state) is None
     assert best_trial(SweepState()) is None
+
+
+PLAYERS = """
+  generator: {name: dcgan_generator, latent: 4, width: 2}
+  discriminator: {name: patch_discriminator, layers: 5}"""
+
+
+def test_what_cannot_be_built_is_placed_at_its_part(tmp_path: Path) -> None:
+    (tmp_path / "made.yaml").write_text(f"data: digits\nmodel: {PLAYERS}\ntask: gan\noptimizer: adam\n")
+    plan = make_plan(tmp_path / "made.yaml", storage=tmp_path / "runs")
+    with pytest.raises(ExperimentInvalid) as raised:
+        check_builds(plan)
+    assert "made.yaml:4:18: model.discriminator: model patch_discriminator" in str(raised.value)

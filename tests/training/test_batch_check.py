@@ -154,7 +154,7 @@ def test_a_task_that_is_fitted_once_is_built(tmp_path):
         result = finding(attempt)
         assert failure in result.failure
         assert bool(result.failure) == bool(failure)
-        assert result.key == ("task" if failure else "")
+        assert result.key == ("task.patch" if failure else "")
         run = set[str]()
         if not failure:
             run_trial(attempt, World(), lambda report: run.update(report.metrics) or True)  # noqa: B023 - called at once
