@@ -21,6 +21,7 @@ from expflow.training.checkpoints.writer import TrialCheckpointIO
 from expflow.training.contract import Attempt, World, runner_of
 from expflow.training.isolation import isolated, seed_everything
 from expflow.training.lightning_switches import quiet_arguments
+from expflow.training.manual_steps import step_counting_callbacks
 from expflow.training.peak_memory import peak_bytes, reset_peak
 from expflow.training.trainer_arguments import TrialTrainer
 from expflow.training.transfer.freezing import freezing_callbacks
@@ -118,7 +119,8 @@ def measure_steps(recipe: Recipe, data_root: Path, threads: int = 1, steps: int 
         data = open_trial_data(Attempt(recipe, 0, data_root), world)
         task = build_task(recipe, data.spec)
         stopwatch = _Stopwatch()
-        trainer = _trainer([*freezing_callbacks(recipe, task), *user_callbacks(recipe), stopwatch], steps)
+        counting = step_counting_callbacks(recipe, task)
+        trainer = _trainer([*counting, *freezing_callbacks(recipe, task), *user_callbacks(recipe), stopwatch], steps)
         reset_peak()
         trainer.fit(task, **data.fit_arguments)
         peak = peak_bytes()

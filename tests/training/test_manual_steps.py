@@ -8,6 +8,7 @@ from expflow.data.prepare.build import prepare
 from expflow.data.specs import DigitsSpec
 from expflow.errors import Preempted, UserError
 from expflow.training import Attempt, Saved, World, run_trial
+from expflow.training.step_timing import measure_steps
 from tests.training import manual_code
 
 BATCHES, EPOCHS = 6, 3
@@ -101,5 +102,12 @@ def test_budgets_and_checkpoints_count_them(root, tmp_path):
     ],
 )
 def test_what_lightning_cannot_do_is_refused_by_its_key(key, value, advice, root):
-    with pytest.raises(UserError, match=rf"trainer\.{key}.*Players moves its optimizers itself.*{advice}"):
-        train(recipe("together", **{key: value}), root)
+    for run in (train, measure_steps):
+        with pytest.raises(UserError, match=rf"trainer\.{key}.*Players moves its optimizers itself.*{advice}"):
+            run(recipe("together", **{key: value}), root)
+
+
+def test_steps_that_are_timed_are_counted_as_those_of_a_trial(root):
+    measure_steps(recipe("together"), root, steps=3)
+    assert manual_code.Counting.seen == list(range(1, len(manual_code.Counting.seen) + 1))
+    assert len(manual_code.Counting.seen) > 3
