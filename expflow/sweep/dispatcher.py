@@ -218,6 +218,8 @@ class Dispatcher:
         last = messages[-1]
         if trial is None or trial.stopped or self._released or last.attempt != trial.assignment.attempt:
             return False
+        if trial.liveness is not None:
+            trial.liveness.reported(time.monotonic())
         if self._lockstep and isinstance(last, ReportMessage):
             trial.undecided = last.attempt, last.step
         for message in messages:

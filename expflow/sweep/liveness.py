@@ -68,6 +68,14 @@ class Liveness:
         if steps != self.steps[rank]:
             self.steps[rank], self.stepped = steps, now
 
+    def reported(self, now: float) -> None:
+        """Take in that the attempt has reported: ranks come to a report together, so none warms up any more.
+
+        Args:
+            now: The clock's time.
+        """
+        self.beats = [now if beat is None else beat for beat in self.beats]
+
     def fault(self, limits: AttemptLimits, now: float) -> tuple[str, str] | None:
         """What is wrong, as failure class and words; None as long as nothing is.
 

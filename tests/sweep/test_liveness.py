@@ -27,6 +27,15 @@ def test_an_attempt_is_judged_by_silence_steps_and_limit() -> None:
     assert (liveness.fault(limits, 510.0) or ("",))[0] == "killed_by_limit"
 
 
+def test_a_rank_that_falls_silent_after_the_first_report_does_not_count_as_warming_up() -> None:
+    liveness, limits = Liveness.begin(2, now=0.0), AttemptLimits(silent=30.0)
+    liveness.beat(0, 0, 10.0)
+    liveness.reported(12.0)
+    liveness.beat(0, 1, 41.0)
+    assert liveness.fault(limits, 41.0) is None
+    assert liveness.fault(limits, 43.0) == ("hung", "rank 1 gave no sign of life for 31 s")
+
+
 def test_the_clock_of_a_stall_begins_with_the_first_step() -> None:
     liveness, limits = Liveness.begin(1, now=0.0), AttemptLimits(stall=5.0)
     for at in range(0, 300, 20):
