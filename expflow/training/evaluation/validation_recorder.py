@@ -135,8 +135,18 @@ class ValidationRecorder(Callback, Generic[Recorded]):
 
     @abstractmethod
     def file(self, split: str) -> str:
-        """Name of the file, in a trial's folder, with what was recorded on a split."""
+        """Name of the file, in a trial's folder, with what was recorded on a split.
+
+        Args:
+            split: Name of the split.
+        """
 
     @abstractmethod
     def write(self, recorded: Recorded, split: str, path: Path) -> str:
-        """Write what was recorded on a split to a file; its sha256."""
+        """Write what was recorded on a split to a file; its sha256.
+
+        Args:
+            recorded: What all ranks recorded.
+            split: Name of the split.
+            path: The file.
+        """
