@@ -32,7 +32,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -272,13 +272,16 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     """All in turn, round after round; medians."""
     trials, slots = options.trials, options.slots
     ideal = (trials - slots) / slots
-    courses: dict[str, list[Course]] = {"expflow": [], "raw Tune": [], "lean raw Tune": []}
+    sides: dict[str, Callable[[Path], Course]] = {
+        "expflow": lambda place: ours(place, trials, slots),
+        "raw Tune": lambda place: raw(place, trials, slots, lean=False)[0],
+        "lean raw Tune": lambda place: raw(place, trials, slots, lean=True)[0],
+    }
+    courses: dict[str, list[Course]] = {name: [] for name in sides}
     for number in range(options.rounds):
-        courses["expflow"].append(ours(folder / f"ours{number}", trials, slots))
-        courses["raw Tune"].append(raw(folder / f"raw{number}", trials, slots, lean=False)[0])
-        courses["lean raw Tune"].append(raw(folder / f"lean{number}", trials, slots, lean=True)[0])
-        for name, rounds in courses.items():
-            last = rounds[-1]
+        for name, run in sides.items():
+            last = run(folder / f"{name.replace(' ', '-')}{number}")
+            courses[name].append(last)
             took, first = last.seconds(slots), sorted(last.ends)[slots - 1] - last.start
             words = f"{took / ideal:.3f} of the ideal, driver {last.kib_per_trial:.1f} KiB a trial"
             print(f"round {number + 1}: {name}: {took:.1f} s after {first:.1f} s to warm up, {words}", flush=True)
