@@ -14,10 +14,12 @@ of many epochs, the same set-up, one validation and one evaluation of the traini
 It is the time of the process on its CPU: on one thread that is the time on the wall of a quiet machine, and neighbours
 disturb it less; neither waits for anything within a step.
 
-So set-up, reports, evaluations and saves, which come once in each, are outside; what every epoch costs is inside. A
-round takes both in turn; medians over rounds are printed, and the ratio is the median of the rounds' ratios.
+So set-up, reports, evaluations and saves, which come once in each, are outside; what every epoch costs is inside. Both
+run at once, in two processes that take turns of a tenth of a second, so that a machine that slows down slows both. The
+first round of each, which imports, allocates and chooses kernels, is left out. Medians over rounds are printed, and the
+ratio is the median of the rounds' ratios.
 
-    python benchmarks/train_overhead.py [--rounds 7]
+    python benchmarks/train_overhead.py [--rounds 15] [--only own_module_step_overhead]
 """
 
 from __future__ import annotations
@@ -25,16 +27,18 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from by_hand import loop, own_module
+from by_hand.turns import answer, in_turns
 
 from expflow.architectures.specs.resnet import ResNetSpec
 from expflow.config.component_specs import UserComponent
@@ -101,66 +105,82 @@ class Figure:
     steps: int
     ours: Callable[[int], object]
     peer: Callable[[int], object]
-    _rounds: list[tuple[float, float]] = field(default_factory=list)
 
-    def measure(self) -> None:
-        """One round."""
-        mine, theirs = (self._step(train) for train in (self.ours, self.peer))
-        self._rounds.append((mine, theirs))
-        print(f"{self.name}: expflow {1e3 * mine:.3f} ms, by hand {1e3 * theirs:.3f} ms a step", flush=True)
-
-    def _step(self, train: Callable[[int], object]) -> float:
-        few, many = (cpu_seconds(partial(train, epochs)) for epochs in (FEW, MANY))
+    def seconds(self, side: str) -> float:
+        """Seconds of a step of one side, ``ours`` or ``peer``."""
+        few, many = (cpu_seconds(partial(getattr(self, side), epochs)) for epochs in (FEW, MANY))
         return (many - few) / ((MANY - FEW) * self.steps)
 
-    def claim(self) -> dict[str, Any]:
-        """Medians of all rounds but the first, which imports, allocates and chooses kernels."""
-        rounds = self._rounds[1:]
-        mine, theirs = (statistics.median(side) for side in zip(*rounds, strict=True))
-        ratio = statistics.median(one / other for one, other in rounds)
-        print(f"{self.name}: medians {1e3 * mine:.3f} ms beside {1e3 * theirs:.3f} ms; median ratio {ratio:.3f}")
-        return {
-            "name": self.name,
-            "ours": round(mine, 6),
-            "peer": round(theirs, 6),
-            "peer_name": "the same loop by hand in plain PyTorch",
-            "unit": "s",
-            "better": "lower",
-        }
 
-
-def figures(folder: Path) -> tuple[Figure, Figure]:
-    """Both figures; the trials' folders and the data lie in a folder."""
+def step_overhead(folder: Path) -> Figure:
+    """Our own task and data; the trials' folders and the data lie in a folder."""
     data = prepare(DigitsSpec(name="digits"), cache=folder / "cache")
     digits = loop.Digits.load(data.root, data.spec)
-    return (
-        Figure(
-            "step_overhead",
-            -(-data.spec.samples["train"] // BATCH),
-            lambda epochs: trial_of(recipe(epochs), data.root, folder),
-            lambda epochs: loop.train(MODEL, digits, batch=BATCH, epochs=epochs, validate_every=epochs),
-        ),
-        Figure(
-            "own_module_step_overhead",
-            -(-own_module.TRAIN // own_module.BATCH),
-            lambda epochs: trial_of(own_recipe(epochs), None, folder),
-            own_module.train_by_hand,
-        ),
+    return Figure(
+        "step_overhead",
+        -(-data.spec.samples["train"] // BATCH),
+        lambda epochs: trial_of(recipe(epochs), data.root, folder),
+        lambda epochs: loop.train(MODEL, digits, batch=BATCH, epochs=epochs, validate_every=epochs),
     )
 
 
+def own_module_step_overhead(folder: Path) -> Figure:
+    """A user's own LightningModule and data module."""
+    return Figure(
+        "own_module_step_overhead",
+        -(-own_module.TRAIN // own_module.BATCH),
+        lambda epochs: trial_of(own_recipe(epochs), None, folder),
+        own_module.train_by_hand,
+    )
+
+
+FIGURES: dict[str, Callable[[Path], Figure]] = {
+    "step_overhead": step_overhead,
+    "own_module_step_overhead": own_module_step_overhead,
+}
+
+
+def measured(name: str, rounds: int, folder: Path) -> dict[str, Any]:
+    """A figure: medians of all rounds but the first."""
+    seconds = list[tuple[float, float]]()
+    command = [sys.executable, __file__, "--figure", name, "--folder", str(folder), "--side"]
+    for answers in in_turns([[*command, "ours"], [*command, "peer"]], rounds + 1, cwd=Path.cwd()):
+        mine, theirs = map(float, answers)
+        seconds.append((mine, theirs))
+        print(f"{name}: expflow {1e3 * mine:.3f} ms, by hand {1e3 * theirs:.3f} ms a step", flush=True)
+    mine, theirs = (statistics.median(side) for side in zip(*seconds[1:], strict=True))
+    ratios = [one / other for one, other in seconds[1:]]
+    low, _, high = statistics.quantiles(ratios)
+    print(
+        f"{name}: medians {1e3 * mine:.3f} ms beside {1e3 * theirs:.3f} ms; "
+        f"median ratio {statistics.median(ratios):.3f} (quartiles {low:.3f}, {high:.3f})"
+    )
+    return {
+        "name": name,
+        "ours": round(mine, 6),
+        "peer": round(theirs, 6),
+        "peer_name": "the same loop by hand in plain PyTorch",
+        "unit": "s",
+        "better": "lower",
+    }
+
+
 def main() -> None:
-    """Measure both sides of both figures in turn and print medians, then one line of JSON."""
+    """Measure both sides of the figures in turn and print medians, then one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--only", choices=FIGURES, nargs="*", default=list(FIGURES))
+    parser.add_argument("--figure", choices=FIGURES, help=argparse.SUPPRESS)
+    parser.add_argument("--side", choices=["ours", "peer"], help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    torch.set_num_threads(1)
+    if options.side:
+        torch.set_num_threads(1)
+        answer(partial(FIGURES[options.figure](options.folder).seconds, options.side))
+        return
     with tempfile.TemporaryDirectory() as temporary:
-        measured = figures(Path(temporary))
-        for _ in range(options.rounds + 1):
-            for figure in measured:
-                figure.measure()
-        print(json.dumps({"figures": [figure.claim() for figure in measured]}))
+        prepare(DigitsSpec(name="digits"), cache=Path(temporary) / "cache")
+        print(json.dumps({"figures": [measured(name, options.rounds, Path(temporary)) for name in options.only]}))
 
 
 if __name__ == "__main__":
