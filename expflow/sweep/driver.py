@@ -237,13 +237,16 @@ def run_sweep(
 
 
 def new_template(plan: Plan) -> RankTemplate:
-    """A template for the plan's ranks, which is not started yet.
+    """A template for the plan's ranks. Where nothing is recorded yet there is work for it, so it is started at once.
 
     Args:
         plan: The sweep's plan.
     """
     experiment = plan.loaded.experiment
-    return RankTemplate((str(experiment.file.parent),), wanted=runner_of(experiment.recipe) in MODULE_RUNNERS)
+    template = RankTemplate((str(experiment.file.parent),), wanted=runner_of(experiment.recipe) in MODULE_RUNNERS)
+    if not exists(plan.folder):
+        template.start()
+    return template
 
 
 def _run_on_ray(plan: Plan, conductor: Conductor, template: RankTemplate, on_slots: Callable[[int], None]) -> None:

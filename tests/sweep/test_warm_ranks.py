@@ -13,6 +13,8 @@ import pytest
 
 from expflow.events import AttemptFailed, TrialReported, TrialStarted
 from expflow.ledger import load_state
+from expflow.sweep.driver import new_template
+from expflow.sweep.plan import make_plan
 from expflow.training.template.process import TEMPLATE_VARIABLE
 from tests.sweep.runs import Workplace
 from tests.training.template_calls import is_idle
@@ -78,6 +80,16 @@ def test_a_driver_imports_no_torch_and_forked_ranks_train_what_others_train(work
     assert forked == weights(other / "exp")
     drive(workplace, "train", "exp.yaml")
     assert weights(workplace.folder / "runs" / "exp+train") == {0.1: forked[0.1]}
+
+
+def test_a_template_starts_with_the_plan_unless_something_is_recorded_already(workplace: Workplace) -> None:
+    workplace.write(DIGITS.format(epochs=1))
+    plan = make_plan(workplace.folder / "exp.yaml", storage=str(workplace.results.parent))
+    with new_template(plan) as template:
+        assert template.pid is not None  # it imports while the driver does
+    drive(workplace, "sweep", "exp.yaml")
+    with new_template(plan) as template:
+        assert template.pid is None  # perhaps there is nothing left to do
 
 
 def parent_of(pid: int) -> int:

@@ -231,7 +231,7 @@ def sweep(
     """
     from dataclasses import replace
 
-    from expflow.cli.views.run import sweep_and_show
+    from expflow.sweep.driver import new_template
 
     again, keep = _retries(retry), _keeps(keep_results, fresh, changed_code)
     if against is not None or campaign is not None:
@@ -243,9 +243,13 @@ def sweep(
         try_and_show(call, retry_failed=again, metrics_port=metrics_port, exit_code=exit_code, as_json=as_json)
     _refuse({"--margin": margin is not None, "--exit-code": exit_code}, _TRY_ALONE)
     made = _plan(file, set_, storage, fresh=fresh, changed_code=changed_code, salvage=salvage, quiet=as_json)
-    sweep_and_show(
-        replace(made, check=check), keep_results=keep, retry_failed=again, metrics_port=metrics_port, as_json=as_json
-    )
+    plan = replace(made, check=check)
+    with new_template(plan) as template:
+        from expflow.cli.views.run import sweep_and_show  # half a second, in which the template imports torch
+
+        sweep_and_show(
+            plan, template, keep_results=keep, retry_failed=again, metrics_port=metrics_port, as_json=as_json
+        )
 
 
 def _retries(retry: str) -> bool:
@@ -295,10 +299,11 @@ def _plan(
     quiet: bool,
 ) -> Plan:
     """A plan, with its ledger salvaged where that is asked for."""
-    from expflow.cli.views.run import salvage_and_show
     from expflow.sweep.changed_code import plan_for_code
-    from expflow.sweep.plan import make_plan
 
     if salvage:
+        from expflow.cli.views.run import salvage_and_show
+        from expflow.sweep.plan import make_plan
+
         salvage_and_show(make_plan(file, sets or (), storage=storage, alone=alone, fresh=fresh), quiet=quiet)
     return plan_for_code(file, sets or (), storage=storage, alone=alone, fresh=fresh, answer=changed_code)

@@ -69,22 +69,28 @@ def run_and_show(run: TrackedRun, *, report: bool, as_json: bool = False, templa
 
 
 def sweep_and_show(
-    plan: Plan, *, keep_results: bool, retry_failed: bool, metrics_port: int | None, as_json: bool
+    plan: Plan,
+    template: RankTemplate,
+    *,
+    keep_results: bool,
+    retry_failed: bool,
+    metrics_port: int | None,
+    as_json: bool,
 ) -> None:
     """Run a plan on Ray, show it, and leave with the exit code that its ledger gives.
 
     Args:
         plan: The plan.
+        template: What its ranks are forked from.
         keep_results: Whether results count as valid although code changed since.
         retry_failed: Whether failed trials are run again.
         metrics_port: Port for Prometheus; None leaves it to the site file.
         as_json: Whether JSON objects are printed, one a line, instead of what people read.
     """
-    with driver.new_template(plan) as template:
-        plan.cache.template = template
-        runner = partial(driver.run_sweep, template=template)
-        run = TrackedRun(plan, runner, keep_results=keep_results, retry_failed=retry_failed, metrics_port=metrics_port)
-        run_and_show(run, report=True, as_json=as_json, template=template)
+    plan.cache.template = template
+    runner = partial(driver.run_sweep, template=template)
+    run = TrackedRun(plan, runner, keep_results=keep_results, retry_failed=retry_failed, metrics_port=metrics_port)
+    run_and_show(run, report=True, as_json=as_json, template=template)
 
 
 def _count(run: TrackedRun, template: RankTemplate | None) -> list[TrialCost]:
