@@ -5,9 +5,11 @@ import re
 import pytest
 
 from expflow.config.identity import config_id, dump, identity_tree, recipe_from_identity
+from expflow.config.loading import load
 from expflow.config.schema import Recipe, Trainer
 from expflow.config.validation import check_model
 from expflow.config.yaml_reader import parse
+from expflow.errors import ExperimentInvalid
 from expflow.tasks.specs import ScriptedSpec
 
 
@@ -54,3 +56,14 @@ def test_a_wrong_value_is_told_what_is_right_and_where(text, message):
     trainer, problems = read(text)
     assert trainer is None
     assert re.search(message, problems[0])
+
+
+@pytest.mark.parametrize(
+    "key", ["accumulate: 2", "clip_norm: 1", "compile: true", "early_stopping: {}", "ema: 0.9", "sync_batchnorm: true"]
+)
+def test_a_key_about_steps_is_refused_where_a_task_is_fitted_once(tmp_path, key):
+    file = tmp_path / "x.yaml"
+    file.write_text(f"data: {{name: digits}}\ntask: {{name: bovw}}\ntrainer: {{epochs: 2, {key}}}\n")
+    name = key.partition(":")[0]
+    with pytest.raises(ExperimentInvalid, match=f"x.yaml:3:.* trainer.{name}: changes nothing: bovw is fitted once"):
+        load(file)
