@@ -231,8 +231,6 @@ def sweep(
     """
     from dataclasses import replace
 
-    from expflow.sweep.driver import new_template
-
     again, keep = _retries(retry), _keeps(keep_results, fresh, changed_code)
     if against is not None or campaign is not None:
         from expflow.api.campaign_run import TryCall
@@ -244,11 +242,23 @@ def sweep(
     _refuse({"--margin": margin is not None, "--exit-code": exit_code}, _TRY_ALONE)
     made = _plan(file, set_, storage, fresh=fresh, changed_code=changed_code, salvage=salvage, quiet=as_json)
     plan = replace(made, check=check)
+    _sweep(plan, keep_results=keep, retry_failed=again, metrics_port=metrics_port, as_json=as_json)
+
+
+def _sweep(plan: Plan, *, keep_results: bool, retry_failed: bool, metrics_port: int | None, as_json: bool) -> None:
+    """Run a plan on Ray; while its template imports torch, this process imports what shows it, half a second."""
+    from expflow.sweep.driver import new_template
+
     with new_template(plan) as template:
-        from expflow.cli.views.run import sweep_and_show  # half a second, in which the template imports torch
+        from expflow.cli.views.run import sweep_and_show
 
         sweep_and_show(
-            plan, template, keep_results=keep, retry_failed=again, metrics_port=metrics_port, as_json=as_json
+            plan,
+            template,
+            keep_results=keep_results,
+            retry_failed=retry_failed,
+            metrics_port=metrics_port,
+            as_json=as_json,
         )
 
 
