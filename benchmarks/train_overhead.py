@@ -95,13 +95,11 @@ class Figure:
     """Steps of a trial beside the steps of the same training by hand.
 
     Attributes:
-        name: The figure's name.
         steps: Steps of one epoch.
         ours: Trains so many epochs.
         peer: The same by hand.
     """
 
-    name: str
     steps: int
     ours: Callable[[int], object]
     peer: Callable[[int], object]
@@ -117,7 +115,6 @@ def step_overhead(folder: Path) -> Figure:
     data = prepare(DigitsSpec(name="digits"), cache=folder / "cache")
     digits = loop.Digits.load(data.root, data.spec)
     return Figure(
-        "step_overhead",
         -(-data.spec.samples["train"] // BATCH),
         lambda epochs: trial_of(recipe(epochs), data.root, folder),
         lambda epochs: loop.train(MODEL, digits, batch=BATCH, epochs=epochs, validate_every=epochs),
@@ -127,7 +124,6 @@ def step_overhead(folder: Path) -> Figure:
 def own_module_step_overhead(folder: Path) -> Figure:
     """A user's own LightningModule and data module."""
     return Figure(
-        "own_module_step_overhead",
         -(-own_module.TRAIN // own_module.BATCH),
         lambda epochs: trial_of(own_recipe(epochs), None, folder),
         own_module.train_by_hand,
@@ -144,7 +140,7 @@ def measured(name: str, rounds: int, folder: Path) -> dict[str, Any]:
     """A figure: medians of all rounds but the first."""
     seconds = list[tuple[float, float]]()
     command = [sys.executable, __file__, "--figure", name, "--folder", str(folder), "--side"]
-    for answers in in_turns([[*command, "ours"], [*command, "peer"]], rounds + 1, cwd=Path.cwd()):
+    for answers in in_turns([[*command, "ours"], [*command, "peer"]], rounds + 1):
         mine, theirs = map(float, answers)
         seconds.append((mine, theirs))
         print(f"{name}: expflow {1e3 * mine:.3f} ms, by hand {1e3 * theirs:.3f} ms a step", flush=True)
@@ -179,7 +175,7 @@ def main() -> None:
         answer(partial(FIGURES[options.figure](options.folder).seconds, options.side))
         return
     with tempfile.TemporaryDirectory() as temporary:
-        prepare(DigitsSpec(name="digits"), cache=Path(temporary) / "cache")
+        prepare(DigitsSpec(name="digits"), cache=Path(temporary) / "cache")  # else both sides build them at once
         print(json.dumps({"figures": [measured(name, options.rounds, Path(temporary)) for name in options.only]}))
 
 

@@ -14,18 +14,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 TURN_S = 0.1
 
 
-def in_turns(commands: Sequence[Sequence[str]], rounds: int, *, cwd: Path) -> Iterator[list[str]]:
+def in_turns(commands: Sequence[Sequence[str]], rounds: int) -> Iterator[list[str]]:
     """Run commands at once, in turns; each answers a line on its standard input by one on its output, once a round.
 
     Args:
         commands: What is run; each calls ``answer``.
         rounds: How many lines each is asked for.
-        cwd: Where it runs.
 
     Yields:
         The answers of one round, in the order of the commands.
@@ -36,7 +34,7 @@ def in_turns(commands: Sequence[Sequence[str]], rounds: int, *, cwd: Path) -> It
     with ExitStack() as stack:
         processes = []
         for command in commands:
-            process = subprocess.Popen(command, cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             stack.enter_context(process)
             stack.callback(process.kill)
             processes.append(process)

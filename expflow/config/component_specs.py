@@ -67,8 +67,6 @@ class TaskSpec(Spec):
         defaults: Slot to the name of the component that fills it where the file says nothing.
         metrics: What it reports for each split that it is evaluated on, by their names in :mod:`expflow.metrics`.
         main_metric: What a sweep is judged by where :attr:`judged_by` says nothing else.
-        never_accumulates: Why batches do not add up to a larger one (``trainer.accumulate``); "" where they do.
-        fits_train_alone: Why it is not fitted to train and val together (``trainer.fit_on``); "" where it can be.
         learns_classes: Whether it learns one class for each image, the field ``label`` of a batch.
         needs: What its network has to give; "" where any will do.
         networks: Of a task with several networks, name to what each takes and gives; the slot ``model`` then holds
@@ -85,8 +83,6 @@ class TaskSpec(Spec):
     defaults: ClassVar[Mapping[str, str]] = MappingProxyType({})
     metrics: ClassVar[tuple[str, ...]] = ()
     main_metric: ClassVar[str] = UNDECLARED_MAIN_METRIC
-    never_accumulates: ClassVar[str] = ""
-    fits_train_alone: ClassVar[str] = ""
     learns_classes: ClassVar[bool] = False
     needs: ClassVar[ModelOutput] = ""
     networks: ClassVar[Mapping[str, tuple[ModelInput, ModelOutput]]] = MappingProxyType({})
@@ -97,6 +93,10 @@ class TaskSpec(Spec):
     def judged_by(self) -> str:
         """What a sweep of this task is judged by unless the experiment file names another metric."""
         return self.main_metric
+
+    def trainer_conflicts(self) -> Mapping[str, str]:
+        """Keys of the trainer that do not go with the task, and why; the default of each does."""
+        return {}
 
     def conflicts(self, slots: Mapping[str, Any], init: Any) -> Iterable[tuple[str, str]]:
         """What of the rest of a recipe does not go with the task.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from expflow.config.component_specs import FITTING_RUNNER, TaskSpec, model_output, task_spec
+from expflow.config.component_specs import TaskSpec, model_output, task_spec
 from expflow.config.initial_weights import Init, init_conflicts
 from expflow.config.lightning_arguments import refused_arguments
 from expflow.config.merge import as_component, merge
@@ -243,32 +243,13 @@ def resolve_recipe(tree: Node, context: LoadingContext) -> Recipe | None:
     return Recipe(trainer=trainer, init=init, **filled)
 
 
-_OF_STEPS = (
-    "accumulate",
-    "callbacks",
-    "clip_norm",
-    "clip_value",
-    "compile",
-    "early_stopping",
-    "ema",
-    "image_sizes",
-    "sync_batchnorm",
-)
-"""Keys of the trainer that mean nothing where no network takes steps."""
-
-
 def _check_trainer(task: TaskSpec, trainer: Trainer | None, tree: Node, context: LoadingContext) -> None:
     """What of the trainer a task does not go with is a problem."""
     if trainer is None:
         return
-    if task.never_accumulates and trainer.accumulate > 1:
-        context.refuse(_place_of(tree, "trainer.accumulate"), "trainer.accumulate", task.never_accumulates)
-    if task.fits_train_alone and trainer.fit_on != "train":
-        context.refuse(_place_of(tree, "trainer.fit_on"), "trainer.fit_on", task.fits_train_alone)
-    if task.runner == FITTING_RUNNER:
-        usual = Trainer()
-        for key in (name for name in _OF_STEPS if getattr(trainer, name) != getattr(usual, name)):
-            why = f"changes nothing: {task.name} is fitted once, without steps"
+    usual = Trainer()
+    for key, why in task.trainer_conflicts().items():
+        if getattr(trainer, key) != getattr(usual, key):
             context.refuse(_place_of(tree, f"trainer.{key}"), f"trainer.{key}", why)
 
 

@@ -33,12 +33,16 @@ class CLIPTaskSpec(PenalisedTaskSpec):
     )
     main_metric: ClassVar[str] = "val/r1"
     needs: ClassVar[ModelOutput] = "embeddings"
-    never_accumulates: ClassVar[str] = (
-        "the loss compares the pairs of a batch with each other, so several small batches make another loss than one"
-        " large one; remove it, and raise the data's batch_size"
-    )
 
     samples: int = samples_field()
+
+    def trainer_conflicts(self) -> Mapping[str, str]:
+        """Accumulated batches."""
+        why = (
+            "the loss compares the pairs of a batch with each other, so several small batches make another loss than"
+            " one large one; remove it, and raise the data's batch_size"
+        )
+        return {"accumulate": why}
 
     def conflicts(self, slots: Mapping[str, Any], init: Any) -> Iterable[tuple[str, str]]:
         """MixUp and CutMix, a probe's kept features, and a last batch in which there are fewer pairs to compare."""

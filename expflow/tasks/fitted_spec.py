@@ -8,6 +8,19 @@ from typing import Any, ClassVar
 from expflow.config.component_specs import FITTING_RUNNER, TaskSpec
 from expflow.config.spec import UserComponent
 
+OF_STEPS = (
+    "accumulate",
+    "callbacks",
+    "clip_norm",
+    "clip_value",
+    "compile",
+    "early_stopping",
+    "ema",
+    "image_sizes",
+    "sync_batchnorm",
+)
+"""Keys of the trainer that mean nothing where no network takes steps."""
+
 
 class FittedSpec(TaskSpec):
     """Base of tasks that name the class of an image and are fitted once; no task by itself.
@@ -19,6 +32,10 @@ class FittedSpec(TaskSpec):
     metrics: ClassVar[tuple[str, ...]] = ("loss", "top1", "top5")
     main_metric: ClassVar[str] = "val/top1"
     learns_classes: ClassVar[bool] = True
+
+    def trainer_conflicts(self) -> Mapping[str, str]:
+        """All that is about steps."""
+        return dict.fromkeys(OF_STEPS, f"changes nothing: {self.name} is fitted once, without steps")
 
     def conflicts(self, slots: Mapping[str, Any], init: Any) -> Iterable[tuple[str, str]]:
         """Loaders of the user's, and random changes of training images."""

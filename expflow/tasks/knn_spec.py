@@ -20,9 +20,6 @@ class KnnSpec(FittedSpec):
     build: ClassVar[str] = "expflow.tasks.knn:build"
     slots: ClassVar[frozenset[str]] = frozenset({"data", "model"})
     needs: ClassVar[ModelOutput] = "scores"
-    fits_train_alone: ClassVar[str] = (
-        "the kNN probe keeps the features of train, and val is what it is measured on; leave it out"
-    )
 
     neighbours: int = identity(
         20, description="k: how many of the nearest training images have a vote.", ge=1, le=10_000
@@ -34,6 +31,11 @@ class KnnSpec(FittedSpec):
     temperature: float = identity(
         0.07, description="tau of exponential votes: the smaller, the more the nearest neighbours count.", gt=0
     )
+
+    def trainer_conflicts(self) -> Mapping[str, str]:
+        """What :class:`FittedSpec` refuses, and val among the training images."""
+        why = "the kNN probe keeps the features of train, and val is what it is measured on; leave it out"
+        return {**super().trainer_conflicts(), "fit_on": why}
 
     def conflicts(self, slots: Mapping[str, Any], init: Any) -> Iterable[tuple[str, str]]:
         """What :class:`FittedSpec` refuses, parts of ``init`` that are about training, and too few images."""

@@ -59,7 +59,18 @@ def test_a_wrong_value_is_told_what_is_right_and_where(text, message):
 
 
 @pytest.mark.parametrize(
-    "key", ["accumulate: 2", "clip_norm: 1", "compile: true", "early_stopping: {}", "ema: 0.9", "sync_batchnorm: true"]
+    "key",
+    [
+        "accumulate: 2",
+        'callbacks: ["pytorch_lightning.callbacks:LearningRateMonitor"]',
+        "clip_norm: 1",
+        "clip_value: 1",
+        "compile: true",
+        "early_stopping: {}",
+        "ema: 0.9",
+        "image_sizes: [[0, 8]]",
+        "sync_batchnorm: true",
+    ],
 )
 def test_a_key_about_steps_is_refused_where_a_task_is_fitted_once(tmp_path, key):
     file = tmp_path / "x.yaml"
