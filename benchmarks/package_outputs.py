@@ -120,6 +120,25 @@ def difference(first: Tensor, second: Tensor) -> float:
     return float((first - second).detach().abs().max())
 
 
+CLIP_NAMES = {
+    "^log_scale": "logit_scale",
+    r"^image\.head": "visual_projection",
+    r"^text\.projection": "text_projection",
+    r"^image\.cls": "vision_model.embeddings.class_embedding",
+    r"^image\.patches\.projection": "vision_model.embeddings.patch_embedding",
+    r"^image\.positions\.table_tw": "vision_model.embeddings.position_embedding.weight",
+    r"^image\.first": "vision_model.pre_layrnorm",
+    r"^image\.norm\b": "vision_model.post_layernorm",
+    r"^image\.layers": "vision_model.encoder.layers",
+    r"^text\.table": "text_model.embeddings.token_embedding",
+    r"^text\.positions\.table_tw": "text_model.embeddings.position_embedding.weight",
+    r"^text\.norm\b": "text_model.final_layer_norm",
+    r"^text\.blocks": "text_model.encoder.layers",
+    r"\.norm(\d)": r".layer_norm\1",
+}
+"""Parts of our CLIP, as regular expressions, and what the package calls them."""
+
+
 def clip() -> None:
     """The two towers of CLIP, and its loss."""
     from transformers import CLIPConfig, CLIPModel
@@ -146,24 +165,7 @@ def clip() -> None:
     theirs = CLIPModel(CLIPConfig(text_config=text_config, vision_config=vision, projection_dim=EMBEDDING))
     theirs.text_model.final_layer_norm.eps = task.model.text.norm.eps
     layer = {ours: name if "mlp" in name else f"self_attn.{name}" for ours, name in LAYER.items()}
-    names = {
-        "^log_scale": "logit_scale",
-        r"^image\.head": "visual_projection",
-        r"^text\.projection": "text_projection",
-        r"^image\.cls": "vision_model.embeddings.class_embedding",
-        r"^image\.patches\.projection": "vision_model.embeddings.patch_embedding",
-        r"^image\.positions\.table_tw": "vision_model.embeddings.position_embedding.weight",
-        r"^image\.first": "vision_model.pre_layrnorm",
-        r"^image\.norm\b": "vision_model.post_layernorm",
-        r"^image\.layers": "vision_model.encoder.layers",
-        r"^text\.table": "text_model.embeddings.token_embedding",
-        r"^text\.positions\.table_tw": "text_model.embeddings.position_embedding.weight",
-        r"^text\.norm\b": "text_model.final_layer_norm",
-        r"^text\.blocks": "text_model.encoder.layers",
-        r"\.norm(\d)": r".layer_norm\1",
-        **layer,
-        "o_proj": "out_proj",
-    }
+    names = {**CLIP_NAMES, **layer, "o_proj": "out_proj"}
     table = "text_model.embeddings.token_embedding.weight"
 
     def rename(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
