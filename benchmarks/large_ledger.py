@@ -76,13 +76,15 @@ def make_ledger(folder: Path, trials: int, reports: int) -> None:
         TrialEndedMessage,
     )
     from expflow.sweep.plan import make_plan
+    from expflow.tracking.store import resolve_uri
 
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{NAME}.yaml"
     file.write_text(EXPERIMENT.format(trials=trials, reports=reports))
     noise = random.Random(0)
     plan = make_plan(file, storage=folder / "runs")
-    with open_sweep(plan, tracking="") as conductor:
+    # The address is a part of what a driver is asked: with another one the next command would be a driver of its own.
+    with open_sweep(plan, tracking=resolve_uri(folder / "runs", environ={})) as conductor:
         while (attempt := conductor.propose()) is not None:
             trial = attempt.planned.trial
             value = float(attempt.planned.values["task.value"])
