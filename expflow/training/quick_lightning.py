@@ -3,10 +3,11 @@
 Lightning calls some twenty-five hooks in a training step. Around each it formats two texts for a log and a profiler
 that are off, and stores the hook's name in the module twice through torch's checks for parameters; before each step and
 in each ``self.log`` it reads the signature of ``training_step``; each ``self.log`` moves the whole metric to the device
-that it is on; and it asks some fifteen times for the Trainer's stage, each time by the lower-case texts of two members
-of an enumeration. Between the loop and the optimizer's step lie ten methods of module, strategy, precision and the
-optimizer's wrapper that only call the next one, a division of the loss by one, and a clipping of gradients to any size.
-Of a step of a few milliseconds that is some percent.
+that it is on; three times a batch it compares the code of both modules' hooks with its own; and it asks some fifteen
+times for the Trainer's stage, each time by the lower-case texts of two members of an enumeration. Between the loop and
+the optimizer's step lie ten methods of module, strategy, precision and the optimizer's wrapper that only call the next
+one, a division of the loss by one, and a clipping of gradients to any size. Of a step of a few milliseconds that is
+some percent.
 
 The functions are Lightning's private ones. Each is replaced only where its source is the one that the replacement was
 written for, so another version of Lightning runs as it is, only slower; ``tests/training/test_quick_lightning.py``
@@ -24,7 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from lightning_utilities.core.enums import StrEnum
 from pytorch_lightning import LightningModule, Trainer
@@ -36,6 +37,7 @@ from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
 from pytorch_lightning.plugins import Precision
 from pytorch_lightning.strategies import SingleDeviceStrategy, Strategy
 from pytorch_lightning.trainer import call
+from pytorch_lightning.trainer.connectors.data_connector import _DataHookSelector
 from pytorch_lightning.trainer.connectors.logger_connector import result
 from pytorch_lightning.utilities import signature_utils
 from torch import Tensor
@@ -51,6 +53,7 @@ _move_metric: Callable[..., Any] = result._ResultMetric.to
 _same_text: Callable[..., bool] = StrEnum.__eq__
 _optimize: Callable[..., dict[str, Any]] = _AutomaticOptimization.run
 _accumulates: Callable[..., bool] = _TrainingEpochLoop._should_accumulate
+_owner_of_hook: Callable[..., Any] = _DataHookSelector.get_instance
 _NAME = "_current_fx_name"
 """Where a module holds the name of the hook that runs, which ``self.log`` asks for."""
 
@@ -84,7 +87,7 @@ def _call_callback_hooks(trainer: Trainer, hook_name: str, *args: Any, **kwargs:
     for callback in callbacks:
         hook = getattr(callback, hook_name)
         if callable(hook):
-            hook(trainer, trainer.lightning_module, *args, **kwargs)
+            hook(trainer, module, *args, **kwargs)
     attributes[_NAME] = before
 
 
@@ -129,6 +132,17 @@ def _same_member(member: StrEnum, other: object) -> bool:
     return member is other or _same_text(member, other)
 
 
+def _hook_owner(selector: _DataHookSelector, hook_name: str) -> Any:
+    """Whose hook for batches is called, the data module's or the module's; each pair of classes is looked at once."""
+    module, data = selector.model, selector.datamodule
+    if data is None or hook_name in module.__dict__ or hook_name in data.__dict__:
+        return _owner_of_hook(selector, hook_name)
+    known, classes = selector.__dict__.setdefault("_known_owners", {}), (hook_name, type(module), type(data))
+    if classes not in known:
+        known[classes] = _owner_of_hook(selector, hook_name) is data
+    return data if known[classes] else module
+
+
 def _should_accumulate(loop: Any) -> bool:
     """Whether the gradients of this batch wait for those of the next."""
     return loop.trainer.accumulate_grad_batches != 1 and _accumulates(loop)
@@ -145,7 +159,7 @@ def _overrides_none(module: type[LightningModule]) -> bool:
 
 def _is_plain(loop: _AutomaticOptimization, trainer: Any, module: LightningModule) -> bool:
     """Whether forward, backward and the optimizer's step are torch's alone."""
-    strategy = trainer.strategy
+    strategy, kind = trainer.strategy, cast(Any, type(module))  # to mypy a class of modules is not hashable
     wrapper = strategy._lightning_optimizers[0]
     return (
         type(strategy) is SingleDeviceStrategy
@@ -156,7 +170,7 @@ def _is_plain(loop: _AutomaticOptimization, trainer: Any, module: LightningModul
         and not loop._skip_backward
         and wrapper._on_before_step is do_nothing_closure
         and wrapper._on_after_step is do_nothing_closure
-        and _overrides_none(type(module))
+        and _overrides_none(kind)
         and module.__dict__.keys().isdisjoint(_PASSED_THROUGH)
     )
 
@@ -258,9 +272,15 @@ REPLACEMENTS = (
     Replacement(training_epoch_loop, "is_param_in_hook_signature", _takes, _takes_parameter, "6bd4f22c778d7ccc"),
     Replacement(core_module, "is_param_in_hook_signature", _takes, _takes_parameter, "6bd4f22c778d7ccc"),
     Replacement(StrEnum, "__eq__", _same_text, _same_member, "725f281057c839f6"),
+    Replacement(_DataHookSelector, "get_instance", _owner_of_hook, _hook_owner, "3abe90f0b162ec28"),
     Replacement(_TrainingEpochLoop, "_should_accumulate", _accumulates, _should_accumulate, "5482f0c6d473fd66"),
     Replacement(
-        _AutomaticOptimization, "run", _optimize, _run_optimization, "", passed_over=_BETWEEN_LOOP_AND_OPTIMIZER
+        _AutomaticOptimization,
+        "run",
+        _optimize,
+        _run_optimization,
+        "882cad17a508fad6",
+        passed_over=_BETWEEN_LOOP_AND_OPTIMIZER,
     ),
     Replacement(result._ResultMetric, "to", _move_metric, _moved_metric, "f45ccd7696961427"),
 )

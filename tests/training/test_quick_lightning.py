@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.profilers import SimpleProfiler
 from pytorch_lightning.trainer import call
@@ -74,12 +74,14 @@ class Watch(Callback):
         pl_module.note("callback on_validation_epoch_end")
 
 
-def fitted(*, quick: bool, profiler: Any = None) -> tuple[Module, dict[str, float]]:
+def fitted(
+    *, quick: bool, profiler: Any = None, kind: type[Module] = Module, **options: Any
+) -> tuple[Module, dict[str, float]]:
     """A module after two epochs, and what it logged."""
     torch.manual_seed(0)
-    module, loader = Module(), DataLoader(TensorDataset(torch.arange(10.0).reshape(5, 2)), batch_size=2)
+    module, loader = kind(), DataLoader(TensorDataset(torch.arange(10.0).reshape(5, 2)), batch_size=2)
     arguments = quiet_arguments(TrialLogger(), [Watch()]) | {"profiler": profiler or NoOpProfiler()}
-    trainer = Trainer(max_epochs=2, accelerator="cpu", **arguments)
+    trainer = Trainer(max_epochs=2, accelerator="cpu", **arguments, **options)
     if quick:
         with quick_steps(trainer):
             trainer.fit(module, loader, loader)
@@ -96,6 +98,115 @@ def test_hooks_metrics_and_weights_are_lightnings() -> None:
     assert slow_metrics.keys() >= {"loss", "both_step", "both_epoch", "largest", "mean", "val", "from_callback"}
     assert quick._current_fx_name == slow._current_fx_name
     assert torch.equal(quick.layer.weight, slow.layer.weight)
+
+
+class OwnBackward(Module):
+    def backward(self, loss: Tensor, *arguments: Any, **named: Any) -> None:
+        self.note("backward")
+        (loss * 2).backward()
+
+
+class OwnStep(Module):
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        self.note("optimizer_step")
+        optimizer_closure()
+        if batch_idx:
+            optimizer.step()
+
+
+class OwnClipping(Module):
+    def configure_gradient_clipping(self, optimizer: Any, *arguments: Any, **named: Any) -> None:
+        self.note("configure_gradient_clipping")
+        self.clip_gradients(optimizer, gradient_clip_val=0.01, gradient_clip_algorithm="value")
+
+
+class SkipsABatch(Module):
+    def training_step(self, batch: Any) -> Tensor:
+        loss = super().training_step(batch)
+        return None if batch[0][0, 0] == 0 else loss  # type: ignore[return-value]  # Lightning then steps without it
+
+
+class MoreThanTheLoss(Module):
+    def training_step(self, batch: Any) -> Any:
+        return {"loss": super().training_step(batch), "more": 1}
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.note(f"{outputs}")
+
+
+class ManyClosures(Module):
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.LBFGS(self.parameters(), lr=0.1, max_iter=3)
+
+
+class LogsEverywhere(Module):
+    def on_before_backward(self, loss: Tensor) -> None:
+        self.log("before_backward", loss)
+
+    def on_after_backward(self) -> None:
+        self.note("on_after_backward")
+        self.layer.weight.grad.mul_(2)  # type: ignore[union-attr]
+
+    def on_before_zero_grad(self, optimizer: Any) -> None:
+        self.note("on_before_zero_grad")
+
+    def on_train_start(self) -> None:
+        self.layer.weight.register_hook(lambda gradient: self.note("gradient"))
+
+
+KINDS = [OwnBackward, OwnStep, OwnClipping, SkipsABatch, MoreThanTheLoss, ManyClosures, LogsEverywhere]
+OPTIONS: list[dict[str, Any]] = [
+    {"gradient_clip_val": 0.01},
+    {"accumulate_grad_batches": 2},
+    {"precision": "bf16-mixed"},
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [*((kind, {}) for kind in KINDS), *((Module, options) for options in OPTIONS)]
+)
+def test_what_a_module_or_a_trainer_changes_of_a_step_is_done(kind: type[Module], options: dict[str, Any]) -> None:
+    (slow, slow_metrics), (quick, quick_metrics) = (
+        fitted(quick=quick, kind=kind, **options) for quick in (False, True)
+    )
+    assert quick.hooks == slow.hooks
+    assert quick_metrics == slow_metrics
+    assert torch.equal(quick.layer.weight, slow.layer.weight)
+
+
+class Halves(LightningDataModule):
+    """Halves what it loads as it goes to the device."""
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(TensorDataset(torch.ones(4, 2)), batch_size=2)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return [part / 2 for part in batch]
+
+
+class Adds(Module):
+    """Adds to batches as they go to the device, where its data do not, too."""
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return [part + 1 for part in batch]
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        raise AssertionError("that of the data is called")
+
+    def training_step(self, batch: Any) -> Tensor:
+        self.note(f"{batch[0].tolist()}")
+        return super().training_step(batch)
+
+
+def test_hooks_for_batches_are_the_data_modules_or_the_modules() -> None:
+    def fitted() -> list[tuple[str, str | None]]:
+        module, arguments = Adds(), quiet_arguments(TrialLogger(), []) | {"profiler": NoOpProfiler()}
+        trainer = Trainer(max_epochs=1, accelerator="cpu", **arguments)
+        with quick_steps(trainer):
+            trainer.fit(module, datamodule=Halves())
+        return module.hooks
+
+    assert fitted().count((f"{[[1.0, 1.0]] * 2}", "training_step")) == 2
 
 
 def test_all_of_it_fits_the_lightning_that_is_installed() -> None:
