@@ -29,6 +29,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  if UV_HTTP_TIMEOUT=10 UV_HTTP_RETRIES=0 $(INSTALL) --dry-run --torch-backend=cpu torch torchvision 2>/dev/null; \
 	  then torch=--torch-backend=cpu; else echo "no CPU-only torch fits constraints.txt here: taking the usual one" >&2; fi; \
 	fi; $(INSTALL) $$torch -e '.[dev]'
+	@$(BIN)/python -m compileall -q expflow
 	@touch $@
 
 demo: $(STAMP) ## sweep plain and residual networks of four depths over real digits, and answer the question

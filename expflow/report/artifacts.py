@@ -13,7 +13,7 @@ from pathlib import Path
 from expflow.events import ArtifactWritten
 from expflow.files import PNG_SIGNATURE
 from expflow.ledger.state import SweepState, TrialState
-from expflow.report.costs import quantity
+from expflow.report import formatting
 from expflow.report.formatting import plural, trial_label
 from expflow.report.leaderboard import rank_configs, selected_row
 from expflow.report.text_table import TableColumn, TextTable
@@ -202,8 +202,8 @@ def _images(
         source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
         images.append(ArtifactImage(_title(trial, artifact), source, artifact.path))
     if left:
-        size = quantity(sum(artifact.size for artifact in left), "B")
-        limit = quantity(IMAGE_BYTES, "B")
+        size = formatting.size(sum(artifact.size for artifact in left))
+        limit = formatting.size(IMAGE_BYTES)
         notes.append(
             f"{plural(len(left), 'further image')} of {size} in all: a page holds at most {limit} of images. "
             "`expflow show NAME/ID` lists a trial's files."
@@ -218,7 +218,7 @@ def _tables(
     for trial, artifact in written:
         try:
             if artifact.size > TABLE_BYTES:
-                raise ArtifactUnreadable(f"is not shown: it has more than {quantity(TABLE_BYTES, 'B')}")
+                raise ArtifactUnreadable(f"is not shown: it has more than {formatting.size(TABLE_BYTES)}")
             table, left_out = _parse_csv(read_artifact(folder, artifact))
         except ArtifactUnreadable as error:
             notes.append(f"{_title(trial, artifact)}: {artifact.path} {error}.")
