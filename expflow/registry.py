@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from expflow.errors import UnknownName, UserError
+from expflow.garbage import nothing_collected
 from expflow.lightning_alias import unify_lightning
 
 HOOKS_VARIABLE = "EXPFLOW_HOOKS"
@@ -37,7 +38,8 @@ def load_dotted(path: str) -> Any:
     """
     unify_lightning()
     module, _, name = path.partition(":")
-    value: Any = importlib.import_module(module)
+    with nothing_collected():
+        value: Any = importlib.import_module(module)
     for part in name.split("."):
         value = getattr(value, part)
     return value

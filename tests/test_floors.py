@@ -18,6 +18,7 @@ FLOORS: dict[str, tuple[int, str]] = {
     "errors": (0, "base"),
     "events": (0, "base"),
     "files": (0, "base"),
+    "garbage": (0, "base"),
     "metrics": (0, "base"),
     "pareto": (0, "base"),
     "event_kinds": (0, "base"),

@@ -7,16 +7,15 @@ and reported. Everything else that does not read, is out of order or is missing,
 
 from __future__ import annotations
 
-import gc
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from expflow.errors import LedgerDamaged, LedgerTooNew, SealDamaged
 from expflow.events import Event
+from expflow.garbage import nothing_collected
 from expflow.ledger.header import Continuation, Header, epoch_of
 from expflow.ledger.records import Cursor, DecodedLine, Line, Record, TornRecord, damaged, decode
 from expflow.ledger.seal import DigestCounter, SegmentDigest, digest_of
@@ -112,18 +111,6 @@ def _present(segments: Segments) -> tuple[Sequence[int], LedgerDamaged | None]:
         return range(1, error.whole[0] + 1), error
 
 
-@contextmanager
-def _garbage_left() -> Iterator[None]:
-    """In the body nothing looks for garbage: a state keeps what it is made of, and the search costs a fifth of it."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
 def load_state(folder: Path, *, torn: list[TornRecord] | None = None) -> SweepState:
     """What an experiment's ledger adds up to.
 
@@ -137,7 +124,7 @@ def load_state(folder: Path, *, torn: list[TornRecord] | None = None) -> SweepSt
     """
     state = SweepState()
     try:
-        with _garbage_left():
+        with nothing_collected():  # a state keeps what it is made of
             return fold(condensed(folder, torn=torn), state)
     except SealDamaged:
         raise  # of what is whole it says nothing

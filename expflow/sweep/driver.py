@@ -17,6 +17,7 @@ from expflow.config.component_specs import MODULE_RUNNERS
 from expflow.config.identity import folder_name
 from expflow.errors import GangsLost, Interrupted, StaleDriver
 from expflow.events import DriverStopped
+from expflow.garbage import nothing_collected
 from expflow.ledger.header import Header
 from expflow.ledger.reader import condensed, exists, last_event, load_state, read, unfinished_end
 from expflow.ledger.state import StateLine, SweepState
@@ -267,7 +268,7 @@ def _import_ray(plan: Plan) -> None:
     """Import Ray, which costs a second that a sweep with nothing left to do must not pay."""
     logging.getLogger("ray.widgets.util").setLevel(logging.ERROR)
     alone = not cluster_address(plan.site.ray)
-    with environment_with(on_loopback() if alone else {}):
+    with environment_with(on_loopback() if alone else {}), nothing_collected():
         importlib.import_module("expflow.sweep.ray_runner")
 
 

@@ -26,6 +26,7 @@ from expflow.config.identity import dump
 from expflow.data.stores.signed_urls import keep_queries
 from expflow.errors import LedgerDamaged, Preempted, StorageUnreachable
 from expflow.files import redact_file
+from expflow.garbage import nothing_collected
 from expflow.redaction import remember_secrets
 from expflow.storage.trial_folder import TrialSender
 from expflow.sweep.assignment import Assignment, GangShape, RankPlace, rank_file
@@ -87,8 +88,9 @@ class Rank:
 
     def warm_up(self) -> None:
         """Import what trials need."""
-        for module in self._shape.warm:
-            importlib.import_module(module)
+        with nothing_collected():
+            for module in self._shape.warm:
+                importlib.import_module(module)
 
     def become(self, rank: int, ranks: int) -> None:
         """Take another place, before a gang of other ranks meets.

@@ -8,12 +8,12 @@ Ray without it is shut down before the driver goes on.
 
 from __future__ import annotations
 
-import gc
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+
+from expflow.garbage import nothing_collected
 
 _CLOSING: list[threading.Thread] = []
 
@@ -25,7 +25,7 @@ def shut_down_meanwhile(shutdown: Callable[[], None]) -> None:
         shutdown: Does it, and returns when it is done.
     """
     thread = threading.Thread(target=shutdown, name="ray-shutdown")
-    with _nothing_collected():
+    with nothing_collected():  # references in cycles would be let go by whichever thread allocates next
         if not holds_worker():
             shutdown()
             return
@@ -39,18 +39,6 @@ def holds_worker() -> bool:
     """Whether this process has Ray's worker in it; without importing Ray, which a process may do without."""
     module = sys.modules.get("ray._private.worker")
     return module is not None and hasattr(module.global_worker, "core_worker")
-
-
-@contextmanager
-def _nothing_collected() -> Iterator[None]:
-    # References in cycles would be let go by whichever thread allocates next.
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def wait_for_shutdown() -> None:

@@ -26,6 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from expflow.garbage import nothing_collected
 from expflow.training.allocator import keep_freed_memory, share_heaps
 from expflow.training.template.forked import answer_call, become_worker, differences, installed_path
 from expflow.training.template.process import BACKLOG
@@ -118,12 +119,13 @@ class Template:
             In a fork, its task; in the template, None.
         """
         for stage in STAGES:
-            for module in stage:
-                importlib.import_module(module)
+            with nothing_collected():  # not what follows: a fork would go on without
+                for module in stage:
+                    importlib.import_module(module)
             if (task := self._accept_waiting(0.0)) is not None or self.over:
                 return task
         for module in OF_WORKERS:
-            with contextlib.suppress(ImportError):
+            with nothing_collected(), contextlib.suppress(ImportError):
                 importlib.import_module(module)
         _check_forkable()
         gc.collect()

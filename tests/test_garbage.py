@@ -1,0 +1,47 @@
+"""Nobody looks for garbage in a body, and afterwards everybody who did looks again."""
+
+from __future__ import annotations
+
+import gc
+import threading
+
+import pytest
+
+from expflow.garbage import nothing_collected
+
+
+def test_python_looks_again_after_the_body_and_after_an_error() -> None:
+    with nothing_collected(), nothing_collected():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    with pytest.raises(KeyError), nothing_collected():
+        raise KeyError
+    assert gc.isenabled()
+
+
+def test_who_had_switched_it_off_finds_it_off() -> None:
+    gc.disable()
+    try:
+        with nothing_collected():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_a_body_that_ends_leaves_those_of_other_threads_alone() -> None:
+    inside, leave = threading.Event(), threading.Event()
+
+    def body() -> None:
+        with nothing_collected():
+            inside.set()
+            leave.wait()
+
+    thread = threading.Thread(target=body)
+    with nothing_collected():
+        thread.start()
+        inside.wait()
+    assert not gc.isenabled()
+    leave.set()
+    thread.join()
+    assert gc.isenabled()
