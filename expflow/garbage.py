@@ -1,8 +1,7 @@
 """When Python looks for references in cycles that nobody holds.
 
 It looks whenever some hundred objects more have been made, and then at times through all of them. While objects are
-made that all stay, as in an import, that finds nothing: of the five seconds in which torch and Lightning are imported
-it takes one.
+made that all stay, as in an import of torch and Lightning, that finds nothing and takes a good part of the time.
 """
 
 from __future__ import annotations
