@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import threading
+from pathlib import Path
 
 import pytest
 
 from expflow.garbage import nothing_collected
+from expflow.registry import load_dotted
 
 
 def test_python_looks_again_after_the_body_and_after_an_error() -> None:
@@ -45,3 +47,13 @@ def test_a_body_that_ends_leaves_those_of_other_threads_alone() -> None:
     leave.set()
     thread.join()
     assert gc.isenabled()
+
+
+def test_a_users_module_may_switch_it_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "switches_off.py").write_text("import gc\ngc.disable()\nNAME = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        assert load_dotted("switches_off:NAME") == 1
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
