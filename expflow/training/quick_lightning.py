@@ -157,7 +157,7 @@ def _overrides_none(module: type[LightningModule]) -> bool:
     return all(getattr(module, name) is getattr(LightningModule, name) for name in _PASSED_THROUGH)
 
 
-def _is_plain(loop: _AutomaticOptimization, trainer: Any, module: LightningModule) -> bool:
+def _is_plain(loop: _AutomaticOptimization, trainer: Any, module: LightningModule, optimizer: Optimizer) -> bool:
     """Whether forward, backward and the optimizer's step are torch's alone."""
     strategy, kind = trainer.strategy, cast(Any, type(module))  # to mypy a class of modules is not hashable
     wrapper = strategy._lightning_optimizers[0]
@@ -168,6 +168,7 @@ def _is_plain(loop: _AutomaticOptimization, trainer: Any, module: LightningModul
         and trainer.accumulate_grad_batches == 1
         and not trainer.gradient_clip_val
         and not loop._skip_backward
+        and wrapper._optimizer is optimizer
         and wrapper._on_before_step is do_nothing_closure
         and wrapper._on_after_step is do_nothing_closure
         and _overrides_none(kind)
@@ -181,7 +182,7 @@ def _run_optimization(
     """A step of the optimizer, in whose closure are forward and backward."""
     trainer: Any = loop.trainer
     module = trainer.lightning_module
-    if not _is_plain(loop, trainer, module):
+    if not _is_plain(loop, trainer, module, optimizer):
         return _optimize(loop, optimizer, batch_idx, kwargs)
     forward, backward = partial(_training_step, module, kwargs), partial(_backward, trainer, module)
     closure = Closure(forward, backward, loop._make_zero_grad_fn(batch_idx, optimizer))

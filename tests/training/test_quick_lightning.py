@@ -10,6 +10,7 @@ import pytest
 import torch
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.profilers import SimpleProfiler
 from pytorch_lightning.trainer import call
 from torch import Tensor, nn
@@ -55,10 +56,6 @@ class Module(LightningModule):
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         self.note("on_before_optimizer_step")
 
-    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
-        self.note("optimizer_zero_grad")
-        super().optimizer_zero_grad(epoch, batch_idx, optimizer)
-
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
@@ -93,11 +90,22 @@ def fitted(
 def test_hooks_metrics_and_weights_are_lightnings() -> None:
     (slow, slow_metrics), (quick, quick_metrics) = fitted(quick=False), fitted(quick=True)
     assert quick.hooks == slow.hooks
-    assert {hook for hook, _ in quick.hooks} >= {"training_step", "optimizer_zero_grad", "callback on_train_batch_end"}
+    assert {hook for hook, _ in quick.hooks} >= {
+        "training_step",
+        "on_before_optimizer_step",
+        "callback on_train_batch_end",
+    }
     assert quick_metrics == slow_metrics
     assert slow_metrics.keys() >= {"loss", "both_step", "both_epoch", "largest", "mean", "val", "from_callback"}
     assert quick._current_fx_name == slow._current_fx_name
     assert torch.equal(quick.layer.weight, slow.layer.weight)
+
+
+class OwnZeroGrad(Module):
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
+        self.note("optimizer_zero_grad")
+        if batch_idx:
+            super().optimizer_zero_grad(epoch, batch_idx, optimizer)
 
 
 class OwnBackward(Module):
@@ -139,6 +147,12 @@ class ManyClosures(Module):
         return torch.optim.LBFGS(self.parameters(), lr=0.1, max_iter=3)
 
 
+class WrapsItsOptimizer(Module):
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        wrapped: Any = LightningOptimizer(super().configure_optimizers())
+        return wrapped
+
+
 class LogsEverywhere(Module):
     def on_before_backward(self, loss: Tensor) -> None:
         self.log("before_backward", loss)
@@ -154,7 +168,17 @@ class LogsEverywhere(Module):
         self.layer.weight.register_hook(lambda gradient: self.note("gradient"))
 
 
-KINDS = [OwnBackward, OwnStep, OwnClipping, SkipsABatch, MoreThanTheLoss, ManyClosures, LogsEverywhere]
+KINDS = [
+    OwnZeroGrad,
+    OwnBackward,
+    OwnStep,
+    OwnClipping,
+    SkipsABatch,
+    MoreThanTheLoss,
+    ManyClosures,
+    WrapsItsOptimizer,
+    LogsEverywhere,
+]
 OPTIONS: list[dict[str, Any]] = [
     {"gradient_clip_val": 0.01},
     {"accumulate_grad_batches": 2},
@@ -172,6 +196,21 @@ def test_what_a_module_or_a_trainer_changes_of_a_step_is_done(kind: type[Module]
     assert quick.hooks == slow.hooks
     assert quick_metrics == slow_metrics
     assert torch.equal(quick.layer.weight, slow.layer.weight)
+
+
+@pytest.mark.parametrize(("kind", "steps"), [(Module, 6), (OwnZeroGrad, 0), (WrapsItsOptimizer, 0)])
+def test_only_where_nobody_changes_a_step_it_is_ours(
+    kind: type[Module], steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, calls = quick_lightning._training_step, list[Any]()
+
+    def counted(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return ours(*arguments)
+
+    monkeypatch.setattr(quick_lightning, "_training_step", counted)
+    fitted(quick=True, kind=kind)
+    assert len(calls) == steps
 
 
 class Halves(LightningDataModule):
