@@ -184,7 +184,7 @@ def _run_optimization(
     module = trainer.lightning_module
     if not _is_plain(loop, trainer, module, optimizer):
         return _optimize(loop, optimizer, batch_idx, kwargs)
-    forward, backward = partial(_training_step, module, kwargs), partial(_backward, trainer, module)
+    forward, backward = partial(_training_step, trainer, kwargs), partial(_backward, trainer, module)
     closure = Closure(forward, backward, loop._make_zero_grad_fn(batch_idx, optimizer))
 
     def forward_and_backward() -> Tensor | None:
@@ -203,11 +203,8 @@ def _run_optimization(
     return {} if outcome.loss is None else outcome.asdict()
 
 
-def _training_step(module: LightningModule, kwargs: OrderedDict[str, Any]) -> ClosureResult:
-    attributes = module.__dict__
-    before, attributes[_NAME] = attributes[_NAME], "training_step"
-    output = module.training_step(*kwargs.values())
-    attributes[_NAME] = before
+def _training_step(trainer: Trainer, kwargs: OrderedDict[str, Any]) -> ClosureResult:
+    output = _call_module_hook(trainer, "training_step", *kwargs.values())
     return ClosureResult(output) if isinstance(output, Tensor) else ClosureResult.from_training_step_output(output)
 
 

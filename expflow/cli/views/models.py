@@ -19,6 +19,7 @@ from expflow.cli.echo import echo
 from expflow.config.component_argument import parse_component
 from expflow.config.spec import Spec
 from expflow.errors import UserError
+from expflow.garbage import nothing_collected
 from expflow.registry import MODELS
 
 if TYPE_CHECKING:
@@ -135,18 +136,16 @@ def _in_passing() -> Iterator[None]:
     Next to nothing becomes garbage: there are no collections, and none at exit of what is there after the body. And
     timm has torch look for triton, the compiler for GPUs, which takes longer to import than a network to count.
     """
-    collecting, fresh = gc.isenabled(), not {"torch", "triton"} & sys.modules.keys()
-    gc.disable()
-    if fresh:
-        sys.modules["triton"] = None  # type: ignore[assignment] # how Python is told that there is no such module
-    try:
-        yield
-    finally:
+    fresh = not {"torch", "triton"} & sys.modules.keys()
+    with nothing_collected():
         if fresh:
-            del sys.modules["triton"]
-            gc.freeze()
-        if collecting:
-            gc.enable()
+            sys.modules["triton"] = None  # type: ignore[assignment] # how Python is told that there is no such module
+        try:
+            yield
+        finally:
+            if fresh:
+                del sys.modules["triton"]
+                gc.freeze()
 
 
 @dataclass(frozen=True)

@@ -124,9 +124,10 @@ class Template:
                     importlib.import_module(module)
             if (task := self._accept_waiting(0.0)) is not None or self.over:
                 return task
-        for module in OF_WORKERS:
-            with nothing_collected(), contextlib.suppress(ImportError):
-                importlib.import_module(module)
+        with nothing_collected():
+            for module in OF_WORKERS:
+                with contextlib.suppress(ImportError):
+                    importlib.import_module(module)
         _check_forkable()
         gc.collect()
         gc.freeze()  # what is here stays: a collection in a fork would copy its pages for nothing
