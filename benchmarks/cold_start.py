@@ -203,12 +203,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default=",".join(PARTS), help=f"parts, of {', '.join(PARTS)}")
     options = parser.parse_args()
+    parts = options.only.split(",")
+    if unknown := sorted(set(parts) - set(PARTS)):
+        parser.error(f"--only: there is no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
     with workplace() as folder:
         benchmark = Benchmark(folder)
         typed(expflow("data", "build", "one.yaml"), fresh(folder, "one.yaml", EXPERIMENT))  # data are no cold start
         for number in range(options.rounds):
             print(f"round {number + 1}", flush=True)
-            for part in options.only.split(","):
+            for part in parts:
                 getattr(benchmark, part)()
         print(json.dumps({"figures": list(figures(benchmark))}))
 
