@@ -21,7 +21,7 @@ said otherwise:
                         rank that imports by itself
     seconds_until_gone  from the prompt of the sweep until no process of it is left but MLflow's follower
 
-    python benchmarks/cold_start.py [--rounds 5] [--only tiny_sweep_s,train_s,…]
+    python benchmarks/cold_start.py [--rounds 5] [--only sweeps training …]
 """
 
 from __future__ import annotations
@@ -201,17 +201,14 @@ def main() -> None:
     """Measure, print, and end with one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", default=",".join(PARTS), help=f"parts, of {', '.join(PARTS)}")
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=list(PARTS))
     options = parser.parse_args()
-    parts = options.only.split(",")
-    if unknown := sorted(set(parts) - set(PARTS)):
-        parser.error(f"--only: there is no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
     with workplace() as folder:
         benchmark = Benchmark(folder)
         typed(expflow("data", "build", "one.yaml"), fresh(folder, "one.yaml", EXPERIMENT))  # data are no cold start
         for number in range(options.rounds):
             print(f"round {number + 1}", flush=True)
-            for part in parts:
+            for part in options.only:
                 getattr(benchmark, part)()
         print(json.dumps({"figures": list(figures(benchmark))}))
 
