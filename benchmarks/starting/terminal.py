@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import pty
 import secrets
@@ -14,6 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import expflow as package
 
 MARK = "COLD_START_RUN"
 """Variable by which all processes of one call are known, whoever their parent is by now."""
@@ -174,6 +177,12 @@ def _is_ray(entry: Path) -> bool:
 
 @contextmanager
 def workplace() -> Iterator[Path]:
-    """A folder for everything; a short path, since Ray's and our sockets lie below it."""
+    """A folder for everything; a short path, since Ray's and our sockets lie below it.
+
+    expflow and its peers are compiled before, as an installation does it: where PYTHONDONTWRITEBYTECODE is set, every
+    process would compile again what has changed since.
+    """
+    for sources in (Path(package.__file__).parent, Path(__file__).parents[1]):
+        compileall.compile_dir(sources, quiet=1)
     with tempfile.TemporaryDirectory(prefix="xc-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         yield Path(folder)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import matplotlib
@@ -56,9 +57,12 @@ def render_figure(figure: Figure, name: str, title: str, caption: str, alt: str)
         caption: What a reader must know.
         alt: What it shows, in words.
     """
-    png = _saved(figure, "png")
-    figure.set_layout_engine("none")  # laid out once is enough
-    return RenderedFigure(name, title, caption, alt, png, _saved(figure, "svg"))
+    with _settings():
+        engine = figure.get_layout_engine()
+        if engine is not None:  # else matplotlib would draw it twice for each file, the first time only to lay it out
+            engine.execute(figure)
+            figure.set_layout_engine(None)
+        return RenderedFigure(name, title, caption, alt, _saved(figure, "png"), _saved(figure, "svg"))
 
 
 def write_title(figure: Figure, title: str) -> None:
@@ -72,13 +76,21 @@ def write_title(figure: Figure, title: str) -> None:
     figure.suptitle(escape_mathtext("\n".join(lines)), fontsize=10, color=INK)
 
 
+@contextlib.contextmanager
+def _settings() -> Iterator[None]:
+    """What figures are rendered with: the same figure gives the same bytes, whatever a user's matplotlibrc says."""
+    same_bytes = matplotlib.rc_context({"svg.hashsalt": "expflow", "svg.fonttype": "path"})
+    no_layout = matplotlib.rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False})
+    with same_bytes, no_layout, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # a user's own letters draw as boxes
+        yield
+
+
 def _saved(figure: Figure, kind: str) -> bytes:
-    """The figure as a file's bytes, the same for the same figure: no date, and ids from a fixed salt."""
+    """The figure as a file's bytes, without a date."""
     buffer = io.BytesIO()
     metadata = {"Date": None, "Creator": "expflow"} if kind == "svg" else {"Software": "expflow"}
-    with matplotlib.rc_context({"svg.hashsalt": "expflow", "svg.fonttype": "path"}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # a user's own letters draw as boxes
-        figure.savefig(buffer, format=kind, dpi=_DPI, metadata=metadata)
+    figure.savefig(buffer, format=kind, dpi=_DPI, metadata=metadata)
     return buffer.getvalue()
 
 
@@ -111,7 +123,7 @@ def new_figure(width: float, height: float) -> Figure:
         width: In inches.
         height: In inches.
     """
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 

@@ -89,6 +89,8 @@ def panel_grid(grid: CurveGrid) -> tuple[Figure, list[Axes]]:
         axes.set_visible(index < len(grid.panels))
         style_axes(axes)
         axes.tick_params(labelbottom=index + grid.columns >= len(grid.panels))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_label_coords(0, 0)  # it has no label: no place needs to be looked for
     cells[0].xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1))  # shared by all
     figure.supxlabel(grid.axis, fontsize=10, color=INK)
     return figure, cells[: len(grid.panels)]
@@ -104,7 +106,8 @@ def _draw_panel(axes: Axes, panel: ConfigCurves, metrics: Sequence[str]) -> None
         for xs, ys in panel.broken.get(metric, ()):
             marker = "." if len(xs) == 1 else ""  # a line needs two points to be seen
             axes.plot(xs, ys, color=PALETTE[at], linestyle=":", linewidth=1.0, marker=marker)
-    axes.set_title(escape_mathtext(truncated(panel.label, 30)), fontsize=9, color=INK)
+    # y: where matplotlib would put it, too, but after it has looked where all ticks are, each time it lays out or draws
+    axes.set_title(escape_mathtext(truncated(panel.label, 30)), fontsize=9, color=INK, y=1.0)
 
 
 def _curve_limits(axes: Axes, values: Sequence[float]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from expflow.config.identity import dump_yaml, recipe_from_identity
 from expflow.errors import StorageUnwritable
 from expflow.files import unwritable_named, write_atomically
+from expflow.garbage import nothing_collected
 from expflow.ledger.state import SweepState
 from expflow.metrics import metric_value
 from expflow.plain_data import plain_data
@@ -69,14 +70,16 @@ def write_report(folder: Path, state: SweepState) -> ReportFiles:
         folder: The results folder.
         state: What its ledger adds up to.
     """
-    from expflow.report.charts.sections import chart_sections
-    from expflow.report.figures import draw_figures, draw_learning_curves  # matplotlib takes most of a second
+    with nothing_collected():
+        from expflow.report.charts.sections import chart_sections
+        from expflow.report.figures import draw_figures, draw_learning_curves  # matplotlib takes most of a second
 
     view = build_view(folder, state)
     html, data = folder / "report.html", folder / "report.json"
     importance = search_importance(rank_configs(state), header_of(state), known=data)
     charts = chart_sections(view, state, folder, importance)
-    declared, learning = draw_figures(view.figures), draw_learning_curves(view.learning)
+    with nothing_collected():  # a figure's parts stay until it is drawn
+        declared, learning = draw_figures(view.figures), draw_learning_curves(view.learning)
     names = tuple(figure.name for figure in (*declared, *learning))
     document = plain_data(report_document(view, state, folder, names, importance))
     pngs, unwritable = [folder / "figures" / f"{name}.png" for name in names], ""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, cast
 from urllib.parse import quote, unquote, urlsplit
 
 from expflow.errors import ExpflowError, ServerUnreachable
+from expflow.garbage import nothing_collected
 from expflow.redaction import public_address, redacted, remember_address
 from expflow.tracking.call_deadline import CALL_SECONDS, TimedClient
 
@@ -158,7 +159,7 @@ def connect(uri: str, call_seconds: Callable[[], float] = lambda: CALL_SECONDS) 
     Raises:
         ServerUnreachable: A SQLite file is none, or cannot be written.
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), nothing_collected():  # two seconds, a quarter of it to look for garbage
         warnings.simplefilter("ignore")  # of MLflow's own dependencies, at import: nothing that we could change
         from mlflow import MlflowClient
 
