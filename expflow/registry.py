@@ -20,6 +20,7 @@ from typing import Any
 from expflow.errors import UnknownName, UserError
 from expflow.garbage import nothing_collected
 from expflow.lightning_alias import unify_lightning
+from expflow.torchmetrics_imports import hold_back_imports
 
 HOOKS_VARIABLE = "EXPFLOW_HOOKS"
 """Environment variable; ``off`` leaves what installed packages bring along alone."""
@@ -38,6 +39,7 @@ def load_dotted(path: str) -> Any:
         AttributeError: It has no such name.
     """
     unify_lightning()
+    hold_back_imports()
     module, _, name = path.partition(":")
     own = module.partition(".")[0] == "expflow"
     with nothing_collected() if own else contextlib.nullcontext():  # a user's module may switch the search off

@@ -29,6 +29,7 @@ FLOORS: dict[str, tuple[int, str]] = {
     "version": (0, "base"),
     "hooks": (0, "base"),
     "lightning_alias": (0, "base"),
+    "torchmetrics_imports": (0, "base"),
     "intervals": (0, "base"),
     "redaction": (0, "base"),
     "architectures": (1, "parts"),

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from expflow.lightning_alias import unify_lightning
+from expflow.torchmetrics_imports import hold_back_imports
 
 ADVICE = 'put what only a script does under `if __name__ == "__main__":`'
 
@@ -36,6 +37,7 @@ def import_user_module(name: str) -> ModuleType:
         Exception: Whatever else the module raises.
     """
     unify_lightning()
+    hold_back_imports()
     try:
         with _exits_raised(), _argument_parsing_refused():
             return importlib.import_module(name)

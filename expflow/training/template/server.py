@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from expflow.garbage import nothing_collected
+from expflow.torchmetrics_imports import hold_back_imports
 from expflow.training.allocator import keep_freed_memory, share_heaps
 from expflow.training.template.forked import answer_call, become_worker, differences, installed_path
 from expflow.training.template.process import BACKLOG
@@ -268,6 +269,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     keep_freed_memory()
     share_heaps()
     _adopt_orphans()
+    hold_back_imports()
     with socket.socket(fileno=int(descriptor)) as listener:
         listener.listen(BACKLOG)  # again: who connects from now on is told this process's id
         template = Template(listener, sys.stdin.fileno())
