@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from expflow.events import Event
 from expflow.ledger import SweepState
 from expflow.report import ReportFiles, current_report, write_report
 from expflow.report.formatting import plural
+from expflow.report.page import import_drawing
 from expflow.storage.driver_session import session_of
 from expflow.sweep.driver import SweepResult
 from expflow.sweep.event_recorder import Observer
@@ -126,20 +128,24 @@ class TrackedRun:
             ExpflowError: What the runner raises; the ledger has what was done.
         """
         try:
-            result = self._run_the_rest(observers, on_open)
+            result = self._run_the_rest(observers, on_open, report=report)
             self._state = result.state
             return FinishedRun(result, write_report(self.plan.folder, result.state) if report else None)
         finally:
             wait_for_shutdown()  # of Ray, which went on beside the report
 
-    def _run_the_rest(self, observers: Sequence[Observer], on_open: Callable[[], None]) -> SweepResult:
+    def _run_the_rest(self, observers: Sequence[Observer], on_open: Callable[[], None], *, report: bool) -> SweepResult:
         exporters: list[SweepMetrics] = []
+        # For the report at the end; this process has nothing else to do until the first trial has begun.
+        drawing = [threading.Thread(target=import_drawing, name="import-drawing")] if report else []
 
         def export(event: Event, state: SweepState) -> None:
             for exporter in exporters:
                 exporter(event, state)
 
         def count_slots(slots: int) -> None:
+            while drawing:
+                drawing.pop().start()
             for exporter in exporters:
                 exporter.slots = slots
 

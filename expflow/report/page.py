@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,6 +61,13 @@ class ReportFiles:
     unwritable: str = ""
 
 
+def import_drawing() -> None:
+    """Import what a report is drawn with: half a second, most of it for matplotlib."""
+    with nothing_collected():
+        importlib.import_module("expflow.report.charts.sections")
+        importlib.import_module("expflow.report.figures")
+
+
 def write_report(folder: Path, state: SweepState) -> ReportFiles:
     """Write ``report.html``, ``report.json``, ``figures/`` and ``best.yaml``; the same state gives the same bytes.
 
@@ -70,9 +78,9 @@ def write_report(folder: Path, state: SweepState) -> ReportFiles:
         folder: The results folder.
         state: What its ledger adds up to.
     """
-    with nothing_collected():
-        from expflow.report.charts.sections import chart_sections
-        from expflow.report.figures import draw_figures, draw_learning_curves  # matplotlib takes most of a second
+    import_drawing()
+    from expflow.report.charts.sections import chart_sections
+    from expflow.report.figures import draw_figures, draw_learning_curves
 
     view = build_view(folder, state)
     html, data = folder / "report.html", folder / "report.json"

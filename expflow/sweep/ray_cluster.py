@@ -22,7 +22,7 @@ from expflow.sweep.assignment import GangShape
 from expflow.sweep.liveness import AttemptLimits
 from expflow.sweep.process_limits import check_process_limits
 from expflow.sweep.ray_address import cluster_address, environment_with, expected_nodes, on_loopback
-from expflow.sweep.ray_helpers import HOST, helpers_behind, no_dashboard
+from expflow.sweep.ray_helpers import HOST, SOCKET_LOOKS, helpers_behind, no_dashboard, no_waits
 from expflow.sweep.ray_shutdown import shut_down_meanwhile, wait_for_shutdown
 from expflow.sweep.ray_supervision import RayProbe
 from expflow.sweep.trial_ranks import most_ranks
@@ -129,7 +129,11 @@ def _own_environment(resources: Resources) -> dict[str, str]:
     fit = (os.cpu_count() or 1) // (resources.ranks * resources.cpus_per_rank)
     check_process_limits(resources.ranks * min(fit, resources.max_concurrent or fit))
     # Ray's processes hand their environment on to the ranks.
-    inherited = {key: value for key, value in (("RAY_AUTH_TOKEN", _TOKEN), TUNABLES) if not os.environ.get(key)}
+    inherited = {
+        key: value
+        for key, value in (("RAY_AUTH_TOKEN", _TOKEN), TUNABLES, *SOCKET_LOOKS.items())
+        if not os.environ.get(key)
+    }
     # Workers that Ray would start before anything is known of them: forked ranks take the place of none.
     return {"RAY_prestart_worker_first_driver": "0"} | inherited | on_loopback()
 
@@ -163,7 +167,7 @@ def _start(address: str | None, namespace: str) -> None:
             ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
         else:
             slots = {"expflow": float(os.cpu_count() or 1)}
-            with no_dashboard() as port, helpers_behind():
+            with no_dashboard() as port, no_waits(), helpers_behind():
                 ray.init(
                     address="local",
                     namespace=namespace,

@@ -1,24 +1,31 @@
-"""Ray's helper processes that a sweep on one machine does not need, kept away from the first trials.
+"""How Ray starts on one machine: without what a sweep there does not need, and without waiting longer than it takes.
 
-Ray has no switch for them. It starts its dashboard's process even where there shall be no dashboard, and waits until it
-has imported everything (two CPU seconds), unless the dashboard's port is taken. Its log monitor and the monitor of its
-autoscaler, a CPU second each, have nothing to do on one machine; they run when nobody else wants to.
+Ray has no switches for it. It starts its dashboard's process even where there shall be no dashboard, and waits until it
+has imported everything (two CPU seconds), unless the dashboard's port is taken. Its agent imports what the dashboard
+asks it for (a CPU second), unless Ray was installed without the dashboard. Its log monitor and the monitor of its
+autoscaler, a CPU second each, have nothing to do on one machine; they run when nobody else wants to. And it looks once
+a second whether a socket, or the node that is starting, is there: now fifty times.
 
-The names of Ray's modules and files stand in this module alone; ``tests/sweep/test_ray_helpers.py`` notices when they
-have changed. Nothing but time depends on them.
+The names of Ray's modules, files and settings stand in this module alone; ``tests/sweep/test_ray_helpers.py`` notices
+when they have changed. Nothing but time depends on them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import socket
 import sys
 import threading
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+import ray
 
 HOST = "127.0.0.1"
 """Where the dashboard would listen."""
@@ -31,6 +38,16 @@ LOWEST = 19
 
 LOOK_SECONDS = 0.02
 """How often is looked for them while Ray starts: a helper that is met early has no threads of another priority."""
+
+SOCKET_LOOKS: Mapping[str, str] = {
+    "RAY_raylet_client_connect_timeout_milliseconds": "20",
+    "RAY_raylet_client_num_connect_attempts": "500",
+}
+"""Environment of a Ray whose processes look for each other's sockets every 20 ms, for the ten seconds that Ray gives
+them; by default once a second."""
+
+START_SECONDS = 30.0
+"""How long Ray waits for a node that is starting."""
 
 _COMPLAINING = "ray._private.services"
 
@@ -57,6 +74,49 @@ def no_dashboard() -> Iterator[int]:
                 yield port
         finally:
             logger.removeFilter(is_news)
+
+
+@contextlib.contextmanager
+def no_waits() -> Iterator[None]:
+    """In the body a node that starts is ready sooner: its agent imports no modules that only a dashboard asks, and the
+    node is looked for more often than once a second."""
+    services, utils = ray._private.services, ray._private.utils
+    with (
+        _replaced(services, "get_node", _once_registered),
+        _replaced(utils, "get_dashboard_dependency_error", lambda _: lambda: ImportError("there is no dashboard")),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _replaced(module: Any, name: str, by: Callable[[Any], Any]) -> Iterator[None]:
+    before = getattr(module, name, None)
+    if before is None:
+        yield
+        return
+    setattr(module, name, by(before))
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
+
+
+def _once_registered(get_node: Callable[[str, str], Any]) -> Callable[[str, str], Any]:
+    """Ray's function that gives a node, called when the node is known, or is not known after Ray's patience."""
+
+    def get_registered(gcs_address: str, node_id: str) -> Any:
+        give_up, raylet = time.monotonic() + START_SECONDS, importlib.import_module("ray._raylet")
+        try:
+            client = raylet.GcsClient(address=gcs_address)
+            while node_id not in {node.hex() for node in client.get_all_node_info(timeout=START_SECONDS)}:
+                if time.monotonic() > give_up:
+                    break
+                time.sleep(LOOK_SECONDS)
+        except Exception as error:  # noqa: BLE001  whatever it is, Ray meets it too, and says it in its own words
+            logging.getLogger(__name__).debug("the node is left to Ray to find: %s", error)
+        return get_node(gcs_address, node_id)
+
+    return get_registered
 
 
 @contextlib.contextmanager
