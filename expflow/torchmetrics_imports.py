@@ -67,9 +67,8 @@ class _StandIn(ModuleType):
         self.known = known
 
     def __getattr__(self, name: str) -> Any:
-        known = self.__dict__["known"]
-        if name in known:
-            return known[name]
+        if name in self.known:
+            return self.known[name]
         if name == "__file__" and sys.modules.get(self.__name__) is self:
             raise AttributeError(name)  # inspect asks every module for it, and some have none
         _withdraw()

@@ -136,16 +136,14 @@ class TrackedRun:
 
     def _run_the_rest(self, observers: Sequence[Observer], on_open: Callable[[], None], *, report: bool) -> SweepResult:
         exporters: list[SweepMetrics] = []
-        # For the report at the end; this process has nothing else to do until the first trial has begun.
-        drawing = [threading.Thread(target=import_drawing, name="import-drawing")] if report else []
 
         def export(event: Event, state: SweepState) -> None:
             for exporter in exporters:
                 exporter(event, state)
 
         def count_slots(slots: int) -> None:
-            while drawing:
-                drawing.pop().start()
+            if report:  # its end needs it, and until the first trial has begun this process has nothing else to do
+                threading.Thread(target=import_drawing, name="import-drawing").start()
             for exporter in exporters:
                 exporter.slots = slots
 

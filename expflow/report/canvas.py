@@ -78,7 +78,7 @@ def write_title(figure: Figure, title: str) -> None:
 
 @contextlib.contextmanager
 def _settings() -> Iterator[None]:
-    """What figures are rendered with: the same figure gives the same bytes, whatever a user's matplotlibrc says."""
+    """What figures are rendered with: ids from a fixed salt, letters as paths, and no layout but the one before."""
     same_bytes = matplotlib.rc_context({"svg.hashsalt": "expflow", "svg.fonttype": "path"})
     no_layout = matplotlib.rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False})
     with same_bytes, no_layout, warnings.catch_warnings():

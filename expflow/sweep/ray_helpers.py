@@ -13,7 +13,6 @@ when they have changed. Nothing but time depends on them.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import logging
 import os
 import socket
@@ -23,7 +22,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ray
 
@@ -80,7 +79,7 @@ def no_dashboard() -> Iterator[int]:
 def no_waits() -> Iterator[None]:
     """In the body a node that starts is ready sooner: its agent imports no modules that only a dashboard asks, and the
     node is looked for more often than once a second."""
-    services, utils = ray._private.services, ray._private.utils
+    services, utils = (getattr(ray._private, name, None) for name in ("services", "utils"))
     with (
         _replaced(services, "get_node", _once_registered),
         _replaced(utils, "get_dashboard_dependency_error", lambda _: lambda: ImportError("there is no dashboard")),
@@ -105,12 +104,13 @@ def _once_registered(get_node: Callable[[str, str], Any]) -> Callable[[str, str]
     """Ray's function that gives a node, called when the node is known, or is not known after Ray's patience."""
 
     def get_registered(gcs_address: str, node_id: str) -> Any:
-        give_up, raylet = time.monotonic() + START_SECONDS, importlib.import_module("ray._raylet")
+        give_up, raylet = time.monotonic() + START_SECONDS, cast(Any, ray._raylet)
         try:
             client = raylet.GcsClient(address=gcs_address)
-            while node_id not in {node.hex() for node in client.get_all_node_info(timeout=START_SECONDS)}:
-                if time.monotonic() > give_up:
-                    break
+            while (
+                node_id not in {node.hex() for node in client.get_all_node_info(timeout=START_SECONDS)}
+                and time.monotonic() < give_up
+            ):
                 time.sleep(LOOK_SECONDS)
         except Exception as error:  # noqa: BLE001  whatever it is, Ray meets it too, and says it in its own words
             logging.getLogger(__name__).debug("the node is left to Ray to find: %s", error)
