@@ -9,6 +9,7 @@ from typing import Any
 
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.debian_packages import missing_programs
 
@@ -48,13 +49,16 @@ class Browser:
         self.driver.set_script_timeout(60)
 
     def open(self, page: Path, *, width: int = 1200, dark: bool = False, scripts: bool = True) -> None:
-        """Show a page.
+        """Show a page, and wait until its charts are drawn: a slow machine draws them some time after it is loaded.
 
         Args:
             page: The file.
             width: Of the window, in pixels; below 600 it is a phone.
             dark: Whether the reader prefers dark pages.
             scripts: Whether scripts run.
+
+        Raises:
+            TimeoutException: If a chart is not drawn within a minute.
         """
         phone = width < 600
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
@@ -63,6 +67,10 @@ class Browser:
         self.command("Emulation.setTouchEmulationEnabled", enabled=phone)
         self.command("Emulation.setEmulatedMedia", features=scheme)
         self.driver.get(page.as_uri())
+        if scripts:
+            charts = "[...document.querySelectorAll('.chart')].every((chart) => chart.querySelector('svg'))"
+            drawn = f"return document.readyState === 'complete' && {charts}"
+            WebDriverWait(self.driver, 60).until(lambda driver: driver.execute_script(drawn))
 
     def command(self, name: str, **arguments: Any) -> Any:
         """Give the browser a command of its own protocol.

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 
 import pytest
-from selenium.common.exceptions import TimeoutException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
@@ -54,14 +52,7 @@ def page(tmp_path_factory):
 
 
 def drawn(browser):
-    """The charts that are drawn; a slow machine draws them some time after the page is loaded."""
-
-    def ids(selector):
-        return {chart.get_attribute("id") for chart in browser.driver.find_elements(By.CSS_SELECTOR, selector)}
-
-    with contextlib.suppress(TimeoutException):
-        WebDriverWait(browser.driver, 60).until(lambda _: ids(".chart") == ids(".chart:has(svg)"))
-    return ids(".chart:has(svg)")
+    return {chart.get_attribute("id") for chart in browser.driver.find_elements(By.CSS_SELECTOR, ".chart:has(svg)")}
 
 
 def column(browser, place):
