@@ -18,7 +18,11 @@ _OUTER: list[bool] = []
 
 @contextmanager
 def nothing_collected() -> Iterator[None]:
-    """In the body, and in those of other threads, no thread of this process looks for garbage in cycles."""
+    """In the body, and in those of other threads, no thread of this process looks for garbage in cycles.
+
+    What was made in it counts as old afterwards, else the next search would go through all of it at once, and the two
+    after that again.
+    """
     with _LOCK:
         _OUTER.append(_OUTER[0] if _OUTER else gc.isenabled())
         gc.disable()
@@ -28,4 +32,7 @@ def nothing_collected() -> Iterator[None]:
         with _LOCK:
             looked = _OUTER.pop()
             if looked and not _OUTER:
+                if not gc.get_freeze_count():  # unfreezing would let go of what somebody else has frozen
+                    gc.freeze()
+                    gc.unfreeze()  # into the oldest generation
                 gc.enable()

@@ -21,6 +21,24 @@ def test_python_looks_again_after_the_body_and_after_an_error() -> None:
     assert gc.isenabled()
 
 
+def test_what_was_made_in_the_body_counts_as_old() -> None:
+    gc.collect()
+    with nothing_collected():
+        kept = [[] for _ in range(10_000)]
+    assert any(kept[0] is known for known in gc.get_objects(generation=2))
+    assert len(gc.get_objects(generation=0)) < len(kept)
+
+
+def test_what_somebody_has_frozen_stays_frozen() -> None:
+    gc.freeze()
+    try:
+        with nothing_collected():
+            pass
+        assert gc.get_freeze_count()
+    finally:
+        gc.unfreeze()
+
+
 def test_who_had_switched_it_off_finds_it_off() -> None:
     gc.disable()
     try:

@@ -13,6 +13,7 @@ from expflow.api.model_export import ExportProcess, chosen_trials, missing_expor
 from expflow.config.site import MetricsExport
 from expflow.errors import GangsLost, Interrupted, StorageUnwritable
 from expflow.events import Event
+from expflow.garbage import nothing_collected
 from expflow.ledger import SweepState
 from expflow.report import ReportFiles, current_report, write_report
 from expflow.report.formatting import plural
@@ -100,14 +101,15 @@ class TrackedRun:
         Args:
             report: Whether the report is wanted; it is written where it is not there, or older than the ledger.
         """
-        result = finished_result(self.plan, tracking=self.mlflow, retry_failed=self.retry_failed)
-        if result is None:
-            return None
-        self._state = result.state
-        if not report:
-            return FinishedRun(result, None)
-        files = current_report(self.plan.folder, result.state)
-        return FinishedRun(result, files or write_report(self.plan.folder, result.state))
+        with nothing_collected():  # a state stays until the end
+            result = finished_result(self.plan, tracking=self.mlflow, retry_failed=self.retry_failed)
+            if result is None:
+                return None
+            self._state = result.state
+            files = current_report(self.plan.folder, result.state) if report else None
+        if report and files is None:
+            files = write_report(self.plan.folder, result.state)
+        return FinishedRun(result, files)
 
     def run(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,13 +93,30 @@ def condensed(folder: Path, *, torn: list[TornRecord] | None = None) -> Iterator
         LedgerTooNew: A newer expflow wrote it.
     """
     segments = segments_of(folder)
-    digests: dict[int, SegmentDigest] = {}
     numbers, missing = _present(segments)
-    for number in numbers:
-        reader = _SegmentReader(segments, number, Cursor(number), digests, [] if torn is None else torn)
-        yield from reader.condensed()
+    yield from _condensed(segments, numbers, [] if torn is None else torn)
     if missing is not None:
         raise missing
+
+
+def _condensed(
+    segments: LocalSegments, numbers: Sequence[int], torn: list[TornRecord]
+) -> Iterator[tuple[float, StateLine]]:
+    digests: dict[int, SegmentDigest] = {}
+    # A thread reads and hashes, without Python's lock, while this one makes objects of the summaries.
+    with ThreadPoolExecutor(1, thread_name_prefix="ledger-digest") as beside:
+        ahead = {number: beside.submit(_digest, segments, number) for number in filter(segments.has_summary, numbers)}
+        try:
+            for number in numbers:
+                reader = _SegmentReader(segments, number, Cursor(number), digests, torn)
+                yield from reader.condensed(ahead.pop(number, None))
+        finally:
+            beside.shutdown(wait=False, cancel_futures=True)
+
+
+def _digest(segments: LocalSegments, number: int) -> SegmentDigest:
+    with segments.open(number) as file:
+        return digest_of(number, file)
 
 
 def _present(segments: Segments) -> tuple[Sequence[int], LedgerDamaged | None]:
@@ -146,10 +164,8 @@ def unfinished_end(folder: Path) -> list[TornRecord]:
     """
     torn: list[TornRecord] = []
     segments = segments_of(folder)
-    numbers = segments.numbers()
-    if numbers:
-        for _ in _SegmentReader(segments, numbers[-1], Cursor(numbers[-1]), {}, torn).condensed():
-            pass
+    for _ in _condensed(segments, segments.numbers()[-1:], torn):
+        pass
     return torn
 
 
@@ -260,12 +276,12 @@ class _SegmentReader:
         if self.start.offset == 0:
             self._check_digest()
 
-    def condensed(self) -> Iterator[tuple[float, StateLine]]:
-        """What a state needs of the whole segment."""
+    def condensed(self, digest: Future[SegmentDigest] | None) -> Iterator[tuple[float, StateLine]]:
+        """What a state needs of the whole segment; its digest is already on its way where there is a summary."""
         if self.seal is None or self.seal.bytes < SUMMARIZED_BYTES:
             yield from ((record.at, record.body) for record in self.records())
             return
-        if (summary := self._summary(self.seal)) is not None:
+        if digest is not None and (summary := self._summary(self.seal, digest)) is not None:
             self._check_before(summary.before)
             self.digests[self.number] = self.seal
             yield from summary.lines
@@ -279,15 +295,11 @@ class _SegmentReader:
             kept = SegmentSummary(self.seal, first.before, tuple(lines))
             self.segments.keep_summary(self.number, kept.to_bytes())
 
-    def _summary(self, seal: SegmentDigest) -> SegmentSummary | None:
+    def _summary(self, seal: SegmentDigest, digest: Future[SegmentDigest]) -> SegmentSummary | None:
         """The summary, where the segment is still what it was made of, and nothing stands behind its end."""
         content = self.segments.summary(self.number)
-        if content is None:
-            return None
-        with self.segments.open(self.number) as file:
-            if digest_of(self.number, file) != seal:
-                return None
-        return SegmentSummary.from_bytes(content, seal)
+        summary = SegmentSummary.from_bytes(content, seal) if content is not None else None
+        return summary if digest.result() == seal else None
 
     def _leave_out(self, content: bytes) -> None:
         self.torn.append(TornRecord(self.path, self.whole.line + 1, self.whole.offset, len(content)))

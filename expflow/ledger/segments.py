@@ -76,6 +76,13 @@ class Segments(Protocol):
             SealDamaged: The seal does not read.
         """
 
+    def has_summary(self, number: int) -> bool:
+        """Whether a summary was kept of a segment.
+
+        Args:
+            number: The segment's number, from 1.
+        """
+
     def summary(self, number: int) -> bytes | None:
         """The summary that was kept of a segment; None where there is none, or it cannot be read.
 
@@ -203,6 +210,14 @@ class LocalSegments:
             )
             damaged.seal = path
             raise damaged from error
+
+    def has_summary(self, number: int) -> bool:
+        """Whether a summary was kept of a segment.
+
+        Args:
+            number: The segment's number, from 1.
+        """
+        return self._summary_path(number).is_file()
 
     def summary(self, number: int) -> bytes | None:
         """The summary that was kept of a segment; None where there is none, or it cannot be read.

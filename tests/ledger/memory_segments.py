@@ -35,6 +35,9 @@ class MemorySegments:
     def seal(self, number: int) -> None:
         self._sealed.add(number)
 
+    def has_summary(self, number: int) -> bool:
+        return number in self._summaries
+
     def summary(self, number: int) -> bytes | None:
         return self._summaries.get(number)
 

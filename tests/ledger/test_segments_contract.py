@@ -113,6 +113,8 @@ def test_names_for_messages_tell_segments_apart(segments: Segments) -> None:
 def test_a_summary_comes_back_as_it_was_kept_last_and_is_no_segment(segments: Segments) -> None:
     os.close(segments.create(1))
     assert segments.summary(1) is None
+    assert not segments.has_summary(1)
     segments.keep_summary(1, b"one")
     segments.keep_summary(1, b"two\n")
     assert (segments.summary(1), segments.summary(2), segments.numbers()) == (b"two\n", None, [1])
+    assert (segments.has_summary(1), segments.has_summary(2)) == (True, False)
