@@ -11,6 +11,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+MANY_OBJECTS = 50_000
+"""More than so many are made by a body that imports a large package, or reads a large ledger."""
+
 _LOCK = threading.Lock()
 _OUTER: list[bool] = []
 """Whether Python looked before each body that some thread is in; the first one's answer is what is put back."""
@@ -20,8 +23,8 @@ _OUTER: list[bool] = []
 def nothing_collected() -> Iterator[None]:
     """In the body, and in those of other threads, no thread of this process looks for garbage in cycles.
 
-    What was made in it counts as old afterwards, else the next search would go through all of it at once, and the two
-    after that again.
+    Where many objects were made in it they count as old afterwards, else the next search would go through all of them
+    at once, and the two after that again.
     """
     with _LOCK:
         _OUTER.append(_OUTER[0] if _OUTER else gc.isenabled())
@@ -32,7 +35,13 @@ def nothing_collected() -> Iterator[None]:
         with _LOCK:
             looked = _OUTER.pop()
             if looked and not _OUTER:
-                if not gc.get_freeze_count():  # unfreezing would let go of what somebody else has frozen
-                    gc.freeze()
-                    gc.unfreeze()  # into the oldest generation
+                if gc.get_count()[0] > MANY_OBJECTS:
+                    _make_old()
                 gc.enable()
+
+
+def _make_old() -> None:
+    """Move all objects to the oldest generation, unless somebody has frozen some: unfreezing would let go of those."""
+    if not gc.get_freeze_count():  # which counts them one by one
+        gc.freeze()
+        gc.unfreeze()

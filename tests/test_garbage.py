@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from expflow.garbage import nothing_collected
+from expflow.garbage import MANY_OBJECTS, nothing_collected
 from expflow.registry import load_dotted
 
 
@@ -24,7 +24,7 @@ def test_python_looks_again_after_the_body_and_after_an_error() -> None:
 def test_what_was_made_in_the_body_counts_as_old() -> None:
     gc.collect()
     with nothing_collected():
-        kept = [[] for _ in range(10_000)]
+        kept = [[] for _ in range(MANY_OBJECTS + 1)]
     assert any(kept[0] is known for known in gc.get_objects(generation=2))
     assert len(gc.get_objects(generation=0)) < len(kept)
 
@@ -33,10 +33,21 @@ def test_what_somebody_has_frozen_stays_frozen() -> None:
     gc.freeze()
     try:
         with nothing_collected():
-            pass
+            kept = [[] for _ in range(MANY_OBJECTS + 1)]
         assert gc.get_freeze_count()
+        assert kept
     finally:
         gc.unfreeze()
+
+
+def test_a_body_that_makes_little_costs_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> int:
+        raise AssertionError
+
+    monkeypatch.setattr(gc, "get_freeze_count", refuse)
+    gc.collect()
+    with nothing_collected():
+        pass
 
 
 def test_who_had_switched_it_off_finds_it_off() -> None:
