@@ -19,7 +19,7 @@ from expflow.events import Event
 from expflow.garbage import nothing_collected
 from expflow.ledger.header import Continuation, Header, epoch_of
 from expflow.ledger.records import Cursor, DecodedLine, Line, Record, TornRecord, damaged, decode
-from expflow.ledger.seal import DigestCounter, SegmentDigest, digest_of
+from expflow.ledger.seal import DigestCounter, SegmentDigest
 from expflow.ledger.segments import LocalSegments, Segments
 from expflow.ledger.state import StateLine, SweepState, fold
 from expflow.ledger.summary import SUMMARIZED_BYTES, SegmentSummary, condense
@@ -104,19 +104,14 @@ def _condensed(
 ) -> Iterator[tuple[float, StateLine]]:
     digests: dict[int, SegmentDigest] = {}
     # A thread reads and hashes, without Python's lock, while this one makes objects of the summaries.
-    with ThreadPoolExecutor(1, thread_name_prefix="ledger-digest") as beside:
-        ahead = {number: beside.submit(_digest, segments, number) for number in filter(segments.has_summary, numbers)}
-        try:
-            for number in numbers:
-                reader = _SegmentReader(segments, number, Cursor(number), digests, torn)
-                yield from reader.condensed(ahead.pop(number, None))
-        finally:
-            beside.shutdown(wait=False, cancel_futures=True)
-
-
-def _digest(segments: LocalSegments, number: int) -> SegmentDigest:
-    with segments.open(number) as file:
-        return digest_of(number, file)
+    beside = ThreadPoolExecutor(1, thread_name_prefix="ledger-digest")
+    try:
+        ahead = {number: beside.submit(segments.digest, number) for number in filter(segments.has_summary, numbers)}
+        for number in numbers:
+            reader = _SegmentReader(segments, number, Cursor(number), digests, torn)
+            yield from reader.condensed(ahead.pop(number, None))
+    finally:
+        beside.shutdown(cancel_futures=True)
 
 
 def _present(segments: Segments) -> tuple[Sequence[int], LedgerDamaged | None]:

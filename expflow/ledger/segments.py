@@ -135,8 +135,7 @@ class LocalSegments:
             "keeps the others beside them; or with --fresh, which starts anew"
         )
         if number > 1:
-            with self.open(number - 1) as file:
-                digest = digest_of(number - 1, file)
+            digest = self.digest(number - 1)
             error.whole = number - 1, digest.lines, digest.bytes
         else:
             error.whole = 0, 0, 0
@@ -168,6 +167,15 @@ class LocalSegments:
         fsync_path(self.folder)
         return descriptor
 
+    def digest(self, number: int) -> SegmentDigest:
+        """The digest of what a segment holds by now.
+
+        Args:
+            number: The segment's number, from 1.
+        """
+        with self.open(number) as file:
+            return digest_of(number, file)
+
     def seal(self, number: int, digest: SegmentDigest | None = None) -> SegmentDigest:
         """Write the segment's digest beside it, and take away the right to write, so that no editor or stray process
         changes a complete segment.
@@ -182,8 +190,7 @@ class LocalSegments:
         if (known := self.sealed(number)) is not None:
             return known
         if digest is None:
-            with self.open(number) as file:
-                digest = digest_of(number, file)
+            digest = self.digest(number)
         write_atomically(self._seal_path(number), seal_text(digest), durable=True)
         with contextlib.suppress(PermissionError):  # a colleague's segment, continued by us
             self.path(number).chmod(0o444)

@@ -27,7 +27,6 @@ from expflow.ledger import Cursor, read
 from expflow.ledger.lock import read_holder
 from expflow.ledger.reader import FOLDER as LEDGER_FOLDER
 from expflow.ledger.reader import segments_of
-from expflow.ledger.seal import digest_of
 from expflow.tracking.background import run_behind_everything
 from expflow.tracking.call_deadline import CALL_SECONDS
 from expflow.tracking.chart_layout import VIEW_PREFIX, saved_view, view_id
@@ -229,9 +228,7 @@ class Follower:
 def _ledger_digest(folder: Path) -> str:
     """What the ledger holds by now: its last segment's digest, which the digests of all before are part of."""
     segments = segments_of(folder)
-    number = segments.numbers()[-1]
-    with segments.path(number).open("rb") as file:
-        last = digest_of(number, file)
+    last = segments.digest(segments.numbers()[-1])
     return f"segment {last.segment}, {last.lines} lines, sha256 {last.sha256}"
 
 
